@@ -1,0 +1,270 @@
+"""Stage 0 of the embedded corpus: utterances to disk, in parallel, resumable, in memory that does not grow.
+
+    DIR/settings.json                    what was asked for; another wish starts anew
+    DIR/audio/PART/VOICE/ID.wav          16 kHz, mono, 16 bit
+    DIR/shards/PART/000000.jsonl         index of 16 utterances, renamed into place once their audio is written
+    DIR/utterances_PART.jsonl            the whole index of a finished part
+    DIR/report.json                      written last: the corpus is complete
+
+Workers finish shards in any order, and the parent takes them in order until the part is long enough.  What lies
+beyond is deleted, so the folder's content depends on the settings alone.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import threading
+import wave
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from valle.corpora.espeak_config import EspeakConfig, EspeakConfigError, EspeakDirectoryError
+from valle.corpora.espeak_grammar import PARTS
+from valle.corpora.espeak_synthesiser import SAMPLE_RATE, EspeakSynthesiser
+from valle.corpora.espeak_utterance import Utterance, speak_utterance
+
+UTTERANCES_PER_SHARD = 16
+
+Progress = Callable[[float, float], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartReport:
+    """Size of one part."""
+
+    num_utterances: int
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class SynthesisReport:
+    """What stage 0 left.  ``is_new`` is false when all of it had been there before."""
+
+    parts: dict[str, PartReport]
+    is_new: bool
+
+
+def synthesize_corpus(
+    directory: Path, *, config: EspeakConfig, num_workers: int = 1, progress: Progress | None = None
+) -> SynthesisReport:
+    """Synthesise the corpus into ``directory``, or complete it, or replace one of other settings.
+
+    ``progress(seconds_done, seconds_wanted)`` is called, in the caller's thread, after each shard.
+    Raises :class:`EspeakDirectoryError` where the folder holds something else.
+    """
+    if num_workers < 1:
+        raise EspeakConfigError(f"expected at least 1 worker, found {num_workers}; give --num-workers 1 or more")
+    if _claim(directory, config) and (report := _read_report(directory)) is not None:
+        return report
+    parts: dict[str, PartReport] = {}
+    with _SpeakingPool(num_workers) as pool:
+        for part in PARTS:
+            done = sum(report.seconds for report in parts.values())
+            parts[part] = _write_part(
+                directory,
+                config=config,
+                part=part,
+                pool=pool,
+                progress=lambda seconds, done=done: progress and progress(done + seconds, config.total_seconds),
+            )
+    if (directory / "shards").exists():
+        shutil.rmtree(directory / "shards")
+    _write_json(directory / "report.json", {part: asdict(report) for part, report in parts.items()})
+    return SynthesisReport(parts=parts, is_new=True)
+
+
+def index_path(directory: Path, part: str) -> Path:
+    return directory / f"utterances_{part}.jsonl"
+
+
+def read_index(path: Path) -> Iterator[Utterance]:
+    """Utterances of an index, one at a time."""
+    with path.open(encoding="utf-8") as lines:
+        for line in lines:
+            yield Utterance.from_dict(json.loads(line))
+
+
+def is_complete(directory: Path) -> bool:
+    """Does the folder hold a finished corpus?"""
+    return _read_report(directory) is not None
+
+
+class _SpeakingPool:
+    """Threads that each own a synthesiser; the work is done in their helper processes and outside Python's lock."""
+
+    def __init__(self, num_workers: int) -> None:
+        self.num_workers = num_workers
+        self._local = threading.local()
+        self._synthesisers = ExitStack()
+        self._executor = ThreadPoolExecutor(num_workers)
+
+    def __enter__(self) -> _SpeakingPool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._executor.shutdown(cancel_futures=True)
+        self._synthesisers.close()
+
+    def _synthesiser(self) -> EspeakSynthesiser:
+        """This thread's own."""
+        if not hasattr(self._local, "synthesiser"):
+            self._local.synthesiser = self._synthesisers.enter_context(EspeakSynthesiser())
+        synthesiser: EspeakSynthesiser = self._local.synthesiser
+        return synthesiser
+
+    def in_order(self, work: Callable[[EspeakSynthesiser, int], Path]) -> Iterator[Path]:
+        """Results of ``work`` for 0, 1, 2, ... without end, a few ahead of what is asked for."""
+        ahead: deque[Future[Path]] = deque()
+        try:
+            for number in count():
+                ahead.append(self._executor.submit(lambda number=number: work(self._synthesiser(), number)))
+                if len(ahead) > 2 * self.num_workers:
+                    yield ahead.popleft().result()
+        finally:
+            for future in ahead:
+                future.cancel()
+            for future in ahead:
+                if not future.cancelled():
+                    future.exception()  # waits: nothing may be written after this
+
+
+def _write_part(
+    directory: Path, *, config: EspeakConfig, part: str, pool: _SpeakingPool, progress: Callable[[float], Any]
+) -> PartReport:
+    path = index_path(directory, part)
+    if path.exists():
+        return _measure(path)
+    temporary = path.with_name(f".{path.name}.tmp")
+    wanted, seconds, kept = config.seconds_of(part), 0.0, 0
+    shards = pool.in_order(lambda synthesiser, shard: _write_shard(directory, config, part, shard, synthesiser))
+    with temporary.open("w", encoding="utf-8") as index:
+        while seconds < wanted:
+            for line in next(shards).read_text(encoding="utf-8").splitlines():
+                if seconds < wanted:
+                    index.write(line + "\n")
+                    seconds += json.loads(line)["num_samples"] / SAMPLE_RATE
+                    kept += 1
+            progress(seconds)
+    shards.close()
+    _delete_audio_beyond(directory / "audio" / part, kept)
+    temporary.replace(path)
+    return PartReport(num_utterances=kept, seconds=round(seconds, 3))
+
+
+def _write_shard(directory: Path, config: EspeakConfig, part: str, shard: int, synthesiser: EspeakSynthesiser) -> Path:
+    """Speak the utterances of a shard and return its index, which is renamed into place last."""
+    path = directory / "shards" / part / f"{shard:06d}.jsonl"
+    if path.exists():
+        return path
+    lines = []
+    for number in range(shard * UTTERANCES_PER_SHARD, (shard + 1) * UTTERANCES_PER_SHARD):
+        utterance, speech = speak_utterance(config, part=part, number=number, speaker=synthesiser)
+        _write_bytes(directory / utterance.path, _wav(speech.samples))
+        lines.append(json.dumps(utterance.to_dict(), ensure_ascii=False) + "\n")
+    _write_text(path, "".join(lines))
+    return path
+
+
+def _wav(samples: NDArray[np.int16]) -> bytes:
+    """A 16-bit mono wav file of samples (T,)."""
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(SAMPLE_RATE)
+        file.writeframes(samples.astype("<i2").tobytes())
+    return buffer.getvalue()
+
+
+def _delete_audio_beyond(folder: Path, num_kept: int) -> None:
+    """Remove what workers wrote ahead and what a killed run left under a temporary name."""
+    for path in folder.glob("*/*"):
+        if path.suffix == ".tmp" or int(path.stem.rpartition("-")[2]) >= num_kept:
+            path.unlink()
+    for voice_folder in folder.iterdir():
+        if not any(voice_folder.iterdir()):
+            voice_folder.rmdir()
+
+
+def _claim(directory: Path, config: EspeakConfig) -> bool:
+    """Make the folder this corpus's; true if it was before.  A corpus of other settings is removed."""
+    wanted = config.fingerprint()
+    found = _read_settings(directory)
+    if found == wanted:
+        return True
+    if found is not None:
+        _remove_corpus(directory)
+    _write_json(directory / "settings.json", wanted)
+    return False
+
+
+def _read_settings(directory: Path) -> dict[str, Any] | None:
+    """Settings of the corpus in a folder, None where there is nothing yet."""
+    path = directory / "settings.json"
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        if not directory.exists() or directory.is_dir() and all(path.suffix == ".tmp" for path in directory.iterdir()):
+            return None
+        settings = None
+    except ValueError:
+        settings = None
+    if not isinstance(settings, dict) or "generator_version" not in settings:
+        raise EspeakDirectoryError(
+            f"expected an empty folder or an earlier corpus of this program in {directory}, found other files; "
+            "choose another folder"
+        )
+    return settings
+
+
+def _remove_corpus(directory: Path) -> None:
+    """Marks first and audio last, so that no mark ever vouches for audio that is gone."""
+    (directory / "report.json").unlink(missing_ok=True)
+    for part in PARTS:
+        index_path(directory, part).unlink(missing_ok=True)
+    for name in ("shards", "audio"):
+        if (directory / name).exists():
+            shutil.rmtree(directory / name)
+
+
+def _read_report(directory: Path) -> SynthesisReport | None:
+    path = directory / "report.json"
+    if not path.exists():
+        return None
+    parts = {part: PartReport(**sizes) for part, sizes in json.loads(path.read_text(encoding="utf-8")).items()}
+    return SynthesisReport(parts=parts, is_new=False)
+
+
+def _measure(path: Path) -> PartReport:
+    lengths = [0, 0]
+    for utterance in read_index(path):
+        lengths[0] += 1
+        lengths[1] += utterance.num_samples
+    return PartReport(num_utterances=lengths[0], seconds=round(lengths[1] / SAMPLE_RATE, 3))
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    _write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def _write_text(path: Path, text: str) -> None:
+    _write_bytes(path, text.encode())
+
+
+def _write_bytes(path: Path, content: bytes) -> None:
+    """All of it or nothing; a temporary name that a killed run left is written over."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_bytes(content)
+    temporary.replace(path)

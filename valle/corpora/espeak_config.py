@@ -50,7 +50,7 @@ class EspeakConfig:
                 raise EspeakConfigError(
                     f"{name} must be at least 1, found {getattr(self, name)}; give a number of voices"
                 )
-        if not (1.0 <= self.min_seconds and self.min_seconds + 3.0 <= self.max_seconds <= 60.0):
+        if not (self.min_seconds >= 1.0 and self.min_seconds + 3.0 <= self.max_seconds <= 60.0):
             raise EspeakConfigError(
                 f"utterances must last from min_seconds >= 1 to max_seconds <= 60, at least 3 s apart, found "
                 f"{self.min_seconds:g} to {self.max_seconds:g}; widen the range"

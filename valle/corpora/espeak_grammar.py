@@ -56,48 +56,56 @@ RULES: Mapping[str, Sequence[str]] = MappingProxyType({
     "SOON": ("tomorrow", "next week", "next MONTH", "on DAY", "before SEASON", "after lunch"),
     "PAST": ("yesterday", "last week", "last night", "one day", "last SEASON", "after dinner", "before lunch"),
     "NAME": _words(
-        "Anna Peter Maria Thomas Laura Simon Emma David Julia Martin Clara Robert Helen Oscar Nina Victor Sarah Felix "
-        "Olga Daniel Ruth Henry Alice George Linda Paul Susan Arthur Karen Edward Monica Frank Diana Walter Teresa Jonas"
+        "Anna Peter Maria Thomas Laura Simon Emma David Julia Martin Clara Robert Helen Oscar Nina Victor Sarah "
+        "Felix Olga Daniel Ruth Henry Alice George Linda Paul Susan Arthur Karen Edward Monica Frank Diana Walter "
+        "Teresa Jonas"
     ),
     "ROLE": _words(
-        "teacher doctor farmer sailor painter baker driver singer writer soldier student lawyer gardener neighbour "
-        "captain dentist waiter dancer hunter brother sister mother father uncle cousin child king queen"
+        "teacher doctor farmer sailor painter baker driver singer writer soldier student lawyer gardener "
+        "neighbour captain dentist waiter dancer hunter brother sister mother father uncle cousin child king "
+        "queen"
     ),
     "AGE": _words("young old tall short clever lazy famous friendly quiet poor rich brave careful kind hungry busy"),
     "FEELING": _words("happy sad angry tired proud nervous surprised calm sorry glad afraid thirsty sick late ready"),
     "QUALITY": _words(
-        "small large heavy light clean dirty broken new cheap expensive empty full round narrow wide wooden golden "
-        "warm cold beautiful strange simple modern ancient wet dry soft hard"
+        "small large heavy light clean dirty broken new cheap expensive empty full round narrow wide wooden "
+        "golden warm cold beautiful strange simple modern ancient wet dry soft hard"
     ),
     "COLOUR": _words("red blue green yellow black white brown grey purple orange pink silver"),
     "ITEM": _words(
-        "book table chair window door lamp bottle cup plate knife spoon basket box letter picture clock mirror carpet "
-        "pillow blanket jacket shirt hat shoe ring key coin stone flower apple lemon potato carrot cake sandwich "
-        "bicycle car boat train wagon hammer ladder rope bucket candle drum guitar piano violin camera phone map ticket "
-        "dog cat horse cow sheep rabbit duck goose mouse parrot"
+        "book table chair window door lamp bottle cup plate knife spoon basket box letter picture clock mirror "
+        "carpet pillow blanket jacket shirt hat shoe ring key coin stone flower apple lemon potato carrot cake "
+        "sandwich bicycle car boat train wagon hammer ladder rope bucket candle drum guitar piano violin camera "
+        "phone map ticket dog cat horse cow sheep rabbit duck goose mouse parrot"
     ),
     "ITEMS": _words(
-        "books tables chairs windows doors lamps bottles cups plates knives spoons baskets boxes letters pictures clocks "
-        "mirrors jackets shirts hats shoes rings keys coins stones flowers apples lemons potatoes carrots cakes boats "
-        "wagons candles drums guitars tickets dogs cats horses cows rabbits ducks parrots"
+        "books tables chairs windows doors lamps bottles cups plates knives spoons baskets boxes letters pictures "
+        "clocks mirrors jackets shirts hats shoes rings keys coins stones flowers apples lemons potatoes carrots "
+        "cakes boats wagons candles drums guitars tickets dogs cats horses cows rabbits ducks parrots"
     ),
     "PLACE": _words(
-        "house garden kitchen river bridge forest mountain village city market station school library church castle "
-        "harbour island beach lake field farm factory hospital museum theatre office hotel restaurant tower park street "
-        "corner valley desert airport prison temple palace"
+        "house garden kitchen river bridge forest mountain village city market station school library church "
+        "castle harbour island beach lake field farm factory hospital museum theatre office hotel restaurant "
+        "tower park street corner valley desert airport prison temple palace"
     ),
     "NEAR": _words("near behind beside outside inside under above across past around"),
     "TOWARDS": _words("towards into through across around past behind"),
     "SAW": _words(
-        "found opened painted carried washed dropped bought sold lost moved stole fixed cleaned counted followed noticed "
-        "covered measured collected remembered forgot borrowed wanted needed loved photographed described ordered"
+        "found opened painted carried washed dropped bought sold lost moved stole fixed cleaned counted followed "
+        "noticed covered measured collected remembered forgot borrowed wanted needed loved photographed described "
+        "ordered"
     ),
     "SEE": _words(
-        "find open paint carry wash drop buy sell lose move steal fix clean count follow notice cover measure collect "
-        "remember forget borrow want need photograph describe order"
+        "find open paint carry wash drop buy sell lose move steal fix clean count follow notice cover measure "
+        "collect remember forget borrow want need photograph describe order"
     ),
-    "MOVED": _words("walked ran drove marched hurried climbed wandered sailed jumped danced travelled crawled rode slipped"),
-    "MANNER": _words("slowly quickly quietly suddenly carefully happily sadly never always often gladly rarely finally secretly"),
+    "MOVED": _words(
+        "walked ran drove marched hurried climbed wandered sailed jumped danced travelled crawled rode slipped"
+    ),
+    "MANNER": _words(
+        "slowly quickly quietly suddenly carefully happily sadly never always often gladly rarely finally "
+        "secretly"
+    ),
     "GAVE": _words("gave showed sold offered sent lent handed returned"),
     "SAID": _words("said thought believed knew heard dreamed wrote whispered explained promised"),
     "CONJUNCTION": _words("when while before after because although"),

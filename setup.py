@@ -1,0 +1,45 @@
+"""Installs the package ``valle``: ``pip install -e .[dev]``, with ``-c requirements.txt`` for the versions that were tested."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+VERSION = "0.1.0"
+
+setup(
+    name="valle",
+    version=VERSION,
+    description="AudioLM: audio goes in, and the same voice goes on",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=find_packages(include=["valle", "valle.*"]),
+    package_data={"valle": ["assets/**/*", "evaluation/*.html", "evaluation/templates/*", "corpora/*.html", "corpora/templates/*", "py.typed"]},
+    install_requires=[
+        "torch>=2.6",
+        "numpy",
+        "lhotse>=1.33,<2",
+        "urllib3",  # lhotse imports it without saying so
+        "h5py",
+        "soundfile",
+        "soxr",
+        "safetensors",
+        "pyyaml",
+        "jsonargparse",
+        "tqdm",
+        "tensorboard",
+        "matplotlib",
+        "jinja2",
+        "scikit-learn",
+        "pystoi",
+        "espeakng-loader",
+        "transformers",
+        "av",
+    ],
+    extras_require={
+        "dev": ["ruff", "mypy", "pytest", "pytest-xdist", "pytest-timeout", "hypothesis", "import-linter", "types-PyYAML"],
+        "encodec": ["encodec", "torchaudio"],
+        "text": ["sentencepiece"],
+    },
+)

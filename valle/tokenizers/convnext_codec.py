@@ -1,0 +1,123 @@
+"""The bundled codec's design: STFT in, ConvNeXt at frame rate, residual VQ, ConvNeXt, ISTFT out.
+
+After Vocos (Siuzdak 2023) for the decoder and its inverse-STFT head, with the mirror image as encoder and
+SoundStream's quantizer between them.  Everything runs at the frame rate, which makes it fast on a CPU.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from valle.modules.convnext import ConvNeXt
+from valle.modules.rvq import Quantized, ResidualVQ
+from valle.tokenizers.base import AcousticTokenizer, padding_mask
+
+
+@dataclass(frozen=True)
+class ConvNeXtCodecConfig:
+    """Sizes of the codec; samples for ``hop_length`` and ``n_fft``."""
+
+    name: str = "valle-16khz"
+    sample_rate: int = 16000
+    hop_length: int = 320
+    n_fft: int = 1280
+    dim: int = 256
+    num_blocks: int = 6
+    lookahead: int = 1
+    vq_dim: int = 32
+    num_codebooks: int = 8
+    codebook_size: int = 256
+
+
+class ConvNeXtCodec(AcousticTokenizer):
+    """A codec of about 5.6 M parameters at its default sizes; ``T_f = ceil(samples / hop_length)`` frames."""
+
+    window: Tensor
+
+    def __init__(self, config: ConvNeXtCodecConfig) -> None:
+        super().__init__()
+        self.settings = config
+        self.name = config.name
+        self.sample_rate, self.hop_length = config.sample_rate, config.hop_length
+        self.num_codebooks, self.codebook_size = config.num_codebooks, config.codebook_size
+        bins = config.n_fft // 2 + 1
+        self.register_buffer("window", torch.hann_window(config.n_fft), persistent=False)
+        self.encoder_input = nn.Linear(3 * bins, config.dim)
+        self.encoder = ConvNeXt(config.dim, config.num_blocks, lookahead=config.lookahead)
+        self.encoder_output = nn.Linear(config.dim, config.vq_dim)
+        self.quantizer = ResidualVQ(config.vq_dim, num_codebooks=config.num_codebooks, codebook_size=config.codebook_size)
+        self.decoder_input = nn.Linear(config.vq_dim, config.dim)
+        self.decoder = ConvNeXt(config.dim, config.num_blocks, lookahead=config.lookahead)
+        self.decoder_output = nn.Linear(config.dim, 2 * bins)
+        self.left_context = config.hop_length * self.encoder.lookback + (config.n_fft - config.hop_length) // 2
+        self.right_context = config.hop_length * self.encoder.lookahead + (config.n_fft - config.hop_length) // 2
+
+    def config(self) -> dict[str, Any]:
+        return {"type": "convnext", **asdict(self.settings)}
+
+    @torch.no_grad()
+    def encode(self, wav: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        frames = torch.div(lengths + self.hop_length - 1, self.hop_length, rounding_mode="floor")
+        wav = wav * padding_mask(lengths, wav.shape[1])
+        codes = self.quantizer.encode(self.analyse(wav, frames))
+        return codes * padding_mask(frames, codes.shape[1])[..., None], frames
+
+    @torch.no_grad()
+    def decode(self, codes: Tensor, lengths: Tensor) -> Tensor:
+        wav = self.synthesise(self.quantizer.decode(codes), lengths)
+        return wav * padding_mask(lengths * self.hop_length, wav.shape[1])
+
+    def reconstruct(self, wav: Tensor, *, revive: bool = False) -> tuple[Tensor, Quantized]:
+        """The training pass on full clips: ``wav (B, T)``, T a multiple of the hop -> wav ``(B, T)`` and the quantizer's view."""
+        frames = torch.full((wav.shape[0],), wav.shape[1] // self.hop_length, device=wav.device)
+        latent = self.analyse(wav, frames)
+        with torch.autocast(wav.device.type, enabled=False):
+            quantized = self.quantizer(latent, padding_mask(frames, latent.shape[1]), revive=revive)
+        return self.synthesise(quantized.vectors, frames), quantized
+
+    def analyse(self, wav: Tensor, frames: Tensor) -> Tensor:
+        """``wav (B, T)`` -> latent vectors ``(B, T_f, vq_dim)`` before quantization, fp32."""
+        num_frames = -(-wav.shape[1] // self.hop_length)
+        spectrum = self._stft(F.pad(wav.float(), (0, num_frames * self.hop_length - wav.shape[1])))  # (B, T_f, F) complex
+        magnitude = spectrum.abs().clamp(min=1e-5)
+        compressed = spectrum * magnitude.pow(-0.7)  # magnitude ** 0.3, phase kept
+        features = torch.cat([magnitude.log() / 3, compressed.real, compressed.imag], -1)  # (B, T_f, 3F)
+        mask = padding_mask(frames, num_frames)[..., None].float()
+        return self.encoder_output(self.encoder(self.encoder_input(features), mask)).float()
+
+    def synthesise(self, vectors: Tensor, frames: Tensor) -> Tensor:
+        """Quantized vectors ``(B, T_f, vq_dim)`` -> wav ``(B, T_f * hop_length)``, fp32."""
+        mask = padding_mask(frames, vectors.shape[1])[..., None].float()
+        log_magnitude, phase = self.decoder_output(self.decoder(self.decoder_input(vectors), mask)).float().chunk(2, -1)
+        magnitude = log_magnitude.clamp(max=6).exp() * mask
+        return self._istft(torch.polar(magnitude, phase))
+
+    def _stft(self, wav: Tensor) -> Tensor:
+        """``wav (B, T)``, T a multiple of the hop -> ``(B, T / hop, bins)``; frame t is centred on the middle of its own hop."""
+        size, hop = self.settings.n_fft, self.hop_length
+        padded = F.pad(wav, ((size - hop) // 2,) * 2)
+        return torch.fft.rfft(padded.unfold(1, size, hop) * self.window)
+
+    def _istft(self, spectrum: Tensor) -> Tensor:
+        """``(B, T_f, bins)`` complex -> ``(B, T_f * hop)`` by overlap-add, divided by the summed squared windows."""
+        size, hop = self.settings.n_fft, self.hop_length
+        frames = torch.fft.irfft(spectrum, n=size) * self.window  # (B, T_f, size)
+        total = self._overlap_add(frames)
+        weight = self._overlap_add(self.window.square().expand(1, frames.shape[1], size))
+        edge = (size - hop) // 2
+        return (total / weight.clamp(min=1e-3))[:, edge : total.shape[1] - edge]
+
+    def _overlap_add(self, frames: Tensor) -> Tensor:
+        """``(B, T_f, size)`` -> ``(B, (T_f - 1) * hop + size)``; the size must be a multiple of the hop."""
+        batch, length, size = frames.shape
+        hop = self.hop_length
+        parts = frames.view(batch, length, size // hop, hop)
+        out = frames.new_zeros(batch, length + size // hop - 1, hop)
+        for k in range(size // hop):
+            out = out + F.pad(parts[:, :, k], (0, 0, k, size // hop - 1 - k))
+        return out.flatten(1)

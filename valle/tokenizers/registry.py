@@ -1,0 +1,139 @@
+"""Tokenizers by name, by folder, and as plain state inside a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from valle.errors import UserError
+from valle.tokenizers.base import AcousticTokenizer, SemanticTokenizer, Tokenizer
+from valle.tokenizers.convnext_codec import ConvNeXtCodec, ConvNeXtCodecConfig
+from valle.tokenizers.encodec import PRETRAINED_ENCODEC, build_encodec, load_encodec
+from valle.tokenizers.mfcc import MfccConfig, MfccKMeans
+
+BUNDLED_FOLDER = Path(__file__).parent.parent / "assets" / "tokenizers"
+BUNDLED = ("valle-16khz", "mfcc-kmeans")
+CONFIG_FILE, WEIGHTS_FILE = "config.yaml", "model.safetensors"
+
+
+class TokenizerError(UserError):
+    """A tokenizer that cannot be found, read or used here."""
+
+
+def known_names() -> list[str]:
+    """Every name that ``load_tokenizer`` takes."""
+    return [*BUNDLED, *PRETRAINED_ENCODEC]
+
+
+def load_tokenizer(name: str) -> Tokenizer:
+    """``NAME`` (bundled, or a hub's), ``NAME=FILE_OR_FOLDER``, or the folder of a saved tokenizer; in evaluation mode, fp32."""
+    label, _, path = name.partition("=")
+    if label in PRETRAINED_ENCODEC:
+        return load_encodec(label, Path(path) if path else None)
+    if path:
+        return _load_folder(Path(path))
+    if label in BUNDLED:
+        return _load_folder(BUNDLED_FOLDER / label)
+    if Path(label).is_dir():
+        return _load_folder(Path(label))
+    raise TokenizerError(f"expected a tokenizer's name ({', '.join(known_names())}) or the folder of a saved one, found {name!r}")
+
+
+def load_acoustic(name: str) -> AcousticTokenizer:
+    """Like ``load_tokenizer``, where only a codec will do."""
+    return expect_acoustic(load_tokenizer(name))
+
+
+def load_semantic(name: str) -> SemanticTokenizer:
+    """Like ``load_tokenizer``, where only units will do."""
+    return expect_semantic(load_tokenizer(name))
+
+
+def expect_acoustic(tokenizer: Tokenizer) -> AcousticTokenizer:
+    if not isinstance(tokenizer, AcousticTokenizer):
+        raise TokenizerError(f"expected a codec, found {tokenizer.name}, which makes units; try valle-16khz")
+    return tokenizer
+
+
+def expect_semantic(tokenizer: Tokenizer) -> SemanticTokenizer:
+    if not isinstance(tokenizer, SemanticTokenizer):
+        raise TokenizerError(f"expected a tokenizer that makes units, found {tokenizer.name}, which is a codec; try mfcc-kmeans")
+    return tokenizer
+
+
+def tokenizer_to_state(tokenizer: Tokenizer) -> dict[str, Any]:
+    """``{"config": plain values, "tensors": name -> tensor}``, fit for a checkpoint that is read with ``weights_only=True``."""
+    return {"config": tokenizer.config(), "tensors": {name: _smallest(tensor) for name, tensor in tokenizer.state_dict().items()}}
+
+
+def tokenizer_from_state(state: dict[str, Any]) -> Tokenizer:
+    """The inverse of ``tokenizer_to_state``: same identity, fp32, evaluation mode."""
+    config = dict(state["config"])
+    kind = config.pop("type", None)
+    if kind not in _BUILDERS:
+        raise TokenizerError(f"expected a tokenizer of type {', '.join(_BUILDERS)}, found {kind!r}; it may come from a newer version")
+    try:
+        tokenizer = _BUILDERS[kind](config)
+        wanted = tokenizer.state_dict()
+        tensors = {name: tensor.to(wanted[name].dtype) if name in wanted else tensor for name, tensor in state["tensors"].items()}
+        tokenizer.load_state_dict(tensors)
+    except (TypeError, RuntimeError) as error:
+        raise TokenizerError(f"the weights of tokenizer {config.get('name')!r} do not fit its configuration: {error}") from error
+    return tokenizer.eval().requires_grad_(False)
+
+
+def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
+    """Write ``config.yaml`` and ``model.safetensors``; each under a temporary name, then renamed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    state = tokenizer_to_state(tokenizer)
+    temporary = folder / f".{WEIGHTS_FILE}.tmp"
+    save_file({name: tensor.contiguous() for name, tensor in state["tensors"].items()}, temporary)
+    temporary.replace(folder / WEIGHTS_FILE)
+    temporary = folder / f".{CONFIG_FILE}.tmp"
+    temporary.write_text(yaml.safe_dump(state["config"], sort_keys=False))
+    temporary.replace(folder / CONFIG_FILE)
+
+
+def _load_folder(folder: Path) -> Tokenizer:
+    for name in (CONFIG_FILE, WEIGHTS_FILE):
+        if not (folder / name).is_file():
+            raise TokenizerError(f"expected a saved tokenizer in {folder}, found no {name} there; name another folder or make it anew")
+    try:
+        config = yaml.safe_load((folder / CONFIG_FILE).read_text())
+        tensors = load_file(folder / WEIGHTS_FILE)
+    except (SafetensorError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise TokenizerError(f"the tokenizer in {folder} cannot be read ({error}); copy or make it anew") from error
+    if not isinstance(config, dict):
+        raise TokenizerError(f"expected settings in {folder / CONFIG_FILE}, found {type(config).__name__}; copy or make it anew")
+    return tokenizer_from_state({"config": config, "tensors": tensors})
+
+
+def _smallest(tensor: Tensor) -> Tensor:
+    """Half precision where that loses nothing, so that saving and loading keep a tokenizer's identity."""
+    tensor = tensor.detach().cpu()
+    if tensor.dtype != torch.float32:
+        return tensor.clone()
+    half = tensor.half()
+    return half if torch.equal(half.float(), tensor) else tensor.clone()
+
+
+def _build_convnext(config: dict[str, Any]) -> Tokenizer:
+    return ConvNeXtCodec(ConvNeXtCodecConfig(**config))
+
+
+def _build_mfcc(config: dict[str, Any]) -> Tokenizer:
+    return MfccKMeans(MfccConfig(**config))
+
+
+_BUILDERS: dict[str, Callable[[dict[str, Any]], Tokenizer]] = {
+    "convnext": _build_convnext,
+    "mfcc-kmeans": _build_mfcc,
+    "encodec": build_encodec,
+}

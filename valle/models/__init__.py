@@ -1,0 +1,7 @@
+"""What is learned, as torch modules."""
+
+from valle.models.audio_lm import AudioLM
+from valle.models.config import AudioLMConfig
+from valle.models.parts import LossPart
+
+__all__ = ["AudioLM", "AudioLMConfig", "LossPart"]

@@ -1,0 +1,91 @@
+"""One sampler for every stage: temperature, top-k, top-p and repetition-aware, a random stream for each row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from valle.errors import UserError
+
+NOISE_BLOCK = 64  # draws made at once a row
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a token is drawn from logits.
+
+    ``temperature`` 0 takes the likeliest.  ``top_k`` 0 and ``top_p`` 1 keep all.  ``repetition_window`` > 0 draws
+    again from the whole distribution where the token made up more than ``repetition_ratio`` of the last that many
+    (VALL-E 2, Chen et al. 2024, 3.3: window 10, ratio 0.1).
+    """
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    repetition_window: int = 0
+    repetition_ratio: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.temperature < 0:
+            raise UserError(f"the temperature must be 0 (the likeliest token) or more, found {self.temperature}")
+        if self.top_k < 0:
+            raise UserError(f"top-k must be 0 (keep all) or more, found {self.top_k}")
+        if not 0 < self.top_p <= 1:
+            raise UserError(f"top-p must lie above 0 and at most 1 (keep all), found {self.top_p}")
+        if self.repetition_window < 0 or not 0 < self.repetition_ratio <= 1:
+            raise UserError(
+                f"the repetition window must be 0 (off) or more and its ratio in 0..1, found {self.repetition_window} and {self.repetition_ratio}"
+            )
+
+
+class RowNoise:
+    """Exponential noise from one generator a row, so that a row's draws depend on its own seed alone.
+
+    The likeliest of ``probability / noise`` is a draw from the distribution, without the host looking at it.
+    """
+
+    def __init__(self, seeds: list[int], size: int, device: torch.device) -> None:
+        self.generators = [torch.Generator("cpu").manual_seed(seed % 2**63) for seed in seeds]
+        self.size, self.device = size, device
+        self.block = torch.empty(0)
+        self.used = NOISE_BLOCK
+
+    def next(self) -> Tensor:
+        """Fresh noise ``(B, size)``."""
+        if self.used == NOISE_BLOCK:
+            rows = [torch.empty(NOISE_BLOCK, self.size).exponential_(generator=generator) for generator in self.generators]
+            self.block = torch.stack(rows, 1).clamp_(min=1e-20).to(self.device)  # (block, B, size)
+            self.used = 0
+        self.used += 1
+        return self.block[self.used - 1]
+
+
+def sample(logits: Tensor, sampling: Sampling, noise: RowNoise, recent: Tensor | None = None) -> Tensor:
+    """``logits (B, V)`` -> tokens ``(B,)`` int64; ``recent (B, K)`` are the tokens that repetition is judged by (-1 for none)."""
+    if sampling.temperature == 0:
+        return logits.argmax(-1)
+    probability = torch.softmax(logits.float() / sampling.temperature, -1)
+    tokens = (keep_likely(probability, sampling) / noise.next()).argmax(-1)
+    if sampling.repetition_window == 0:
+        return tokens
+    again = (probability / noise.next()).argmax(-1)
+    if recent is None:
+        return tokens
+    repeated = (recent == tokens[:, None]).sum(-1) > sampling.repetition_ratio * sampling.repetition_window
+    return torch.where(repeated, again, tokens)
+
+
+def keep_likely(probability: Tensor, sampling: Sampling) -> Tensor:
+    """``probability (B, V)`` with what top-k and top-p leave out set to 0, not renormalised."""
+    if 0 < sampling.top_k < probability.shape[-1]:
+        least = probability.topk(sampling.top_k).values[:, -1:]
+        probability = torch.where(probability < least, 0.0, probability)
+    if sampling.top_p < 1:
+        ordered, order = probability.sort(descending=True)
+        before = ordered.cumsum(-1) - ordered  # the mass that is likelier; the likeliest token always stays
+        total = ordered.sum(-1, keepdim=True)
+        dropped = torch.zeros_like(probability, dtype=torch.bool).scatter(-1, order, before >= sampling.top_p * total)
+        probability = probability.masked_fill(dropped, 0.0)
+    return probability

@@ -1,0 +1,119 @@
+"""AudioLM: units are continued, then turned into codes (Borsos et al. 2022, 3.2), coarse to fine as in VALL-E."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from valle.decoding.sampling import Sampling
+from valle.errors import UserError
+from valle.models.ar_nar import AcousticRequest, ArNar, pad_codes
+from valle.models.coarse import CoarseLM
+from valle.models.config import AudioLMConfig
+from valle.models.fine import FineLM
+from valle.models.parts import LossPart
+from valle.models.semantic import SemanticLM
+
+
+class AudioLM(nn.Module):
+    """All stages behind one constructor; keyword arguments are the fields of ``AudioLMConfig``.
+
+    With ``num_units`` there is a semantic stage and the acoustic ones are conditioned on units; without, it is the
+    VALL-E variant that continues a prompt of codes.
+    """
+
+    def __init__(self, **fields: Any) -> None:
+        super().__init__()
+        try:
+            config = AudioLMConfig(**fields)
+        except TypeError as error:
+            raise UserError(f"AudioLM takes the fields of AudioLMConfig: {error}") from error
+        self.config = config
+        self.semantic = SemanticLM(config) if config.num_units is not None else None
+        self.coarse = CoarseLM(config)
+        self.fine = FineLM(config) if config.has_fine else None
+
+    @classmethod
+    def from_config(cls, config: AudioLMConfig) -> AudioLM:
+        return cls(**vars(config))
+
+    @property
+    def acoustic(self) -> ArNar:
+        """The acoustic model, for ``generate(request)``."""
+        config = self.config
+        return ArNar(
+            self.coarse, self.fine, num_quantizers=config.num_quantizers,
+            frames_per_period=config.frames_per_period, units_per_period=config.units_per_period,
+        )  # fmt: skip
+
+    def parts(self) -> dict[str, nn.Module]:
+        """The stages by name; they share no parameter."""
+        stages: dict[str, nn.Module | None] = {"semantic": self.semantic, "coarse": self.coarse, "fine": self.fine}
+        return {name: stage for name, stage in stages.items() if stage is not None}
+
+    def forward(self, batch: Mapping[str, Mapping[str, Tensor]]) -> dict[str, LossPart]:
+        return self.loss(batch)
+
+    def loss(self, batch: Mapping[str, Mapping[str, Tensor]]) -> dict[str, LossPart]:
+        """Sum and count of every part that the batch holds: ``{"semantic": {...}, "coarse": {...}, "fine": {...}}``.
+
+        Each entry holds the keyword arguments of that stage's ``loss``.
+        """
+        stages = self.parts()
+        for name in batch:
+            if name not in stages:
+                raise UserError(f"expected tensors for {', '.join(stages)}, found {name!r}, which this model does not have")
+        return {name: stages[name].loss(**tensors) for name, tensors in batch.items()}
+
+    def inference(
+        self,
+        x: Tensor,
+        x_lens: Tensor,
+        max_new_tokens: int,
+        temperature: float = 1.0,
+        *,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        seed: int = 0,
+        window: int | None = None,
+    ) -> Tensor:
+        """Continue codes without units: ``x (B, T, Q)``, ``x_lens (B,)`` frames -> the new codes ``(B, max_new_tokens, Q)``.
+
+        Exactly ``max_new_tokens`` frames follow each row's own prompt; ``window`` is the trained length in frames
+        past which the context slides (by default it does not).
+        """
+        if self.config.num_units is not None:
+            raise UserError("this model is conditioned on units: continue audio by valle.pipeline.Pipeline, or build AudioLM without num_units")
+        if x.ndim != 3 or x.shape[2] < self.config.num_quantizers:
+            raise UserError(f"expected codes of shape (B, T, Q) with Q at least {self.config.num_quantizers}, found {tuple(x.shape)}")
+        if max_new_tokens < 0:
+            raise UserError(f"max_new_tokens must be 0 or more, found {max_new_tokens}")
+        training = self.training
+        self.eval()
+        prompts = [row[:length] for row, length in zip(x, x_lens.tolist(), strict=True)]
+        totals = [len(prompt) + max_new_tokens for prompt in prompts]
+        sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p)
+        request = AcousticRequest(
+            prompt_codes=prompts, num_frames=totals, seeds=[seed + row for row in range(len(prompts))], units=None,
+            coarse_sampling=sampling, fine_sampling=sampling,
+            coarse_window=window or max(totals) + 1, fine_window=window or max(totals) + 1,
+        )  # fmt: skip
+        rows = self.acoustic.generate(request)
+        self.train(training)
+        new, _ = pad_codes([codes[len(prompt) :] for codes, prompt in zip(rows, prompts, strict=True)])
+        return new.clone()
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Learned numbers in all."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def stage_state(model: AudioLM, stage: str) -> dict[str, Tensor]:
+    """The weights of one stage, by the names they have in the whole model."""
+    return {name: tensor for name, tensor in model.state_dict().items() if name.startswith(f"{stage}.")}
+
+

@@ -1,0 +1,181 @@
+"""CoarseLM: how it sounds, coarsely; autoregressive over the first codebooks (AudioLM 3.2; VALL-E 4.2.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+
+from valle.decoding.engine import DecodingRequest, decode
+from valle.decoding.sampling import Sampling
+from valle.models.config import AudioLMConfig
+from valle.models.parts import LossPart, UnitWindow, Vocabulary, loss_part, small_head, valid_mask
+from valle.modules.transformer import Attend, Transformer
+
+
+class CoarseLM(nn.Module):
+    """Codes of the first ``num_coarse`` levels, row by row: frame 0 level 0, frame 0 level 1, ..., frame 1 level 0, ...
+
+    ``aligned``: a position's input is the code before it plus the units around its frame.  ``prefix`` (the paper's):
+    units, a separator, codes.  Without units: the prompt's positions see each other freely, the rest causally.
+    """
+
+    def __init__(self, config: AudioLMConfig) -> None:
+        super().__init__()
+        self.num_coarse, self.codebook_size = config.num_coarse, config.codebook_size
+        self.units_per_period, self.frames_per_period = config.units_per_period, config.frames_per_period
+        self.conditioning = None if config.num_units is None else config.coarse_conditioning
+        num_codes = self.num_coarse * self.codebook_size
+        prefix_units = config.num_units if self.conditioning == "prefix" else 0
+        self.vocabulary = Vocabulary((("codes", num_codes), ("start", 1), ("units", prefix_units or 0)))
+        self.start, self.first_unit = self.vocabulary.first("start"), self.vocabulary.first("units")
+        self.embed = nn.Embedding(self.vocabulary.size, config.d_model)
+        self.level_embed = nn.Embedding(self.num_coarse, config.d_model)
+        self.unit_window = None
+        if self.conditioning == "aligned":
+            assert config.num_units is not None
+            self.unit_window = UnitWindow(
+                num_units=config.num_units, d_model=config.d_model, reach=config.unit_window,
+                units_per_period=config.units_per_period, frames_per_period=config.frames_per_period,
+            )  # fmt: skip
+        self.transformer = Transformer(config.transformer(config.coarse_num_layers))
+        self.head = small_head(config.d_model, num_codes)
+
+    def loss(
+        self, *, codes: Tensor, lengths: Tensor, units: Tensor | None = None, unit_lengths: Tensor | None = None, prompt_lengths: Tensor | None = None
+    ) -> LossPart:
+        """``codes (B, T, Q)``, ``lengths (B,)`` frames; with units ``(B, T_u)``, or with ``prompt_lengths (B,)`` frames, which are no targets."""
+        tokens = self.flatten(torch.where(valid_mask(lengths, codes.shape[1])[..., None], codes, 0))  # (B, T * Q')
+        token_lengths = lengths * self.num_coarse
+        valid = valid_mask(token_lengths, tokens.shape[1])
+        if self.conditioning == "prefix":
+            assert units is not None and unit_lengths is not None
+            hidden = self._after_units(tokens, token_lengths, units, unit_lengths)
+        else:
+            inputs = torch.cat([tokens.new_full((len(tokens), 1), self.start), tokens[:, :-1]], 1)
+            x = self.embed(inputs) + self._level_of(torch.arange(tokens.shape[1], device=tokens.device))
+            attend = Attend.causally()
+            if self.unit_window is not None:
+                assert units is not None and unit_lengths is not None
+                x = x + self.unit_window(units, unit_lengths, codes.shape[1]).repeat_interleave(self.num_coarse, 1)
+            elif prompt_lengths is not None:
+                prompt = prompt_lengths * self.num_coarse
+                attend = Attend.after_prompt(prompt, tokens.shape[1])
+                valid = valid & ~valid_mask(prompt, tokens.shape[1])
+            hidden = self.transformer(x, attend)
+        return loss_part(self.level_logits(hidden), tokens % self.codebook_size, valid)
+
+    def flatten(self, codes: Tensor) -> Tensor:
+        """Codes ``(..., T, Q)`` -> tokens ``(..., T * Q')`` of the first levels, each level in its own range."""
+        offsets = torch.arange(self.num_coarse, device=codes.device) * self.codebook_size
+        return (codes[..., : self.num_coarse] + offsets).flatten(-2)
+
+    def level_logits(self, hidden: Tensor) -> Tensor:
+        """Hidden ``(B, T * Q', D)`` -> logits ``(B, T * Q', codebook_size)``, each position over its own level's codes."""
+        logits = self.head(hidden)
+        if self.num_coarse == 1:
+            return logits
+        logits = logits.view(*hidden.shape[:2], self.num_coarse, self.codebook_size)
+        level = torch.arange(hidden.shape[1], device=hidden.device) % self.num_coarse
+        return logits[:, torch.arange(hidden.shape[1], device=hidden.device), level]
+
+    def _level_of(self, positions: Tensor) -> Tensor:
+        return self.level_embed(positions % self.num_coarse)
+
+    def _after_units(self, tokens: Tensor, token_lengths: Tensor, units: Tensor, unit_lengths: Tensor) -> Tensor:
+        """Rows of units, separator, codes without gaps; hidden of the positions that predict codes ``(B, T * Q', D)``."""
+        rows = [
+            self.prefix_inputs(row[:num_units], row_tokens[: max(num_tokens - 1, 0)])
+            for row, num_units, row_tokens, num_tokens in zip(units, unit_lengths.tolist(), tokens, token_lengths.tolist(), strict=True)
+        ]
+        hidden = self.transformer(pad_sequence(rows, batch_first=True), Attend.causally())
+        index = unit_lengths[:, None] + torch.arange(tokens.shape[1], device=tokens.device)
+        index = index.clamp(max=hidden.shape[1] - 1)[..., None].expand(-1, -1, hidden.shape[2])
+        return hidden.gather(1, index)
+
+    def prefix_inputs(self, units: Tensor, tokens: Tensor) -> Tensor:
+        """Embedded units, separator and code tokens of one row."""
+        sequence = torch.cat([units + self.first_unit, units.new_tensor([self.start]), tokens])
+        positions = torch.arange(len(tokens) + 1, device=tokens.device)
+        return self.embed(sequence) + torch.cat([self.embed.weight.new_zeros(len(units), self.embed.embedding_dim), self._level_of(positions)])
+
+    def generate(
+        self,
+        prompts: Sequence[Tensor],
+        *,
+        num_frames: Sequence[int],
+        units: Sequence[Tensor] | None,
+        sampling: Sampling,
+        seeds: Sequence[int],
+        window: int,
+    ) -> list[Tensor]:
+        """Continue prompt codes ``(T_b, Q')`` to ``num_frames`` in all, along ``units (T_u,)`` of the whole time -> codes ``(num_frames_b, Q')``.
+
+        ``window`` counts frames; the number of frames is given, so there is no end token.
+        """
+        decoding = _Continuation(self, units, list(num_frames))
+        request = DecodingRequest(
+            prompts=[self.flatten(prompt) for prompt in prompts],
+            max_new=[(total - len(prompt)) * self.num_coarse for prompt, total in zip(prompts, num_frames, strict=True)],
+            seeds=seeds,
+            sampling=sampling,
+            window=window * self.num_coarse,
+        )
+        new = [tokens.view(-1, self.num_coarse) % self.codebook_size for tokens in decode(decoding, request)]
+        return [torch.cat([prompt[:, : self.num_coarse], rest]) for prompt, rest in zip(prompts, new, strict=True)]
+
+
+class _Continuation:
+    """CoarseLM as the engine sees it; tokens are flattened codes, each level in its own range."""
+
+    end_token = None
+
+    def __init__(self, model: CoarseLM, units: Sequence[Tensor] | None, num_frames: list[int]) -> None:
+        self.model, self.transformer, self.units = model, model.transformer, units
+        self.windows: Tensor | None = None  # what is said around every frame, (B, T, D)
+        self.starts = [0] * len(num_frames)
+        if model.unit_window is not None:
+            assert units is not None
+            lengths = torch.tensor([len(row) for row in units], device=units[0].device)
+            self.windows = model.unit_window(pad_sequence(list(units), batch_first=True), lengths, max(num_frames))
+
+    def window_inputs(self, row: int, start: int, tokens: Tensor) -> Tensor:
+        model = self.model
+        if model.conditioning == "prefix":
+            assert self.units is not None
+            first = start // model.num_coarse // model.frames_per_period * model.units_per_period
+            return model.prefix_inputs(self.units[row][first:], tokens)
+        inputs = torch.cat([tokens.new_tensor([model.start]), tokens])
+        return model.embed(inputs) + self._place(row, torch.arange(start, start + len(inputs), device=tokens.device))
+
+    def next_inputs(self, tokens: Tensor, positions: Tensor) -> Tensor:
+        following = positions + 1
+        x = self.model.embed(tokens) + self.model.level_embed(following % self.model.num_coarse)
+        if self.windows is not None:
+            frames = torch.div(following, self.model.num_coarse, rounding_mode="floor").clamp(max=self.windows.shape[1] - 1)
+            x = x + self.windows[torch.arange(len(tokens), device=tokens.device), frames]
+        return x
+
+    def logits(self, hidden: Tensor, positions: Tensor) -> Tensor:
+        logits = self.model.head(hidden)
+        if self.model.num_coarse == 1:
+            return logits
+        level = torch.arange(logits.shape[1], device=hidden.device) // self.model.codebook_size
+        return logits.masked_fill(level != (positions % self.model.num_coarse)[:, None], -torch.inf)
+
+    def attend_window(self, lengths: Tensor, max_length: int) -> Attend:
+        return Attend.causally() if self.model.conditioning else Attend.after_prompt(lengths - 1, max_length)
+
+    def window_start(self, num_tokens: int, window: int) -> int:
+        """Whole periods, so that units and frames of a window begin together."""
+        step = self.model.num_coarse * self.model.frames_per_period
+        return -(-(num_tokens - window // 2) // step) * step
+
+    def _place(self, row: int, positions: Tensor) -> Tensor:
+        place = self.model.level_embed(positions % self.model.num_coarse)
+        if self.windows is None:
+            return place
+        frames = torch.div(positions, self.model.num_coarse, rounding_mode="floor").clamp(max=self.windows.shape[1] - 1)
+        return place + self.windows[row, frames]

@@ -1,0 +1,66 @@
+"""The fields of an AudioLM, from which the same model can be built again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from valle.errors import UserError
+from valle.modules.transformer import TransformerConfig
+
+
+@dataclass(frozen=True)
+class AudioLMConfig:
+    """Sizes and choices of all stages; the defaults of the sizes are those of the papers.
+
+    ``num_units=None`` is the VALL-E variant: no semantic stage, acoustic models conditioned on a prompt of codes.
+    """
+
+    d_model: int = 1024
+    nhead: int = 16
+    num_layers: int = 12
+    dim_feedforward: int | None = None  # 4 * d_model
+    dropout: float = 0.1
+    norm_first: bool = True
+    num_quantizers: int = 8
+    codebook_size: int = 1024
+    num_units: int | None = None
+    num_coarse: int = 1
+    coarse_conditioning: Literal["aligned", "prefix"] = "aligned"
+    unit_window: int = 4  # units on each side of a frame's own
+    fine_units: bool = True
+    prefix_mode: int = 1  # 1: the fine stage learns with a random acoustic prompt, 0: without
+    prompt_share: float = 0.4  # of a crop, for the variant without units
+    units_per_period: int = 1
+    frames_per_period: int = 2
+    semantic_num_layers: int | None = None
+    coarse_num_layers: int | None = None
+    fine_num_layers: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.num_coarse <= self.num_quantizers:
+            raise UserError(f"the coarse codebooks must be 1 to all {self.num_quantizers}, found {self.num_coarse}")
+        if self.coarse_conditioning not in ("aligned", "prefix"):
+            raise UserError(f"the coarse conditioning must be aligned or prefix, found {self.coarse_conditioning!r}")
+        if self.prefix_mode not in (0, 1):
+            raise UserError(f"the prefix mode must be 0 (no acoustic prompt) or 1 (a random one), found {self.prefix_mode}")
+        if self.codebook_size < 1 or self.num_units is not None and self.num_units < 1:
+            raise UserError(f"codebooks need at least one token, found {self.codebook_size} codes and {self.num_units} units")
+        if not 0 < self.prompt_share < 1:
+            raise UserError(f"the prompt's share must lie between 0 and 1, found {self.prompt_share}")
+
+    @property
+    def has_fine(self) -> bool:
+        return self.num_coarse < self.num_quantizers
+
+    def transformer(self, num_layers: int | None, *, num_levels: int = 0) -> TransformerConfig:
+        """Sizes of one stage's stack; ``num_layers`` None takes the common number."""
+        return TransformerConfig(
+            d_model=self.d_model,
+            nhead=self.nhead,
+            num_layers=self.num_layers if num_layers is None else num_layers,
+            dim_feedforward=self.dim_feedforward or 4 * self.d_model,
+            dropout=self.dropout,
+            norm_first=self.norm_first,
+            num_levels=num_levels,
+        )

@@ -1,0 +1,97 @@
+"""FineLM: how it sounds, finely; non-autoregressive, one level a pass (VALL-E, Wang et al. 2023, 4.2.2)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from valle.decoding.sampling import RowNoise, Sampling, sample
+from valle.models.config import AudioLMConfig
+from valle.models.parts import LossPart, UnitWindow, loss_part, valid_mask
+from valle.modules.transformer import Attend, Transformer
+
+
+class FineLM(nn.Module):
+    """Level q of every frame from all lower levels, both ways in time, beside a prompt of which all levels are known.
+
+    Units are summed in too (``fine_units``), which the paper does not do.
+    """
+
+    def __init__(self, config: AudioLMConfig) -> None:
+        super().__init__()
+        self.num_coarse, self.num_levels, self.codebook_size = config.num_coarse, config.num_quantizers, config.codebook_size
+        fine_levels = self.num_levels - self.num_coarse
+        self.embed = nn.Embedding(self.num_levels * self.codebook_size, config.d_model)
+        nn.init.normal_(self.embed.weight, std=self.num_levels**-0.5)
+        self.role_embed = nn.Embedding(2, config.d_model)  # target, prompt
+        self.unit_window = None
+        if config.num_units is not None and config.fine_units:
+            self.unit_window = UnitWindow(
+                num_units=config.num_units, d_model=config.d_model, reach=config.unit_window,
+                units_per_period=config.units_per_period, frames_per_period=config.frames_per_period,
+            )  # fmt: skip
+        self.transformer = Transformer(config.transformer(config.fine_num_layers, num_levels=fine_levels))
+        # One parameter for all levels: whichever levels a batch draws, every parameter has a gradient.
+        self.head = nn.Parameter(torch.randn(fine_levels, self.codebook_size, config.d_model) * 0.02 * config.d_model**-0.5)
+        self.head_bias = nn.Parameter(torch.zeros(fine_levels, self.codebook_size))
+
+    def loss(
+        self,
+        *,
+        codes: Tensor,
+        lengths: Tensor,
+        prompt_lengths: Tensor,
+        levels: Tensor,
+        units: Tensor | None = None,
+        unit_lengths: Tensor | None = None,
+    ) -> LossPart:
+        """``codes (B, T, Q)``; each row predicts its level of ``levels (B,)`` after its prompt of ``prompt_lengths (B,)`` frames."""
+        valid = valid_mask(lengths, codes.shape[1])
+        codes = torch.where(valid[..., None], codes, 0)
+        logits = self(codes, lengths, prompt_lengths, levels, units, unit_lengths)
+        targets = codes.gather(2, levels[:, None, None].expand(-1, codes.shape[1], 1))[..., 0]
+        return loss_part(logits, targets, valid & ~valid_mask(prompt_lengths, codes.shape[1]))
+
+    def forward(
+        self, codes: Tensor, lengths: Tensor, prompt_lengths: Tensor, levels: Tensor, units: Tensor | None, unit_lengths: Tensor | None
+    ) -> Tensor:
+        """Logits ``(B, T, codebook_size)`` of each row's level; target frames show only what lies below it."""
+        frames = codes.shape[1]
+        level = torch.arange(self.num_levels, device=codes.device)
+        prompt = valid_mask(prompt_lengths, frames)  # (B, T)
+        seen = prompt[..., None] | (level < levels[:, None, None])  # (B, T, Q)
+        x = (self.embed(codes[..., : self.num_levels] + level * self.codebook_size) * seen[..., None]).sum(2)  # (B, T, D)
+        x = x + self.role_embed(prompt.long())
+        if self.unit_window is not None:
+            assert units is not None and unit_lengths is not None
+            x = x + self.unit_window(units, unit_lengths, frames)
+        hidden = self.transformer(x, Attend.freely(lengths, frames), levels=levels - self.num_coarse)
+        chosen = levels - self.num_coarse
+        return torch.einsum("btd,bvd->btv", hidden, self.head[chosen].to(hidden.dtype)) + self.head_bias[chosen][:, None]
+
+    @torch.inference_mode()
+    def generate(
+        self,
+        codes: Tensor,
+        *,
+        lengths: Tensor,
+        prompt_lengths: Tensor,
+        sampling: Sampling,
+        seeds: list[int],
+        units: Tensor | None = None,
+        unit_lengths: Tensor | None = None,
+    ) -> Tensor:
+        """Fill levels ``num_coarse..`` of ``codes (B, T, Q)`` after each row's prompt, one pass a level, in place of what stood there."""
+        codes = codes.clone()
+        target = valid_mask(lengths, codes.shape[1]) & ~valid_mask(prompt_lengths, codes.shape[1])
+        noises = [RowNoise([seed * self.num_levels + level for seed in seeds], self.codebook_size, codes.device) for level in range(self.num_levels)]
+        for level in range(self.num_coarse, self.num_levels):
+            levels = torch.full_like(lengths, level)
+            logits = self(codes, lengths, prompt_lengths, levels, units, unit_lengths)
+            noise = noises[level]
+            if sampling.temperature == 0:
+                drawn = logits.argmax(-1)
+            else:  # frame by frame from the row's own stream, so that batch mates change nothing
+                drawn = torch.stack([sample(logits[:, t], sampling, noise) for t in range(codes.shape[1])], 1)
+            codes[..., level] = torch.where(target, drawn, codes[..., level])
+        return codes

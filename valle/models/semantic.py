@@ -1,0 +1,85 @@
+"""SemanticLM: what is said next, as units (AudioLM, Borsos et al. 2022, 3.2, first stage)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from valle.decoding.engine import DecodingRequest, decode
+from valle.decoding.sampling import Sampling
+from valle.models.config import AudioLMConfig
+from valle.models.parts import LossPart, Vocabulary, loss_part, small_head, valid_mask
+from valle.modules.transformer import Attend, Transformer
+
+
+class SemanticLM(nn.Module):
+    """Decoder-only over BOS, units, EOS.
+
+    BOS and EOS stand only where a crop holds the utterance's true start and end, so the model learns to stop where
+    speech stops and not where crops do.
+    """
+
+    def __init__(self, config: AudioLMConfig) -> None:
+        super().__init__()
+        assert config.num_units is not None
+        self.vocabulary = Vocabulary((("bos", 1), ("eos", 1), ("units", config.num_units)))
+        self.bos, self.eos, self.first_unit = (self.vocabulary.first(name) for name in ("bos", "eos", "units"))
+        self.embed = nn.Embedding(self.vocabulary.size, config.d_model)
+        self.transformer = Transformer(config.transformer(config.semantic_num_layers))
+        self.head = small_head(config.d_model, self.vocabulary.size)
+
+    def loss(self, *, units: Tensor, lengths: Tensor, starts: Tensor, ends: Tensor) -> LossPart:
+        """``units (B, T)``, ``lengths (B,)``; ``starts`` and ``ends (B,)`` bool say which rows hold the utterance's own."""
+        tokens, token_lengths = self.tokens(units, lengths, starts, ends)
+        inputs, targets = tokens[:, :-1], tokens[:, 1:]
+        hidden = self.transformer(self.embed(inputs), Attend.causally())
+        return loss_part(self.head(hidden), targets, valid_mask(token_lengths - 1, targets.shape[1]))
+
+    def tokens(self, units: Tensor, lengths: Tensor, starts: Tensor, ends: Tensor) -> tuple[Tensor, Tensor]:
+        """Units with BOS and EOS where they belong: ``(B, T + 2)``, lengths ``(B,)``."""
+        batch, length = units.shape
+        tokens = units.new_zeros(batch, length + 2)
+        shifted = torch.arange(length, device=units.device) + starts.long()[:, None]
+        tokens.scatter_(1, shifted, torch.where(valid_mask(lengths, length), units + self.first_unit, 0))
+        tokens[:, 0] = torch.where(starts, self.bos, tokens[:, 0])
+        stops = lengths + starts.long()
+        tokens.scatter_(1, stops[:, None], torch.where(ends, self.eos, 0)[:, None])
+        return tokens, stops + ends.long()
+
+    def generate(
+        self, prompts: Sequence[Tensor], *, max_new: Sequence[int], min_new: Sequence[int], sampling: Sampling, seeds: Sequence[int], window: int
+    ) -> list[Tensor]:
+        """Continue ``prompts`` (units ``(n_b,)``, each from its utterance's start) -> new units of each, until EOS is sampled."""
+        decoding = _Continuation(self)
+        request = DecodingRequest(
+            prompts=[prompt + self.first_unit for prompt in prompts], max_new=max_new, min_new=min_new, seeds=seeds, sampling=sampling, window=window
+        )
+        return [tokens - self.first_unit for tokens in decode(decoding, request)]
+
+
+class _Continuation:
+    """SemanticLM as the engine sees it."""
+
+    def __init__(self, model: SemanticLM) -> None:
+        self.model, self.transformer, self.end_token = model, model.transformer, model.eos
+
+    def window_inputs(self, row: int, start: int, tokens: Tensor) -> Tensor:
+        if start == 0:
+            tokens = torch.cat([tokens.new_tensor([self.model.bos]), tokens])
+        return self.model.embed(tokens)
+
+    def next_inputs(self, tokens: Tensor, positions: Tensor) -> Tensor:
+        return self.model.embed(tokens)
+
+    def logits(self, hidden: Tensor, positions: Tensor) -> Tensor:
+        logits = self.model.head(hidden)
+        logits[:, self.model.bos] = -torch.inf
+        return logits
+
+    def attend_window(self, lengths: Tensor, max_length: int) -> Attend:
+        return Attend.causally()
+
+    def window_start(self, num_tokens: int, window: int) -> int:
+        return num_tokens - window // 2

@@ -1,0 +1,211 @@
+"""The one transformer of the language models: causal, bidirectional, conditioned on a level, cached.
+
+Decoder-only blocks (Vaswani et al. 2017) with pre-norm, rotary positions (Su et al. 2021) and torch's scaled
+dot-product attention.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from valle.errors import UserError
+
+
+@dataclass(frozen=True)
+class TransformerConfig:
+    """Sizes of a stack; ``num_levels`` > 0 gives every norm a scale and shift of its own for each level."""
+
+    d_model: int
+    nhead: int
+    num_layers: int
+    dim_feedforward: int
+    dropout: float = 0.0
+    norm_first: bool = True
+    num_levels: int = 0
+
+    def __post_init__(self) -> None:
+        if self.d_model % self.nhead or self.d_model // self.nhead % 2:
+            raise UserError(
+                f"the model's width must be an even multiple of its heads (rotary positions pair dimensions), "
+                f"found width {self.d_model} and {self.nhead} heads; try {max(1, self.d_model // 64)} heads"
+            )
+
+
+@dataclass(frozen=True)
+class Attend:
+    """Who sees whom: causal, or all positions that ``mask`` (broadcast to ``(B, 1, S, S)`` bool) allows."""
+
+    causal: bool
+    mask: Tensor | None = None
+
+    @classmethod
+    def causally(cls) -> Attend:
+        """Right padding needs no mask: no valid position looks to its right."""
+        return cls(causal=True)
+
+    @classmethod
+    def freely(cls, lengths: Tensor, max_length: int) -> Attend:
+        """Every position sees every valid one of its row."""
+        return cls(causal=False, mask=(torch.arange(max_length, device=lengths.device) < lengths[:, None])[:, None, None])
+
+    @classmethod
+    def after_prompt(cls, prompt_lengths: Tensor, max_length: int) -> Attend:
+        """Positions before ``prompt_lengths`` see each other freely; later ones see all before them."""
+        position = torch.arange(max_length, device=prompt_lengths.device)
+        return cls(causal=False, mask=(position <= position[:, None]) | (position < prompt_lengths[:, None, None])[:, None])
+
+
+class LayerCache:
+    """Keys and values of one layer, ``(B, H, capacity, D / H)``, written in place."""
+
+    def __init__(self, batch: int, heads: int, capacity: int, head_dim: int, *, device: torch.device, dtype: torch.dtype) -> None:
+        self.keys = torch.zeros(batch, heads, capacity, head_dim, device=device, dtype=dtype)
+        self.values = torch.zeros_like(self.keys)
+
+
+@dataclass
+class Step:
+    """Where one new position of every row goes, and what it sees; shared by all layers of a step."""
+
+    cos: Tensor  # (B or 1, 1, 1, D / H)
+    sin: Tensor
+    extent: int  # cached positions that any row may see, the new one included
+    slot: int | None  # the common place of the new position, if the rows stand level
+    rows: Tensor | None = None  # (B,) row numbers and
+    slots: Tensor | None = None  # (B,) places, where they do not
+    bias: Tensor | None = None  # (B, 1, 1, extent), 0 or -inf
+
+
+class LevelNorm(nn.Module):
+    """Layer norm whose scale and shift depend on the level that is predicted (VALL-E, 4.2.2)."""
+
+    def __init__(self, dim: int, num_levels: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(dim)
+        self.modulation = nn.Embedding(num_levels, 2 * dim) if num_levels else None
+        if self.modulation is not None:
+            nn.init.zeros_(self.modulation.weight)
+
+    def forward(self, x: Tensor, levels: Tensor | None) -> Tensor:
+        x = self.norm(x)
+        if self.modulation is None:
+            return x
+        scale, shift = self.modulation(levels)[:, None].chunk(2, -1)
+        return x * (1 + scale) + shift
+
+
+class Block(nn.Module):
+    """Attention and feed-forward, each with a residual."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.heads, self.norm_first, self.dropout = config.nhead, config.norm_first, config.dropout
+        self.attention_norm = LevelNorm(config.d_model, config.num_levels)
+        self.qkv = nn.Linear(config.d_model, 3 * config.d_model)
+        self.out = nn.Linear(config.d_model, config.d_model)
+        self.feedforward_norm = LevelNorm(config.d_model, config.num_levels)
+        self.expand = nn.Linear(config.d_model, config.dim_feedforward)
+        self.project = nn.Linear(config.dim_feedforward, config.d_model)
+
+    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor], attend: Attend, levels: Tensor | None, cache: LayerCache | None) -> Tensor:
+        """``x (B, S, D)`` -> ``(B, S, D)``; ``cache`` receives keys and values of positions 0..S-1."""
+        x = self._residual(x, self.attention_norm, lambda h: self._attend(h, rotary, attend, cache), levels)
+        return self._residual(x, self.feedforward_norm, lambda h: self.project(F.gelu(self.expand(h))), levels)
+
+    def step(self, x: Tensor, step: Step, cache: LayerCache) -> Tensor:
+        """One new position a row: ``x (B, 1, D)`` -> ``(B, 1, D)``."""
+        x = self._residual(x, self.attention_norm, lambda h: self._attend_step(h, step, cache), None)
+        return self._residual(x, self.feedforward_norm, lambda h: self.project(F.gelu(self.expand(h))), None)
+
+    def _residual(self, x, norm, inner, levels):  # type: ignore[no-untyped-def]
+        if self.norm_first:
+            return x + F.dropout(inner(norm(x, levels)), self.dropout, self.training)
+        return norm(x + F.dropout(inner(x), self.dropout, self.training), levels)
+
+    def _split(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        batch, length, dim = x.shape
+        q, k, v = self.qkv(x).view(batch, length, 3, self.heads, dim // self.heads).permute(2, 0, 3, 1, 4)
+        return q, k, v  # (B, H, S, D / H) each
+
+    def _attend(self, x: Tensor, rotary: tuple[Tensor, Tensor], attend: Attend, cache: LayerCache | None) -> Tensor:
+        q, k, v = self._split(x)
+        q, k = rotate(q, *rotary), rotate(k, *rotary)
+        if cache is not None:
+            cache.keys[:, :, : k.shape[2]] = k
+            cache.values[:, :, : v.shape[2]] = v
+        dropout = self.dropout if self.training else 0.0
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=attend.mask, dropout_p=dropout, is_causal=attend.causal)
+        return self.out(mixed.transpose(1, 2).flatten(2))
+
+    def _attend_step(self, x: Tensor, step: Step, cache: LayerCache) -> Tensor:
+        q, k, v = self._split(x)
+        q, k = rotate(q, step.cos, step.sin), rotate(k, step.cos, step.sin)
+        if step.slot is not None:
+            cache.keys[:, :, step.slot] = k[:, :, 0]
+            cache.values[:, :, step.slot] = v[:, :, 0]
+        else:
+            cache.keys[step.rows, :, step.slots] = k[:, :, 0]
+            cache.values[step.rows, :, step.slots] = v[:, :, 0]
+        keys, values = cache.keys[:, :, : step.extent], cache.values[:, :, : step.extent]
+        # Not is_causal: with one query and many keys, torch would let it see key 0 alone.
+        mixed = F.scaled_dot_product_attention(q, keys, values, attn_mask=step.bias)
+        return self.out(mixed.transpose(1, 2).flatten(2))
+
+
+class Transformer(nn.Module):
+    """A stack of blocks over embedded inputs, with a final norm."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_layers))
+        self.final_norm = LevelNorm(config.d_model, config.num_levels) if config.norm_first else None
+        self._init_weights()
+
+    def forward(self, x: Tensor, attend: Attend, *, levels: Tensor | None = None, caches: list[LayerCache] | None = None) -> Tensor:
+        """``x (B, S, D)`` -> hidden ``(B, S, D)``; ``levels (B,)`` where norms depend on one."""
+        position = torch.arange(x.shape[1], device=x.device)
+        rotary = self.rotary(position, x.dtype)
+        x = F.dropout(x, self.config.dropout, self.training)
+        for index, block in enumerate(self.blocks):
+            x = block(x, rotary, attend, levels, caches[index] if caches else None)
+        return self.final_norm(x, levels) if self.final_norm is not None else x
+
+    def step(self, x: Tensor, step: Step, caches: list[LayerCache]) -> Tensor:
+        """One new position a row: ``x (B, 1, D)`` -> ``(B, 1, D)``."""
+        for block, cache in zip(self.blocks, caches, strict=True):
+            x = block.step(x, step, cache)
+        return self.final_norm(x, None) if self.final_norm is not None else x
+
+    def rotary(self, position: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Cosines and signed sines of ``position (...)`` -> two ``(..., D / H)``."""
+        half = self.config.d_model // self.config.nhead // 2
+        frequency = 10000.0 ** (-torch.arange(half, device=position.device, dtype=torch.float32) / half)
+        angle = position.float()[..., None] * frequency
+        cos, sin = angle.cos(), angle.sin()
+        return torch.cat([cos, cos], -1).to(dtype), torch.cat([-sin, sin], -1).to(dtype)
+
+    def new_caches(self, batch: int, capacity: int) -> list[LayerCache]:
+        """Empty caches of every layer for ``batch`` rows of up to ``capacity`` positions."""
+        weight = self.blocks[0].qkv.weight
+        size = self.config.d_model // self.config.nhead
+        return [LayerCache(batch, self.config.nhead, capacity, size, device=weight.device, dtype=weight.dtype) for _ in self.blocks]
+
+    def _init_weights(self) -> None:
+        for block in self.blocks:
+            for layer in (block.qkv, block.expand):
+                nn.init.normal_(layer.weight, std=self.config.d_model**-0.5)
+                nn.init.zeros_(layer.bias)
+            for layer in (block.out, block.project):  # residual branches start small together (GPT-2)
+                nn.init.normal_(layer.weight, std=layer.in_features**-0.5 / (2 * self.config.num_layers) ** 0.5)
+                nn.init.zeros_(layer.bias)
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotary position: pair dimension i with i + half; ``sin`` carries the sign."""
+    half = x.shape[-1] // 2
+    return x * cos + torch.cat([x[..., half:], x[..., :half]], -1) * sin

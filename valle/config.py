@@ -1,0 +1,147 @@
+"""Configuration of every program: dataclass default < ``conf/*.yaml`` < flag, flat and in icefall's style.
+
+A program's settings are one dataclass; a field ``max_duration: float = field(default=80, metadata={"help": ...})``
+is the flag ``--max-duration`` and the key ``max_duration`` of a YAML file.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import MISSING, Field, fields
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar, get_args, get_origin, get_type_hints
+
+import jsonargparse
+import yaml
+
+from valle.errors import UserError
+
+Settings = TypeVar("Settings")
+
+
+class FlagError(UserError):
+    """A flag or a configuration key that cannot be used."""
+
+
+class _Parser(jsonargparse.ArgumentParser):
+    """jsonargparse, with errors as ours: raised, one sentence."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        text = re.sub(r'Parser key "(\w+)"', lambda match: _dashed(match[1]), " ".join(str(message).split()).rstrip("."))
+        raise FlagError(f"{text}; --help lists every flag") from ex
+
+
+def parse_flags(
+    settings: type[Settings], argv: Sequence[str] | None = None, *, prog: str | None = None, usage: str = "", config_files: Sequence[Path] = ()
+) -> Settings:
+    """An instance of ``settings`` (a dataclass) from flags, from ``--config FILE`` and from those ``config_files`` that exist.
+
+    Later sources win: the dataclass's defaults, ``config_files`` in order, ``--config``, flags.  Raises
+    ``FlagError`` for an unknown flag or key, naming its neighbours, and for values of the wrong type.
+    """
+    arguments = [_underscored(argument) for argument in (sys.argv[1:] if argv is None else argv)]
+    known = {entry.name: entry for entry in fields(settings)}  # type: ignore[arg-type]
+    named = _value_of("config", arguments)
+    files = [path for path in config_files if path.is_file()] + ([_existing(Path(named))] if named else [])
+    overrides: dict[str, Any] = {}
+    for path in files:
+        overrides.update(_read_yaml(path, known))
+    parser = _build_parser(settings, known, overrides, prog=prog, usage=usage)
+    _refuse_unknown_flags(arguments, known)
+    values = parser.parse_args(arguments).as_dict()
+    values.pop("config", None)
+    missing = [name for name, entry in known.items() if values.get(name) is None and _required(entry) and name not in overrides]
+    if missing:
+        raise FlagError(f"expected {', '.join('--' + name.replace('_', '-') for name in missing)}, found no value; --help lists every flag")
+    return settings(**values)
+
+
+def _build_parser(settings: type, known: dict[str, Field[Any]], overrides: dict[str, Any], *, prog: str | None, usage: str) -> _Parser:
+    parser = _Parser(prog=prog, description=usage, exit_on_error=True, formatter_class=_HelpFormatter, env_prefix=False)
+    hints = get_type_hints(settings)
+    parser.add_argument("--config", type=str | None, default=None, help="a YAML file of these settings")
+    for name, entry in known.items():
+        hint = hints[name]
+        options: dict[str, Any] = {"help": entry.metadata.get("help", ""), "default": overrides.get(name, _default(entry))}
+        if get_origin(hint) in (list, tuple):
+            options.update(nargs="+", type=get_args(hint)[0])
+        else:
+            options["type"] = hint | None if _required(entry) else hint
+        parser.add_argument(f"--{name}", **options)
+    return parser
+
+
+class _HelpFormatter(jsonargparse.DefaultHelpFormatter):
+    """Flags with dashes, as users of the family type them."""
+
+    def _format_action_invocation(self, action: Any) -> str:
+        return super()._format_action_invocation(action).replace("_", "-")
+
+    def add_usage(self, usage: Any, actions: Any, groups: Any, prefix: Any = None) -> None:
+        super().add_usage("%(prog)s [flags]", actions, groups, prefix)
+
+
+def _underscored(argument: str) -> str:
+    if not argument.startswith("--"):
+        return argument
+    flag, equals, value = argument.partition("=")
+    return "--" + flag[2:].replace("-", "_") + equals + value
+
+
+def _value_of(name: str, arguments: Sequence[str]) -> str | None:
+    for index, argument in enumerate(arguments):
+        if argument == f"--{name}" and index + 1 < len(arguments):
+            return arguments[index + 1]
+        if argument.startswith(f"--{name}="):
+            return argument.partition("=")[2]
+    return None
+
+
+def _refuse_unknown_flags(arguments: Sequence[str], known: dict[str, Field[Any]]) -> None:
+    for argument in arguments:
+        name = argument.partition("=")[0]
+        if name.startswith("--") and name[2:] not in (*known, "config", "help"):
+            raise FlagError(f"unknown flag {_dashed(name[2:])}{_neighbours(name[2:], known, flags=True)}; --help lists every flag")
+
+
+def _neighbours(name: str, known: dict[str, Field[Any]], *, flags: bool) -> str:
+    near = get_close_matches(name, list(known), n=3, cutoff=0.5)
+    return f"; did you mean {' or '.join(_dashed(other) if flags else other for other in near)}?" if near else ""
+
+
+def _dashed(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _existing(path: Path) -> Path:
+    if not path.is_file():
+        raise FlagError(f"expected a YAML file of settings at {path}, found nothing there; check the path given to --config")
+    return path
+
+
+def _read_yaml(path: Path, known: dict[str, Field[Any]]) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise FlagError(f"expected YAML in {path}, found what cannot be read: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise FlagError(f"expected settings as `name: value` lines in {path}, found a {type(values).__name__}")
+    values = {str(key).replace("-", "_"): value for key, value in values.items()}
+    for key in values:
+        if key not in known:
+            raise FlagError(f"unknown setting {key!r} in {path}{_neighbours(key, known, flags=False)}")
+    return values
+
+
+def _required(entry: Field[Any]) -> bool:
+    return entry.default is MISSING and entry.default_factory is MISSING
+
+
+def _default(entry: Field[Any]) -> Any:
+    if entry.default is not MISSING:
+        return entry.default
+    return entry.default_factory() if entry.default_factory is not MISSING else None
+

@@ -44,7 +44,7 @@ class AudioLMConfig:
             raise UserError(f"the coarse conditioning must be aligned or prefix, found {self.coarse_conditioning!r}")
         if self.prefix_mode not in (0, 1):
             raise UserError(f"the prefix mode must be 0 (no acoustic prompt) or 1 (a random one), found {self.prefix_mode}")
-        if self.codebook_size < 1 or self.num_units is not None and self.num_units < 1:
+        if self.codebook_size < 1 or (self.num_units is not None and self.num_units < 1):
             raise UserError(f"codebooks need at least one token, found {self.codebook_size} codes and {self.num_units} units")
         if not 0 < self.prompt_share < 1:
             raise UserError(f"the prompt's share must lie between 0 and 1, found {self.prompt_share}")

@@ -1,0 +1,119 @@
+"""Batches of an epoch, shuffled and bucketed by lhotse; fixed batches for validation."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from typing import Any
+
+from lhotse import CutSet
+from lhotse.cut import Cut
+from lhotse.dataset import DynamicBucketingSampler
+from torch.utils.data import DataLoader, Sampler
+
+from valle.data.crops import draw
+from valle.data.dataset import Batch, TokenDataset
+from valle.data.manifests import ManifestError
+
+EAGER_BELOW = 64  # cuts; fewer are bucketed less finely
+
+
+@dataclass(frozen=True)
+class SamplerSettings:
+    """How cuts become batches; durations in seconds."""
+
+    max_duration: float
+    num_buckets: int
+    buffer_size: int
+    shuffle_buffer_size: int
+    drop_last: bool
+    min_cut: float
+    max_cut: float
+    seed: int
+
+
+class _Skipping(Sampler[CutSet]):
+    """A fresh sampler of one epoch without its first ``skip`` batches.
+
+    Resuming counts what was trained on and starts anew, because a sampler's own state runs ahead of training by
+    what the workers have prefetched.
+    """
+
+    def __init__(self, sampler: DynamicBucketingSampler, skip: int) -> None:
+        self.sampler, self.skip = sampler, skip
+
+    def __iter__(self) -> Iterator[CutSet]:
+        return islice(iter(self.sampler), self.skip, None)
+
+
+def keep_durations(cuts: CutSet, settings: SamplerSettings) -> CutSet:
+    """The cuts between the shortest and longest length that are asked for."""
+    return cuts.filter(partial(_is_within, settings.min_cut, settings.max_cut))
+
+
+def _is_within(shortest: float, longest: float, cut: Cut) -> bool:
+    return shortest <= cut.duration <= longest
+
+
+def epoch_batches(
+    cuts: CutSet, dataset: TokenDataset, settings: SamplerSettings, *, epoch: int, skip: int, rank: int, world_size: int, num_workers: int
+) -> Iterator[Batch]:
+    """The batches of one epoch for one rank: a function of the seed, the epoch and the number of ranks."""
+    kept = keep_durations(cuts, settings)
+    few = list(islice(kept, EAGER_BELOW))
+    if not few:
+        raise ManifestError(
+            f"expected training cuts of {settings.min_cut:g} to {settings.max_cut:g} s, found none; "
+            "change --filter-min-duration or --filter-max-duration, or look at data/report.html"
+        )
+    if len(few) < world_size:
+        raise ManifestError(f"expected at least one training cut for each of {world_size} processes, found {len(few)}; lower --world-size")
+    # A handful of cuts cannot be cut into buckets: one bucket below an hour holds them all.
+    few_bins: dict[str, Any] = {"duration_bins": [3600.0]} if len(few) < EAGER_BELOW else {"num_buckets": settings.num_buckets}
+    sampler = DynamicBucketingSampler(
+        kept, max_duration=settings.max_duration, buffer_size=settings.buffer_size, shuffle_buffer_size=settings.shuffle_buffer_size,
+        num_cuts_for_bins_estimate=2000, shuffle=True, drop_last=settings.drop_last, seed=settings.seed,
+        rank=rank, world_size=world_size, **few_bins,
+    )  # fmt: skip
+    sampler.set_epoch(epoch)
+    return iter(_loader(dataset, _Skipping(sampler, skip), num_workers))
+
+
+def fixed_batches(cuts: list[Cut], dataset: TokenDataset, *, max_duration: float, rank: int, world_size: int) -> Iterator[Batch]:
+    """Every cut once, short beside short, in an order that never changes; ranks take turns."""
+    for index, batch in enumerate(_by_length(cuts, max_duration)):
+        if index % world_size == rank:
+            yield dataset[CutSet.from_cuts(batch)]
+
+
+def choose_cuts(cuts: CutSet, settings: SamplerSettings, *, most: int) -> list[Cut]:
+    """At most ``most`` cuts, those whose hash of the id is smallest: the same choice every time, spread over the corpus."""
+    kept = keep_durations(cuts, settings)
+    chosen = heapq.nsmallest(most, ((draw(0, 0, cut.id, "valid"), cut.id, cut) for cut in kept), key=lambda item: item[:2])
+    return [cut for _, _, cut in chosen]
+
+
+def _by_length(cuts: list[Cut], max_duration: float) -> Iterator[list[Cut]]:
+    batch: list[Cut] = []
+    for cut in sorted(cuts, key=lambda cut: (cut.duration, cut.id)):
+        if batch and (len(batch) + 1) * cut.duration > max_duration:
+            yield batch
+            batch = []
+        batch.append(cut)
+    if batch:
+        yield batch
+
+
+def _loader(dataset: TokenDataset, sampler: Sampler[CutSet], num_workers: int) -> DataLoader[Any]:
+    options: dict[str, Any] = {"prefetch_factor": 4, "worker_init_fn": _forget_open_files} if num_workers else {}
+    return DataLoader(dataset, sampler=sampler, batch_size=None, num_workers=num_workers, **options)
+
+
+def _forget_open_files(worker: int) -> None:
+    """A forked worker must not share the parent's HDF5 handles."""
+    from lhotse.features.io import close_cached_file_handles
+
+    close_cached_file_handles()

@@ -1,0 +1,84 @@
+"""Reads what ``prepare.sh`` left in ``data/tokenized``: cuts with tokens, and what made the tokens."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lhotse import CutSet
+
+from valle.errors import UserError
+from valle.timeline import Timeline
+from valle.tokenizers.base import TokenizerIdentity
+
+
+class ManifestError(UserError):
+    """Manifests that are missing, damaged, or of other tokenizers."""
+
+
+@dataclass(frozen=True)
+class TokenManifests:
+    """A folder of tokenized cuts."""
+
+    folder: Path
+    timeline: Timeline
+    acoustic: TokenizerIdentity
+    semantic: TokenizerIdentity | None
+    statistics: dict[str, Any]
+
+    @property
+    def tag(self) -> str:
+        """The mark that every cut of these tokenizers bears."""
+        return tokenizers_tag(self.acoustic, self.semantic)
+
+    def cuts(self, part: str) -> CutSet:
+        """The cuts of ``train``, ``dev`` or ``test``, read lazily."""
+        path = self.folder / f"cuts_{part}.jsonl.gz"
+        _check_gzip(path)
+        return CutSet.from_jsonl_lazy(path)
+
+    @property
+    def tokenizers_folder(self) -> Path:
+        return self.folder.parent / "tokenizers"
+
+
+def tokenizers_tag(acoustic: TokenizerIdentity, semantic: TokenizerIdentity | None) -> str:
+    """``<acoustic sha12>/<semantic sha12>``, the second part empty without units."""
+    return f"{acoustic.sha256[:12]}/{semantic.sha256[:12] if semantic else ''}"
+
+
+def read_manifests(folder: Path) -> TokenManifests:
+    """Open ``folder``; raises ``ManifestError`` that says which stage of ``prepare.sh`` to run."""
+    path = folder / "info.json"
+    if not path.is_file():
+        raise ManifestError(f"expected tokenized cuts in {folder}, found no info.json there; run ./prepare.sh, or point --manifest-dir at its data/tokenized")
+    try:
+        info = json.loads(path.read_text(encoding="utf-8"))
+        semantic = info["tokenizers"].get("semantic")
+        return TokenManifests(
+            folder=folder,
+            timeline=Timeline.from_dict(info["timeline"]),
+            acoustic=TokenizerIdentity.from_dict(info["tokenizers"]["acoustic"]),
+            semantic=TokenizerIdentity.from_dict(semantic) if semantic else None,
+            statistics=info.get("statistics", {}),
+        )
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        raise ManifestError(f"{path} is damaged ({type(error).__name__}: {error}); run ./prepare.sh --stage 4 again") from error
+
+
+def _check_gzip(path: Path) -> None:
+    """Read a manifest to its end once, cheaply, so that damage is a sentence at the start and no crash hours later."""
+    if not path.is_file():
+        raise ManifestError(f"expected a manifest at {path}, found nothing there; run ./prepare.sh --stage 4")
+    try:
+        with gzip.open(path) as stream:
+            first = stream.readline()
+            if first:
+                json.loads(first)
+            while stream.read(1 << 20):
+                pass
+    except (OSError, EOFError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ManifestError(f"{path} is damaged ({error}); run ./prepare.sh --stage 4 again") from error

@@ -1,0 +1,113 @@
+"""A released model is a folder: ``config.yaml``, ``model.safetensors``, its tokenizers.  Nothing else is needed, nothing is unpickled."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from valle.errors import UserError
+from valle.models.audio_lm import AudioLM
+from valle.timeline import Timeline
+from valle.tokenizers.base import AcousticTokenizer, SemanticTokenizer
+from valle.tokenizers.registry import expect_acoustic, expect_semantic, load_tokenizer, save_tokenizer
+
+CONFIG_FILE, WEIGHTS_FILE = "config.yaml", "model.safetensors"
+
+
+class ReleasedModelError(UserError):
+    """A released folder that is missing, damaged, or holds tokenizers of another model."""
+
+
+@dataclass(frozen=True)
+class Released:
+    """All that continues audio."""
+
+    model: AudioLM
+    timeline: Timeline
+    acoustic: AcousticTokenizer
+    semantic: SemanticTokenizer | None
+    trained_seconds: dict[str, float]  # longest crop of each stage
+
+
+def save_released(released: Released, folder: Path, *, dtype: torch.dtype = torch.float16) -> None:
+    """Write the folder under a temporary name, then rename it; an existing one is replaced."""
+    temporary = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    weights = {name: tensor.detach().cpu().to(dtype).contiguous() for name, tensor in released.model.state_dict().items()}
+    save_file(weights, temporary / WEIGHTS_FILE)
+    save_tokenizer(released.acoustic, temporary / "tokenizers" / "acoustic")
+    if released.semantic is not None:
+        save_tokenizer(released.semantic, temporary / "tokenizers" / "semantic")
+    config = {
+        "model": asdict(released.model.config),
+        "timeline": released.timeline.to_dict(),
+        "trained_seconds": dict(released.trained_seconds),
+        "identities": {
+            "acoustic": released.acoustic.identity.to_dict(),
+            "semantic": released.semantic.identity.to_dict() if released.semantic else None,
+        },
+    }
+    (temporary / CONFIG_FILE).write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+    if folder.exists():
+        shutil.rmtree(folder)
+    temporary.rename(folder)
+
+
+def load_released(folder: Path) -> Released:
+    """Read a released folder, in evaluation mode and fp32."""
+    config = read_released_config(folder)
+    try:
+        model = AudioLM(**config["model"])
+        model.load_state_dict(read_released_weights(folder))
+        timeline = Timeline.from_dict(config["timeline"])
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise ReleasedModelError(f"the model in {folder} does not fit its {CONFIG_FILE} ({' '.join(str(error).split())[:200]}); export it anew") from error
+    acoustic = expect_acoustic(load_tokenizer(str(_inside(folder, "acoustic"))))
+    semantic = expect_semantic(load_tokenizer(str(_inside(folder, "semantic")))) if timeline.units else None
+    for kind, tokenizer in (("acoustic", acoustic), ("semantic", semantic)):
+        wanted = config.get("identities", {}).get(kind)
+        if tokenizer is not None and (wanted or {}).get("sha256") != tokenizer.identity.sha256:
+            raise ReleasedModelError(
+                f"the model in {folder} was trained on tokens of {(wanted or {}).get('name')} ({str((wanted or {}).get('sha256'))[:12]}) "
+                f"and its folder holds {tokenizer.identity}; copy or export it anew"
+            )
+    return Released(model=model.eval(), timeline=timeline, acoustic=acoustic, semantic=semantic, trained_seconds=dict(config["trained_seconds"]))
+
+
+def read_released_config(folder: Path) -> dict[str, Any]:
+    """``config.yaml`` of a released folder."""
+    path = folder / CONFIG_FILE
+    if not path.is_file() or not (folder / WEIGHTS_FILE).is_file():
+        raise ReleasedModelError(f"expected a released model ({CONFIG_FILE} and {WEIGHTS_FILE}) in {folder}, found none; name such a folder, or a checkpoint with --checkpoint")
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ReleasedModelError(f"{path} cannot be read ({' '.join(str(error).split())[:120]}); copy or export the model anew") from error
+    if not isinstance(config, dict) or not {"model", "timeline", "trained_seconds"} <= config.keys():
+        raise ReleasedModelError(f"expected the keys model, timeline and trained_seconds in {path}; copy or export the model anew")
+    return config
+
+
+def read_released_weights(folder: Path) -> dict[str, Tensor]:
+    """The weights of a released folder, fp32."""
+    read_released_config(folder)
+    try:
+        return {name: tensor.float() for name, tensor in load_file(folder / WEIGHTS_FILE).items()}
+    except (SafetensorError, OSError) as error:
+        raise ReleasedModelError(f"{folder / WEIGHTS_FILE} is damaged ({error}); copy or export the model anew") from error
+
+
+def _inside(folder: Path, kind: str) -> Path:
+    path = folder / "tokenizers" / kind
+    if not path.is_dir():
+        raise ReleasedModelError(f"expected the model's {kind} tokenizer in {path}, found nothing there; copy or export the model anew")
+    return path

@@ -1,0 +1,153 @@
+"""Checkpoints with icefall's names and keys, that hold all that a model needs and never any code.
+
+Top level: ``model optimizer scheduler grad_scaler sampler model_avg``, every hyper-parameter flat, and
+``tokenizers``, ``identities``, ``timeline``, ``dtype``, ``counters``.  Tensors and plain Python values only.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import re
+import zipfile
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from valle.errors import UserError
+from valle.models import AudioLM, AudioLMConfig
+from valle.timeline import Timeline
+from valle.tokenizers.base import AcousticTokenizer, SemanticTokenizer
+from valle.tokenizers.registry import expect_acoustic, expect_semantic, tokenizer_from_state
+
+STATE_KEYS = ("model", "optimizer", "scheduler", "grad_scaler", "sampler", "model_avg", "tokenizers", "identities", "timeline", "dtype", "counters")
+
+
+class CheckpointError(UserError):
+    """A checkpoint that is missing, damaged, or not ours."""
+
+
+def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
+    """Write ``state`` so that a reader sees the old file or the whole new one, even after a power cut."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with temporary.open("wb") as stream:
+            torch.save(plain(state), stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint onto the CPU; a file that carries code is refused, never run."""
+    if not path.is_file():
+        near = sorted(other.name for other in path.parent.glob("*.pt"))[:5] if path.parent.is_dir() else []
+        found = f"; beside it are {', '.join(near)}" if near else ""
+        raise CheckpointError(f"expected a checkpoint at {path}, found no file{found}; check the name, or train first")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path} holds more than tensors and plain values, so it could run code when opened, and is refused; use a checkpoint of this project"
+        ) from error
+    except (RuntimeError, EOFError, ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
+        raise CheckpointError(f"{path} is damaged or no checkpoint ({type(error).__name__}); use another, such as the one before it") from error
+    if not isinstance(state, dict) or "model" not in state:
+        raise CheckpointError(f"expected a checkpoint with the key 'model' in {path}, found something else; use a file that the trainer wrote")
+    return state
+
+
+def model_from_checkpoint(state: Mapping[str, Any]) -> tuple[AudioLM, Timeline, AcousticTokenizer, SemanticTokenizer | None]:
+    """The model, its timeline and its tokenizers, from the checkpoint alone, in evaluation mode and fp32."""
+    missing = [key for key in ("model", "timeline", "tokenizers", "d_model", "num_quantizers") if key not in state]
+    if missing:
+        raise CheckpointError(f"expected an AudioLM's checkpoint, found one without {', '.join(missing)}; use a file that trainer_audiolm.py wrote")
+    fields = {name: state[name] for name in AudioLMConfig.__dataclass_fields__ if name in state}
+    model = AudioLM(**fields)
+    try:
+        model.load_state_dict({name: tensor.float() for name, tensor in state["model"].items()})
+    except RuntimeError as error:
+        raise CheckpointError(f"the checkpoint's weights do not fit its own settings: {' '.join(str(error).split())[:200]}") from error
+    acoustic = expect_acoustic(tokenizer_from_state(state["tokenizers"]["acoustic"]))
+    semantic = state["tokenizers"].get("semantic")
+    return model.eval(), Timeline.from_dict(state["timeline"]), acoustic, expect_semantic(tokenizer_from_state(semantic)) if semantic else None
+
+
+def choose_checkpoint(exp_dir: Path, *, epoch: int = 0, avg: int = 1, use_averaged_model: bool = False) -> dict[str, Any]:
+    """The state for inference: ``epoch-N.pt`` (0: the best on dev), averaged over the last ``avg`` epochs.
+
+    With ``use_averaged_model`` the average runs over every step between the two ends, from their running averages
+    (as in icefall); without, over the weights of the epoch files.
+    """
+    if epoch == 0:
+        path = exp_dir / "best-valid-loss.pt"
+        return load_checkpoint(path if path.is_file() else newest_checkpoint(exp_dir) or path)
+    last = load_checkpoint(exp_dir / f"epoch-{epoch}.pt")
+    if use_averaged_model:
+        if "model_avg" not in last:
+            raise CheckpointError(f"{exp_dir}/epoch-{epoch}.pt holds no averaged model; leave out --use-averaged-model")
+        first_epoch = epoch - avg
+        first = load_checkpoint(exp_dir / f"epoch-{first_epoch}.pt") if first_epoch > 0 else None
+        last["model"] = averaged_between(first, last)
+    elif avg > 1:
+        states = [last] + [load_checkpoint(exp_dir / f"epoch-{number}.pt") for number in range(max(1, epoch - avg + 1), epoch)]
+        last["model"] = average_weights([state["model"] for state in states])
+    return last
+
+
+def averaged_between(first: Mapping[str, Any] | None, last: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Mean weights over the steps after ``first`` up to ``last``, from two running means since step 0."""
+    end = last["counters"]["step"]
+    start = first["counters"]["step"] if first else 0
+    if end <= start:
+        raise CheckpointError(f"expected a later checkpoint to average to, found steps {start} and {end}")
+    mean = {}
+    for name, value in last["model_avg"].items():
+        before = first["model_avg"][name].double() if first else 0.0
+        mean[name] = ((value.double() * end - before * start) / (end - start)).float()
+    return mean
+
+
+def average_weights(states: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """The mean of several checkpoints' weights."""
+    return {name: torch.stack([state[name].double() for state in states]).mean(0).float() for name in states[0]}
+
+
+def newest_checkpoint(exp_dir: Path) -> Path | None:
+    """The file written last among ``epoch-N.pt`` and ``checkpoint-N.pt``."""
+    newest: tuple[float, Path] | None = None
+    for path in exp_dir.glob("*.pt"):
+        if re.fullmatch(r"(epoch|checkpoint)-\d+\.pt", path.name) and (newest is None or path.stat().st_mtime >= newest[0]):
+            newest = (path.stat().st_mtime, path)
+    return newest[1] if newest else None
+
+
+def remove_old(exp_dir: Path, keep: int) -> None:
+    """Leave the ``keep`` newest ``checkpoint-N.pt`` files."""
+    numbered = [(int(path.stem.split("-")[1]), path) for path in exp_dir.glob("checkpoint-*.pt") if re.fullmatch(r"checkpoint-\d+", path.stem)]
+    for _, path in sorted(numbered)[: max(0, len(numbered) - keep)]:
+        path.unlink()
+
+
+def hyper_parameters(options: Any) -> dict[str, Any]:
+    """A dataclass of settings as flat plain values."""
+    values: dict[str, Any] = plain(asdict(options))
+    return values
+
+
+def plain(value: Any) -> Any:
+    """Paths as strings, tuples as lists: only what ``weights_only=True`` reads back."""
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, Path):
+        return str(value)
+    return value

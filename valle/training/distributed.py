@@ -1,0 +1,99 @@
+"""Processes that train together: under ``torchrun``, or started here by ``--world-size``."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing
+from torch import Tensor
+
+from valle.errors import UserError
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among all."""
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+
+    @property
+    def is_first(self) -> bool:
+        return self.rank == 0
+
+    def sum(self, values: Tensor) -> Tensor:
+        """``values`` summed over all processes, in place."""
+        if self.size > 1:
+            dist.all_reduce(values)
+        return values
+
+    def barrier(self) -> None:
+        if self.size > 1:
+            dist.barrier()
+
+    def broadcast(self, value: Any) -> Any:
+        """The first process's plain ``value``, on every process."""
+        if self.size == 1:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box, src=0)
+        return box[0]
+
+
+def launch(run: Callable[..., None], world_size: int, master_port: int, *args: Any) -> None:
+    """Call ``run(world, *args)`` in every process: those of torchrun, or ``world_size`` started here."""
+    if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
+        rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+        _run_one(int(os.environ.get("LOCAL_RANK", rank)), run, size, rank, args)
+    elif world_size == 1:
+        run(World(), *args)
+    else:
+        os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
+        os.environ["MASTER_PORT"] = str(master_port)
+        try:
+            torch.multiprocessing.spawn(_run_spawned, args=(run, world_size, args), nprocs=world_size)
+        except torch.multiprocessing.ProcessExitedException as error:
+            raise SystemExit(error.exit_code if error.exit_code > 0 else 1) from None
+
+
+def _run_spawned(local_rank: int, run: Callable[..., None], size: int, args: tuple[Any, ...]) -> None:
+    try:
+        _run_one(local_rank, run, size, None, args)
+    except UserError as error:
+        logging.error("%s", error)
+        raise SystemExit(2) from None
+
+
+def _run_one(local_rank: int, run: Callable[..., None], size: int, rank: int | None, args: tuple[Any, ...]) -> None:
+    rank = local_rank if rank is None else rank
+    use_cuda = torch.cuda.is_available()
+    if use_cuda:
+        if local_rank >= torch.cuda.device_count():
+            raise UserError(f"expected at most {torch.cuda.device_count()} processes, one a GPU, found {size}; lower --world-size")
+        torch.cuda.set_device(local_rank)
+    dist.init_process_group("nccl" if use_cuda else "gloo", rank=rank, world_size=size, timeout=timedelta(minutes=30))
+    try:
+        run(World(rank=rank, size=size, local_rank=local_rank), *args)
+    finally:
+        dist.destroy_process_group()
+
+
+def pick_device(name: str, world: World) -> torch.device:
+    """``auto`` takes CUDA, then MPS, then the CPU."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UserError(f"--device must be auto, cpu, cuda or mps, found {name!r}") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda was asked for and torch finds no CUDA device here; use --device auto or cpu")
+    return torch.device("cuda", world.local_rank) if device.type == "cuda" else device

@@ -1,0 +1,78 @@
+"""The number format of a run's matrix products, and the gradient scaler that float16 needs."""
+
+from __future__ import annotations
+
+import logging
+import time
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from valle.training.distributed import World
+from valle.training.options import LoopOptions
+from valle.training.task import Batch, Task
+
+WORTH = 1.1  # times faster that bfloat16 must be to be chosen
+
+
+class Precision:
+    """Autocast, loss scaling and the optimizer's step in one format."""
+
+    def __init__(self, name: str, device: torch.device) -> None:
+        self.name, self.device = name, device
+        self.dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[name]
+        self.scaler = torch.amp.GradScaler(device.type, enabled=name == "float16", init_scale=2.0**12)
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        return nullcontext() if self.name == "float32" else torch.autocast(self.device.type, dtype=self.dtype)
+
+    def scale(self, loss: Tensor) -> Tensor:
+        return self.scaler.scale(loss)
+
+    def step(self, optimizer: torch.optim.Optimizer, model: nn.Module, clip: float) -> float:
+        """Unscale, clip to ``clip`` (0 for not), step -> the norm of all gradients before clipping."""
+        self.scaler.unscale_(optimizer)
+        parameters = [parameter for parameter in model.parameters() if parameter.grad is not None]
+        norm = torch.nn.utils.clip_grad_norm_(parameters, clip if clip > 0 else float("inf"))
+        self.scaler.step(optimizer)
+        self.scaler.update()
+        return float(norm)
+
+    def state(self) -> dict[str, Any]:
+        return self.scaler.state_dict()
+
+    def load(self, state: dict[str, Any] | None) -> None:
+        if state:
+            self.scaler.load_state_dict(state)
+
+
+def resolve_dtype(task: Task, options: LoopOptions, device: torch.device, world: World) -> str:
+    """The format to train in; ``auto`` times the model on a real batch, on the first rank, and leaves no trace in it."""
+    if options.dtype != "auto":
+        return options.dtype
+    if device.type == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
+    if device.type != "cpu" or not world.is_first:
+        return "float32"
+    batch = task.to_device(next(iter(task.batches(epoch=1, skip=0, world=World()))), device)
+    seconds = {name: _time(task, batch, Precision(name, device)) for name in ("float32", "bfloat16")}
+    chosen = "bfloat16" if seconds["bfloat16"] * WORTH < seconds["float32"] else "float32"
+    logging.info("A pass takes %.2f s in float32 and %.2f s in bfloat16: training in %s", seconds["float32"], seconds["bfloat16"], chosen)
+    return chosen
+
+
+def _time(task: Task, batch: Batch, precision: Precision) -> float:
+    """Seconds of the faster of two passes forward and backward after one to warm up."""
+    best = float("inf")
+    task.model.eval()  # no dropout, no running statistics
+    for attempt in range(3):
+        start = time.perf_counter()
+        with precision.autocast():
+            parts = task.model(batch)
+        torch.stack([part.sum for part in parts.values()]).sum().backward()
+        if attempt:
+            best = min(best, time.perf_counter() - start)
+        task.model.zero_grad(set_to_none=True)
+    return best

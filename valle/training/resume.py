@@ -1,0 +1,141 @@
+"""What a run carries from one process to the next: progress, averages, the best weights, and whose run it is."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from valle.training.checkpoint import hyper_parameters, load_checkpoint, newest_checkpoint, remove_old, save_checkpoint
+from valle.training.distributed import World
+from valle.training.errors import OtherRunError
+from valle.training.options import LoopOptions
+from valle.training.precision import Precision
+from valle.training.task import Task
+
+# Settings that may change between a run and its continuation: they say how long and where, not what.
+FREE = {
+    "num_epochs", "max_steps", "max_minutes", "start_epoch", "start_batch", "exp_dir", "save_every_n", "keep_last_k", "valid_interval",
+    "log_interval", "tensorboard", "visualize", "num_workers", "master_port", "device", "num_threads", "inf_check", "oom_check", "init_from",
+}  # fmt: skip
+
+
+@dataclass
+class Progress:
+    """Where a run stands; plain numbers, kept in every checkpoint."""
+
+    epoch: int = 1
+    batch: int = 0  # batches of this epoch that were trained on, on every rank
+    step: int = 0
+    seconds: float = 0.0
+    best_valid: float = float("inf")
+    best_train: float = float("inf")
+    validated_at: int = -1
+    logged_at: float = 0.0
+    rate: float = 0.0
+    grad_norm: float = 0.0
+    dtype: str = ""
+
+
+class RunState:
+    """Saves and restores a run in ``exp_dir``."""
+
+    def __init__(self, task: Task, options: LoopOptions, optimizer: torch.optim.Optimizer, world: World) -> None:
+        self.task, self.options, self.optimizer, self.world = task, options, optimizer, world
+        self.average: dict[str, Tensor] | None = None
+        self.grad_scaler: dict[str, Any] | None = None
+
+    def restore(self, device: torch.device) -> Progress:
+        """Load the run that ``exp_dir`` holds, if any; another run's settings are refused by name."""
+        path = self._chosen()
+        if path is None:
+            self._start_average()
+            return Progress()
+        state = load_checkpoint(path)
+        self._refuse_other(state, path)
+        self.task.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.grad_scaler = state["grad_scaler"]
+        self.average = state["model_avg"]
+        logging.info("Resuming from %s", path)
+        return Progress(**state["counters"], dtype=state["dtype"])
+
+    def _start_average(self) -> None:
+        if self.world.is_first:
+            weights = self.task.model.state_dict()
+            self.average = {name: tensor.detach().to("cpu", torch.float64, copy=True) for name, tensor in weights.items()}
+
+    def update_average(self, step: int) -> None:
+        """The running mean of the weights over all steps, moved every ``average_period`` steps, in float64 on the CPU."""
+        period = self.options.average_period
+        if self.average is None or not self.world.is_first or step % period:
+            return
+        for name, tensor in self.task.model.state_dict().items():
+            self.average[name].lerp_(tensor.detach().to("cpu", torch.float64), min(1.0, period / step))
+
+    def save(self, name: str, progress: Progress, precision: Precision) -> None:
+        """Write ``exp_dir/name`` on the first process; others wait for it."""
+        if self.world.is_first:
+            save_checkpoint(self.options.exp_dir / name, self._everything(progress, precision))
+            remove_old(self.options.exp_dir, self.options.keep_last_k)
+        self.world.barrier()
+
+    def keep_best_valid(self, loss: float, progress: Progress, precision: Precision) -> None:
+        """``best-valid-loss.pt``: the very weights that scored best, not those of the epoch's end."""
+        if loss < progress.best_valid:
+            progress.best_valid = loss
+            if self.world.is_first:
+                save_checkpoint(self.options.exp_dir / "best-valid-loss.pt", self._weights(progress))
+
+    def keep_best_train(self, loss: float, progress: Progress) -> None:
+        """``best-train-loss.pt``, by the mean since the last log line; written at most every tenth of them."""
+        if loss < progress.best_train and progress.step % (10 * self.options.log_interval) == 0:
+            progress.best_train = loss
+            save_checkpoint(self.options.exp_dir / "best-train-loss.pt", self._weights(progress))
+
+    def _chosen(self) -> Path | None:
+        options = self.options
+        if options.start_batch:
+            return options.exp_dir / f"checkpoint-{options.start_batch}.pt"
+        if options.start_epoch > 1:
+            return options.exp_dir / f"epoch-{options.start_epoch - 1}.pt"
+        return newest_checkpoint(options.exp_dir)
+
+    def _refuse_other(self, state: dict[str, Any], path: Path) -> None:
+        ours = {**hyper_parameters(self.options), **{key: self.task.checkpoint_fields().get(key) for key in ("identities", "timeline")}}
+        differing = [key for key, value in ours.items() if key not in FREE and key in state and key != "dtype" and state[key] != value]
+        asked, stored = self.options.dtype, state["dtype"]
+        if asked not in ("auto", stored):
+            differing.append("dtype")
+        stored_values = {**state, "dtype": stored}
+        if differing:
+            changes = [(key.replace("_", "-"), _short(stored_values.get(key)), _short(ours.get(key))) for key in differing]
+            listing = "; ".join(f"--{flag} was {before}, now {now}" for flag, before, now in changes)
+            raise OtherRunError(f"{path.parent} holds a run of other settings ({listing}); use those, or another --exp-dir")
+
+    def _weights(self, progress: Progress) -> dict[str, Any]:
+        counters = asdict(progress)
+        dtype = counters.pop("dtype")
+        fields = {key: value for key, value in self.task.checkpoint_fields().items() if key != "dtype"}
+        return {**fields, "model": self.task.model.state_dict(), "dtype": dtype, "counters": counters}
+
+    def _everything(self, progress: Progress, precision: Precision) -> dict[str, Any]:
+        return {
+            **self._weights(progress),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": {"name": self.options.scheduler_name, "step": progress.step, "epoch": progress.epoch, "lr": progress.rate},
+            "grad_scaler": precision.state(),
+            "sampler": {"epoch": progress.epoch, "batches_done": [progress.batch] * self.world.size},
+            "model_avg": self.average,
+        }
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, dict):
+        inner = value.get("acoustic") or value.get("codes")
+        return str(inner.get("sha256", inner))[:12] if isinstance(inner, dict) else str(value)
+    return str(value)

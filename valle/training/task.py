@@ -1,0 +1,60 @@
+"""What the loop trains: a model bound to its data and its losses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+from valle.models.parts import LossPart
+from valle.training.distributed import World
+
+Batch = Any  # nested dictionaries of tensors, as the task's data gives them
+
+
+class Task(Protocol):
+    """A model, the batches it learns from, and what is said of it.
+
+    The loop calls ``loss`` of every batch through ``model`` (wrapped for DDP), adds the parts up over ranks and
+    micro-batches and divides each part's gradients by its own global count, so parts must own disjoint parameters.
+    """
+
+    model: nn.Module  # called with a batch, returns dict[str, LossPart]
+    best_by: str  # "valid": the sum of all parts' means decides which weights are the best
+
+    def part_parameters(self) -> dict[str, list[nn.Parameter]]:
+        """The parameters of every part that is trained."""
+        ...
+
+    def batches(self, *, epoch: int, skip: int, world: World) -> Iterator[Batch]:
+        """Batches of epoch number ``epoch`` (from 1), without the first ``skip``; a function of seed and epoch alone."""
+        ...
+
+    def to_device(self, batch: Batch, device: Any) -> Batch:
+        """The batch on the device."""
+        ...
+
+    def describe(self, batch: Batch) -> dict[str, float]:
+        """``batch_size``, ``frames`` and ``padding`` (a share) of a batch, for the log."""
+        ...
+
+    def validation_batches(self, world: World, *, of_train: bool = False) -> Iterator[Batch]:
+        """Fixed batches of the dev set (or of as many train cuts), split over ranks; the same at every call."""
+        ...
+
+    def validation_loss(self, batch: Batch) -> Mapping[str, LossPart]:
+        """Parts of one fixed batch, deterministic; may name more parts than training does (``fine_1``, ``fine_2``, ...)."""
+        ...
+
+    def after_step(self, step: int) -> None:
+        """Anything that follows an optimizer step."""
+        ...
+
+    def checkpoint_fields(self) -> dict[str, Any]:
+        """What a checkpoint must hold beside the loop's own: hyper-parameters, tokenizers, identities."""
+        ...
+
+    def samples(self, step: int) -> list[tuple[str, Tensor, int]]:
+        """Audio for tensorboard: (tag, wav ``(T,)``, sample rate)."""
+        ...

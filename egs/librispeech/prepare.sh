@@ -1,0 +1,87 @@
+#!/usr/bin/env bash
+# LibriSpeech, or any folder in its layout, to cuts with tokens.  If you have the corpus already, give its folder
+# (the one that holds train-clean-100 and the like) as --corpus-dir, or link it as download/LibriSpeech.
+
+set -eou pipefail
+
+stage=0                      # first stage to run
+stop_stage=4                 # last stage to run
+corpus_dir=                  # folder in LibriSpeech's layout; none: download/LibriSpeech, downloaded where it is missing
+train_parts=train-clean-100  # parts for train, separated by spaces or commas
+dev_parts=dev-clean          # parts for dev
+test_parts=                  # parts for test; none: half of dev's, by chapter or utterance
+acoustic=bundled             # codec: bundled, encodec-24khz, NAME=FILE_OR_FOLDER, or a saved tokenizer's folder
+semantic=bundled             # units: bundled, fit (on this corpus), none, NAME=FILE_OR_FOLDER, or a folder
+num_units=200                # units to fit
+batch_seconds=60             # seconds of padded audio that are tokenised at a time
+nj=2                         # threads that read audio
+device=cpu                   # cpu or cuda
+
+help_message="Usage: ./prepare.sh [options]      in egs/librispeech
+Stages: 0 audio, 1 manifests, 2 tokenizers, 3 tokens, 4 cuts and statistics.
+What is done is skipped, and done again when its settings change."
+
+[ -e shared/parse_options.sh ] || { echo "prepare.sh: error: run it in its own folder: cd egs/librispeech && ./prepare.sh" >&2; exit 2; }
+. shared/parse_options.sh || exit 1
+. shared/stages.sh
+
+train_parts=${train_parts//,/ }
+dev_parts=${dev_parts//,/ }
+test_parts=${test_parts//,/ }
+corpus=${corpus_dir:-download/LibriSpeech}
+[ -n "$train_parts" ] && [ -n "$dev_parts" ] || fail "--train-parts and --dev-parts expect names of parts, found none"
+[ -z "$corpus_dir" ] || [ -d "$corpus_dir" ] || fail "--corpus-dir expects a folder in LibriSpeech's layout, found none at $corpus_dir"
+mkdir -p data download
+take_the_lock
+
+settings 0 "$corpus_dir" "$train_parts" "$dev_parts" "$test_parts"
+settings 1 "$(resolved "$corpus")"
+settings 2 "$(tokenizer_version "$acoustic")" "$(tokenizer_version "$semantic")" "$num_units"
+settings 3 "$batch_seconds" "$device"
+settings 4
+
+if [ $stage -le 0 ] && [ $stop_stage -ge 0 ]; then
+  if must_run 0 "audio"; then
+    if [ -z "$corpus_dir" ]; then
+      missing=
+      for part in $train_parts $dev_parts $test_parts; do
+        [ -d "download/LibriSpeech/$part" ] && [ ! -e "download/$part.tar.gz" ] || missing="$missing $part"
+      done
+      [ -z "$missing" ] || $python bin/download_librispeech.py --output-dir download --parts $missing
+    else
+      log "Stage 0: the corpus is in $corpus_dir"
+    fi
+    mark_done 0
+  fi
+fi
+
+if [ $stage -le 1 ] && [ $stop_stage -ge 1 ]; then
+  if must_run 1 "manifests" data/manifests; then
+    $python bin/prepare_librispeech.py --corpus-dir "$corpus" --output-dir data/manifests --num-workers "$nj" \
+      --train-parts $train_parts --dev-parts $dev_parts ${test_parts:+--test-parts $test_parts}
+    mark_done 1
+  fi
+fi
+
+if [ $stage -le 2 ] && [ $stop_stage -ge 2 ]; then
+  if must_run 2 "tokenizers" data/tokenizers; then
+    $python bin/prepare_tokenizers.py --acoustic "$acoustic" --semantic "$semantic" --num-units "$num_units"
+    mark_done 2
+  fi
+fi
+
+if [ $stage -le 3 ] && [ $stop_stage -ge 3 ]; then
+  if must_run 3 "units and codes" data/tokenized; then
+    $python bin/tokenize_cuts.py --batch-seconds "$batch_seconds" --num-workers "$nj" --device "$device"
+    mark_done 3
+  fi
+fi
+
+if [ $stage -le 4 ] && [ $stop_stage -ge 4 ]; then
+  if must_run 4 "cuts and statistics" data/tokenized/cuts_{train,dev,test}.jsonl.gz data/tokenized/info.json data/tokenized/statistics.png; then
+    $python bin/finish_cuts.py --title "LibriSpeech"
+    mark_done 4
+  fi
+fi
+
+log "done: data/tokenized/cuts_{train,dev,test}.jsonl.gz, data/report.html"

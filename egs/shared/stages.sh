@@ -1,0 +1,103 @@
+# What every prepare.sh has in common: the log, and which stages must run.  Sourced after parse_options.sh.
+#
+# A stage's key is a hash of its settings and of the keys of the stages before it.  A finished stage leaves its key in
+# data/.stages/N; it is skipped while the key stays, and redone when a setting of it or of an earlier stage changes.
+# data/.stages/N.started says under which key the work in progress was begun, so that a stage that was killed goes
+# on, and one that was begun under other settings starts anew.
+
+export PYTHONPATH="$(cd ../.. && pwd)${PYTHONPATH:+:$PYTHONPATH}"
+python=python3
+if [ -z "${VIRTUAL_ENV:-}" ] && [ -x ../../.venv/bin/python3 ]; then
+  python=../../.venv/bin/python3
+fi
+
+stages_folder=data/.stages
+layout_version=1  # raise it when a stage leaves something else for the same settings
+
+log() {
+  echo "$(date '+%Y-%m-%d %H:%M:%S') ($(basename "$0")) $*"
+}
+
+fail() {
+  echo "$(basename "$0"): error: $*" >&2
+  exit 2
+}
+
+# One run at a time in a recipe's folder.  A killed run can leave a program behind, which is waited for.
+take_the_lock() {
+  mkdir -p "$stages_folder"
+  command -v flock > /dev/null || return 0
+  exec 9> "$stages_folder/lock"
+  flock -n 9 && return 0
+  log "another run is still at work in $(pwd); waiting for it to end"
+  flock 9
+}
+
+hash_of() {
+  if command -v sha256sum > /dev/null; then sha256sum; else shasum -a 256; fi | cut -d ' ' -f 1
+}
+
+# settings N WORD...: declares what decides the content of stage N, for every stage, in order.
+stage_keys=()
+settings() {
+  local number=$1 before=""
+  shift
+  [ "$number" -eq 0 ] || before=${stage_keys[$number - 1]}
+  stage_keys[$number]=$(printf '%s\0' "$layout_version" "$before" "$@" | hash_of)
+}
+
+# is_done N OUTPUT...: finished under the present settings, and nobody removed what it left.
+is_done() {
+  local output
+  [ "$(cat "$stages_folder/$1" 2> /dev/null)" = "${stage_keys[$1]}" ] || return 1
+  for output in "${@:2}"; do
+    [ -e "$output" ] || return 1
+  done
+}
+
+# must_run N TITLE OUTPUT...: true unless stage N is done.  Outputs begun under other settings are removed.
+must_run() {
+  local number=$1 title=$2 marker
+  shift 2
+  if is_done "$number" "$@"; then
+    log "Stage $number: $title: done before, skipped"
+    return 1
+  fi
+  [ "$number" -eq 0 ] || is_done $((number - 1)) ||
+    fail "stage $number needs stage $((number - 1)) with the same settings, which is not done; start with --stage $((number - 1)) or lower"
+  log "Stage $number: $title"
+  for marker in "$stages_folder"/[0-9]; do
+    if [ -e "$marker" ] && [ "${marker##*/}" -ge "$number" ]; then rm -f "$marker"; fi
+  done
+  if [ "$(cat "$stages_folder/$number.started" 2> /dev/null)" != "${stage_keys[$number]}" ]; then
+    rm -f "$stages_folder/$number.started"
+    if [ $# -gt 0 ]; then rm -rf -- "$@"; fi
+    mark "$number.started" "${stage_keys[$number]}"
+  fi
+}
+
+mark() {
+  echo "$2" > "$stages_folder/.$1.tmp"
+  mv "$stages_folder/.$1.tmp" "$stages_folder/$1"
+}
+
+mark_done() {
+  mark "$1" "${stage_keys[$1]}"
+}
+
+# Content of a tokenizer given as NAME, NAME=PATH or a folder, so that new weights count as a changed setting.
+tokenizer_version() {
+  local name=$1 path
+  for path in "../../valle/assets/tokenizers/${name%%=*}" "${name#*=}"; do
+    if [ -e "$path" ]; then
+      find -L "$path" -type f ! -name '.*' | LC_ALL=C sort | while IFS= read -r file; do hash_of < "$file"; done | hash_of
+      return
+    fi
+  done
+  echo "$name"
+}
+
+# A path without links and dots, so that the same folder is the same setting.
+resolved() {
+  (cd "$1" 2> /dev/null && pwd -P) || echo "$1"
+}

@@ -1,0 +1,23 @@
+"""A progress bar for functions that report ``progress(done, wanted)``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from tqdm import tqdm
+
+
+@contextmanager
+def progress_bar(title: str, unit: str) -> Iterator[Callable[[float, float], None]]:
+    """Yields the function to hand down; ``unit`` names what is counted, with ``h`` for seconds shown as hours."""
+    scale = 3600.0 if unit == "h" else 1.0
+    count = "{n:.2f}/{total:.2f} h" if unit == "h" else "{n:.0f}/{total:.0f} {unit}"
+    layout = "{desc}: {percentage:3.0f}%|{bar}| " + count + " [{elapsed}<{remaining}]"
+    with tqdm(desc=title, total=1.0, unit=unit, bar_format=layout, mininterval=0.5, dynamic_ncols=True) as bar:
+
+        def progress(done: float, wanted: float) -> None:
+            bar.total = wanted / scale
+            bar.update(done / scale - bar.n)
+
+        yield progress

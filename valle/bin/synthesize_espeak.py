@@ -1,0 +1,35 @@
+"""Stage 0 of egs/espeak: synthesise the embedded corpus.
+
+python3 bin/synthesize_espeak.py --output-dir download/espeak --num-hours 8 --num-voices 40
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+from valle.bin.progress import progress_bar
+from valle.config import parse_flags
+from valle.corpora.espeak import EspeakConfig, synthesize_corpus
+from valle.errors import run_program
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(EspeakConfig):
+    """The corpus, where it goes and how fast."""
+
+    output_dir: Path = field(default=Path("download/espeak"), metadata={"help": "folder of the corpus"})
+    num_workers: int = field(default=2, metadata={"help": "synthesisers at a time; the audio does not depend on it"})
+
+
+def main() -> None:
+    settings = parse_flags(Settings, usage=__doc__ or "")
+    config = EspeakConfig(**{entry.name: getattr(settings, entry.name) for entry in fields(EspeakConfig)})
+    with progress_bar("synthesis", "h") as progress:
+        report = synthesize_corpus(settings.output_dir, config=config, num_workers=settings.num_workers, progress=progress)
+    for part, size in report.parts.items():
+        print(f"{part}: {size.num_utterances} utterances, {size.seconds / 3600:.2f} h")
+
+
+if __name__ == "__main__":
+    run_program(main)

@@ -1,0 +1,28 @@
+"""Stage 3 of every recipe: units and codes of every cut, resumable by shard.
+
+python3 bin/tokenize_cuts.py --manifest-dir data/manifests --tokenizer-dir data/tokenizers --output-dir data/tokenized
+"""
+
+from __future__ import annotations
+
+from time import monotonic
+
+from valle.bin.progress import progress_bar
+from valle.config import parse_flags
+from valle.data.tokenize import TokenizeConfig, tokenize_cuts
+from valle.errors import run_program
+
+
+def main() -> None:
+    config = parse_flags(TokenizeConfig, usage=__doc__ or "")
+    start = monotonic()
+    with progress_bar("tokens", "h") as progress:
+        parts = tokenize_cuts(config, progress=progress)
+    for part, tokens in parts.items():
+        dropped = f", {tokens.num_dropped} too short for a token dropped" if tokens.num_dropped else ""
+        print(f"{part}: {tokens.num_cuts} cuts, {tokens.seconds / 3600:.2f} h in {tokens.num_shards} shards{dropped}")
+    print(f"{sum(tokens.seconds for tokens in parts.values()) / (monotonic() - start):.0f} times real time")
+
+
+if __name__ == "__main__":
+    run_program(main)

@@ -1,0 +1,144 @@
+"""What was kept of a corpus, what was left out and why: as lines for the terminal and as one HTML page."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from lhotse import CutSet
+
+PARTS = ("train", "dev", "test")
+MAX_LISTED = 5000  # a page of more rows is no longer read; the JSON lines beside it hold all
+
+
+class Reason(StrEnum):
+    """Why a file, or a piece of one, is not in the corpus."""
+
+    NOT_AUDIO = "not an audio file by its name"
+    NOT_A_FILE = "not a regular file"
+    EMPTY = "empty"
+    UNREADABLE = "cannot be opened"
+    CORRUPT = "corrupt"
+    SILENT = "silent"
+    TOO_SHORT = "too short"
+    OUT_OF_RANGE = "samples far beyond full scale"
+    BROKEN_LINK = "link to nothing"
+    LINK_LOOP = "link back to a folder above"
+    DUPLICATE = "same content as another file"
+    BAD_NAME = "name is not valid text"
+    MISSING = "named in a list, but not there"
+    OUTSIDE = "named in a list, but outside the corpus"
+    BAD_LINE = "line of a list that cannot be read"
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A file (relative to the corpus) that was left out; ``detail`` says what was found."""
+
+    path: str
+    reason: Reason
+    detail: str = ""
+
+
+def write_left_out(entries: Iterable[LeftOut], path: Path) -> Counter[Reason]:
+    """Write JSON lines and return how many entries each reason has."""
+    counts: Counter[Reason] = Counter()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    with temporary.open("w", encoding="utf-8") as lines:
+        for entry in entries:
+            lines.write(json.dumps(asdict(entry), ensure_ascii=False) + "\n")
+            counts[entry.reason] += 1
+    temporary.replace(path)
+    return counts
+
+
+def part_sizes(sets: dict[str, CutSet]) -> dict[str, tuple[int, float]]:
+    """(cuts, seconds) of each part, read lazily."""
+    sizes = {}
+    for part, cuts in sets.items():
+        durations = [cut.duration for cut in cuts]
+        sizes[part] = (len(durations), sum(durations))
+    return sizes
+
+
+def read_left_out(path: Path) -> Iterator[LeftOut]:
+    """Entries of a file of JSON lines, one at a time; none where there is no such file."""
+    if not path.exists():
+        return
+    with path.open(encoding="utf-8") as lines:
+        for line in lines:
+            values = json.loads(line)
+            yield LeftOut(path=values["path"], reason=Reason(values["reason"]), detail=values["detail"])
+
+
+def table(rows: Sequence[Sequence[object]], header: Sequence[str]) -> list[str]:
+    """Lines of a plain table: the first column to the left, the rest to the right."""
+    cells = [list(header), *([str(cell) for cell in row] for row in rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
+    return [
+        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]) for row in cells
+    ]
+
+
+def summary_lines(manifest_dir: Path, sizes: dict[str, tuple[int, float]], *, num_shown: int = 20) -> list[str]:
+    """For the terminal: sizes of the parts as (cuts, seconds), and what was left out by reason, the first files by name."""
+    rows = [(part, cuts, f"{seconds / 3600:.2f}") for part, (cuts, seconds) in sizes.items()]
+    lines = table(rows, ("part", "cuts", "hours"))
+    counts: Counter[Reason] = Counter()
+    shown = []
+    for entry in read_left_out(manifest_dir / "left_out.jsonl"):
+        if counts.total() < num_shown:
+            shown.append(f"  {entry.path}: {entry.reason}{f' ({entry.detail})' if entry.detail else ''}")
+        counts[entry.reason] += 1
+    if counts:
+        lines.append(f"left out: {counts.total()} (" + ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items())) + ")")
+        lines += shown
+        if counts.total() > len(shown):
+            lines.append(f"  and {counts.total() - len(shown)} more, listed in {manifest_dir / 'left_out.jsonl'}")
+    return lines
+
+
+def write_report(
+    path: Path,
+    *,
+    title: str,
+    left_out: Path,
+    sizes: dict[str, tuple[int, float]],
+    settings: dict[str, Any] | None = None,
+    statistics: dict[str, Any] | None = None,
+    picture: str | None = None,
+) -> None:
+    """One page: parts with cuts and hours, what was left out and why, and, once there are tokens, their statistics.
+
+    ``sizes`` gives (cuts, seconds) of each part; ``picture`` is a path relative to the page.  All text is escaped.
+    """
+    counts: Counter[Reason] = Counter()
+    listed: list[LeftOut] = []
+    for entry in read_left_out(left_out):
+        counts[entry.reason] += 1
+        if len(listed) < MAX_LISTED:
+            listed.append(entry)
+    environment = Environment(
+        loader=PackageLoader("valle.corpora"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    page = environment.get_template("report.html").render(
+        title=title,
+        sizes=sizes,
+        counts=sorted(counts.items()),
+        num_left_out=counts.total(),
+        listed=listed,
+        settings=settings or {},
+        statistics=statistics or {},
+        picture=picture,
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(page, encoding="utf-8", errors="backslashreplace")
+    temporary.replace(path)

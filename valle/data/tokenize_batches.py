@@ -1,0 +1,172 @@
+"""Cuts in, tokens out: audio is read ahead by threads, and encoded in padded batches of like lengths, in fp32."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+import soxr
+import torch
+from lhotse.cut import Cut
+from numpy.typing import NDArray
+from torch import Tensor
+
+from valle.errors import UserError
+from valle.timeline import Timeline
+from valle.tokenizers.base import AcousticTokenizer, SemanticTokenizer
+
+BATCHES_AHEAD = 2
+
+
+class TokenizeError(UserError):
+    """Cuts that cannot be tokenised."""
+
+
+@dataclass(frozen=True)
+class CutTokens:
+    """Whole periods of one cut: ``units (T_u,)`` int16 or None, ``codes (T, Q)`` int16."""
+
+    units: NDArray[np.int16] | None
+    codes: NDArray[np.int16]
+
+
+@dataclass(frozen=True)
+class CutAudio:
+    """One cut's mono audio at each rate that a tokenizer wants, and its length."""
+
+    by_rate: dict[int, NDArray[np.float32]]
+    seconds: Fraction
+
+
+class BatchTokenizer:
+    """Both tokenizers on one device, with the threads that feed them; a context manager."""
+
+    def __init__(
+        self,
+        acoustic: AcousticTokenizer,
+        semantic: SemanticTokenizer | None,
+        *,
+        device: str = "cpu",
+        batch_seconds: float = 60.0,
+        num_workers: int = 2,
+        num_threads: int = 0,
+    ) -> None:
+        if device != "cpu" and not torch.cuda.is_available():
+            raise TokenizeError(f"expected a CUDA device for device {device!r}, found none here; use cpu")
+        self.acoustic, self.semantic = acoustic.to(device), semantic.to(device) if semantic else None
+        self.identities = (acoustic.identity, semantic.identity if semantic else None)
+        self.timeline = Timeline(codes=self.identities[0].grid, units=self.identities[1].grid if self.identities[1] else None)
+        self.device = device
+        for identity in self.identities:
+            if identity and identity.codebook_size > 2**15:
+                raise TokenizeError(f"tokens are stored as int16, but {identity} has {identity.codebook_size}; use a smaller codebook")
+        if num_threads:
+            torch.set_num_threads(num_threads)
+        self._pool = ThreadPoolExecutor(num_workers)
+        self._batch_seconds = batch_seconds
+
+    def __enter__(self) -> BatchTokenizer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    @property
+    def label(self) -> str:
+        """Short form of both identities, for every cut."""
+        acoustic, semantic = self.identities
+        return f"{acoustic.sha256[:12]}/{semantic.sha256[:12] if semantic else ''}"
+
+    def describe(self) -> dict[str, Any]:
+        """Timeline and identities as plain values."""
+        acoustic, semantic = self.identities
+        tokenizers = {"acoustic": acoustic.to_dict(), "semantic": semantic.to_dict() if semantic else None}
+        return {"timeline": self.timeline.to_dict(), "tokenizers": tokenizers}
+
+    def encode_all(self, cuts: list[Cut]) -> Iterator[tuple[list[int], list[CutTokens]]]:
+        """Tokens of every cut, as (positions in ``cuts``, their tokens), batch by batch; a cut longer than a batch goes alone."""
+        ahead: deque[tuple[list[int], list[Future[CutAudio]]]] = deque()
+        for indexes in batches_of_like_lengths([cut.duration for cut in cuts], self._batch_seconds):
+            ahead.append((indexes, [self._pool.submit(self._read, cuts[index]) for index in indexes]))
+            if len(ahead) > BATCHES_AHEAD:
+                yield self._finish(*ahead.popleft())
+        while ahead:
+            yield self._finish(*ahead.popleft())
+
+    def _finish(self, indexes: list[int], futures: list[Future[CutAudio]]) -> tuple[list[int], list[CutTokens]]:
+        return indexes, self._encode([future.result() for future in futures])
+
+    def _read(self, cut: Cut) -> CutAudio:
+        samples, rate = read_cut(cut)
+        rates = {self.acoustic.sample_rate, *([self.semantic.sample_rate] if self.semantic else [])}
+        by_rate = {wanted: samples if wanted == rate else soxr.resample(samples, rate, wanted).astype(np.float32) for wanted in rates}
+        return CutAudio(by_rate=by_rate, seconds=Fraction(len(samples), rate))
+
+    @torch.inference_mode()
+    def _encode(self, batch: list[CutAudio]) -> list[CutTokens]:
+        codes = [row.cpu().numpy().astype(np.int16) for row in _encode_rows(self.acoustic, batch, self.device)]
+        units: list[NDArray[np.int16] | None] = [None] * len(batch)
+        if self.semantic:
+            units = [row.cpu().numpy().astype(np.int16) for row in _encode_rows(self.semantic, batch, self.device)]
+        return [self._trim(one, two, audio.seconds) for one, two, audio in zip(units, codes, batch, strict=True)]
+
+    def _trim(self, units: NDArray[np.int16] | None, codes: NDArray[np.int16], seconds: Fraction) -> CutTokens:
+        """Whole periods that the audio itself fills, so that no token of padding is kept."""
+        periods = min(self.timeline.periods_in(0 if units is None else len(units), len(codes)), int(seconds / self.timeline.period))
+        return CutTokens(
+            units=None if units is None else units[: periods * self.timeline.units_per_period],
+            codes=codes[: periods * self.timeline.frames_per_period],
+        )
+
+
+def batches_of_like_lengths(durations: list[float], batch_seconds: float) -> Iterator[list[int]]:
+    """Positions sorted by length, grouped so that rows times the longest row stay within ``batch_seconds``."""
+    batch: list[int] = []
+    for index in sorted(range(len(durations)), key=lambda index: (durations[index], index)):
+        if batch and (len(batch) + 1) * durations[index] > batch_seconds:
+            yield batch
+            batch = []
+        batch.append(index)
+    if batch:
+        yield batch
+
+
+def _encode_rows(tokenizer: AcousticTokenizer | SemanticTokenizer, batch: list[CutAudio], device: str) -> list[Tensor]:
+    """Tokens of each row without its padding."""
+    rows = [audio.by_rate[tokenizer.sample_rate] for audio in batch]
+    lengths = torch.tensor([len(row) for row in rows])
+    wav = torch.zeros(len(rows), int(lengths.max()))
+    for index, row in enumerate(rows):
+        wav[index, : len(row)] = torch.from_numpy(row)
+    tokens, counts = tokenizer.encode(wav.to(device), lengths.to(device))
+    return [row[:count] for row, count in zip(tokens, counts.tolist(), strict=True)]
+
+
+def read_cut(cut: Cut) -> tuple[NDArray[np.float32], int]:
+    """A cut's audio, mean over its channels, ``(T,)`` float32, and its sample rate in Hz."""
+    source = cut.recording.sources[0]
+    if source.type != "file":
+        samples = cut.load_audio()
+        return samples.mean(0, dtype=np.float32), cut.sampling_rate
+    path = Path(source.source)
+    start, count = round(cut.start * cut.sampling_rate), round(cut.duration * cut.sampling_rate)
+    try:
+        with soundfile.SoundFile(str(path)) as file:
+            file.seek(start)
+            samples = file.read(count, dtype="float32", always_2d=True)
+            rate = file.samplerate
+    except (soundfile.LibsndfileError, OSError, RuntimeError) as error:
+        raise TokenizeError(f"the audio of cut {cut.id} in {path} cannot be read ({error}); run stage 1 of prepare.sh again") from error
+    if len(samples) < count or rate != cut.sampling_rate:
+        raise TokenizeError(
+            f"expected {count} samples at {cut.sampling_rate} Hz for cut {cut.id} in {path}, found {len(samples)} at {rate} Hz; "
+            "the file has changed, run stage 1 of prepare.sh again"
+        )
+    return samples.mean(1, dtype=np.float32), rate

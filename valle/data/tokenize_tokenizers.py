@@ -1,0 +1,98 @@
+"""Stage 2: the tokenizers of a corpus, in folders of their own: bundled, named, or fitted on the corpus."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import soxr
+from lhotse.serialization import deserialize_item
+from numpy.typing import NDArray
+
+from valle.data.tokenize_batches import TokenizeError, read_cut
+from valle.timeline import Timeline
+from valle.tokenizers.base import SemanticTokenizer, Tokenizer, TokenizerIdentity
+from valle.tokenizers.mfcc import MfccConfig
+from valle.tokenizers.mfcc_fit import fit_mfcc_kmeans
+from valle.tokenizers.registry import load_acoustic, load_semantic, save_tokenizer
+
+BUNDLED_ACOUSTIC, BUNDLED_SEMANTIC = "valle-16khz", "mfcc-kmeans"
+
+Progress = Callable[[float, float], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizersConfig:
+    """Which tokenizers a corpus is read by."""
+
+    acoustic: str = field(default="bundled", metadata={"help": "bundled, a name, NAME=FILE_OR_FOLDER, or a saved tokenizer's folder"})
+    semantic: str = field(default="bundled", metadata={"help": "the same, or fit (MFCC k-means on this corpus), or none (codes only)"})
+    num_units: int = field(default=200, metadata={"help": "number of units to fit"})
+    fit_hours: float = field(default=5.0, metadata={"help": "hours of training audio to fit units on, at most"})
+    seed: int = field(default=42, metadata={"help": "of the fit"})
+    manifest_dir: Path = field(default=Path("data/manifests"), metadata={"help": "folder of cuts_train.jsonl.gz, to fit on"})
+    output_dir: Path = field(default=Path("data/tokenizers"), metadata={"help": "where acoustic/ and semantic/ go"})
+
+    def __post_init__(self) -> None:
+        if not self.fit_hours > 0 or self.num_units < 2:
+            raise TokenizeError(f"expected hours to fit at least 2 units on, found {self.fit_hours:g} hours and {self.num_units} units")
+
+
+def prepare_tokenizers(config: TokenizersConfig, *, progress: Progress | None = None) -> tuple[TokenizerIdentity, TokenizerIdentity | None]:
+    """Leave ``acoustic/`` and, unless ``semantic`` is none, ``semantic/``; both grids must meet (see ``valle.timeline``).
+
+    ``progress(seconds_done, seconds_wanted)`` is called while units are fitted.
+    """
+    acoustic = load_acoustic(BUNDLED_ACOUSTIC if config.acoustic == "bundled" else config.acoustic)
+    semantic = _semantic(config, progress)
+    Timeline(codes=acoustic.identity.grid, units=semantic.identity.grid if semantic else None)
+    _leave(semantic, config.output_dir / "semantic")
+    _leave(acoustic, config.output_dir / "acoustic")
+    return acoustic.identity, semantic.identity if semantic else None
+
+
+def _semantic(config: TokenizersConfig, progress: Progress | None) -> SemanticTokenizer | None:
+    if config.semantic == "none":
+        return None
+    if config.semantic != "fit":
+        return load_semantic(BUNDLED_SEMANTIC if config.semantic == "bundled" else config.semantic)
+    settings = MfccConfig(num_units=config.num_units)
+    return fit_mfcc_kmeans(_training_audio(config, settings.sample_rate, progress), settings, seed=config.seed)
+
+
+def _training_audio(config: TokenizersConfig, sample_rate: int, progress: Progress | None) -> Iterator[NDArray[np.float32]]:
+    """Waveforms of training cuts spread evenly over the manifest, at most ``fit_hours`` of them."""
+    path = config.manifest_dir / "cuts_train.jsonl.gz"
+    if not path.is_file():
+        raise TokenizeError(f"expected cuts in {path}, found none; run stage 1 of prepare.sh first")
+    with gzip.open(path, "rt", encoding="utf-8") as lines:
+        total = sum(json.loads(line)["duration"] for line in lines)
+    wanted = min(total, 3600 * config.fit_hours)
+    stride, done = max(1, int(total / wanted)) if total else 1, 0.0
+    with gzip.open(path, "rt", encoding="utf-8") as lines:
+        for line in islice(lines, 0, None, stride):
+            if done >= wanted:
+                return
+            cut = deserialize_item(json.loads(line))
+            samples, rate = read_cut(cut)
+            done += cut.duration
+            if progress:
+                progress(min(done, wanted), wanted)
+            yield samples if rate == sample_rate else soxr.resample(samples, rate, sample_rate).astype(np.float32)
+
+
+def _leave(tokenizer: Tokenizer | None, folder: Path) -> None:
+    """The tokenizer's folder, whole or not at all; none for no tokenizer."""
+    temporary = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    if tokenizer is not None:
+        save_tokenizer(tokenizer, temporary)
+    shutil.rmtree(folder, ignore_errors=True)
+    if tokenizer is not None:
+        temporary.replace(folder)

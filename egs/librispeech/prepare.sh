@@ -14,7 +14,7 @@ acoustic=bundled             # codec: bundled, encodec-24khz, NAME=FILE_OR_FOLDE
 semantic=bundled             # units: bundled, fit (on this corpus), none, NAME=FILE_OR_FOLDER, or a folder
 num_units=200                # units to fit
 batch_seconds=60             # seconds of padded audio that are tokenised at a time
-nj=2                         # threads that read audio
+nj=2                         # threads that read and tokenise audio
 device=cpu                   # cpu or cuda
 
 help_message="Usage: ./prepare.sh [options]      in egs/librispeech

@@ -47,8 +47,7 @@ class TokenizeConfig:
     output_dir: Path = field(default=Path("data/tokenized"), metadata={"help": "where shards/ goes"})
     batch_seconds: float = field(default=60.0, metadata={"help": "seconds of padded audio in a batch"})
     shard_seconds: float = field(default=1800.0, metadata={"help": "seconds of audio in a shard, the work that a kill can lose"})
-    num_workers: int = field(default=2, metadata={"help": "threads that read and resample audio"})
-    num_threads: int = field(default=0, metadata={"help": "threads that compute; 0: torch's choice"})
+    num_workers: int = field(default=2, metadata={"help": "threads, each with a batch of its own to read and encode"})
     device: str = field(default="cpu", metadata={"help": "cpu, or cuda where there is one"})
 
     def __post_init__(self) -> None:
@@ -79,7 +78,6 @@ def tokenize_cuts(config: TokenizeConfig, *, progress: Progress | None = None) -
         device=config.device,
         batch_seconds=config.batch_seconds,
         num_workers=config.num_workers,
-        num_threads=config.num_threads,
     )
     wanted = sum(_duration(line) for path in paths.values() for line in read_lines(path)) if progress else 0.0
     done = 0.0

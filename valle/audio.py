@@ -1,107 +1,201 @@
-"""Audio files in and out: any format and rate, mono float32 inside."""
+"""Audio files in, audio files out: mono float32 in -1..1, whatever the file holds."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from math import gcd
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
-import soxr
 from numpy.typing import NDArray
 
 from valle.errors import UserError
 
-Waveform = NDArray[np.float32]  # (T,), about -1..1
+Samples = NDArray[np.float32]
+
+SOUNDFILE_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".oga", ".mp3", ".opus", ".aif", ".aiff", ".aifc", ".au", ".caf", ".w64"})
+FULL_SCALE_LIMIT = 100.0  # floating-point samples beyond this are not sound but something read wrongly
 
 
-class AudioError(UserError):
-    """An audio file that cannot be read or used."""
+class AudioFileError(UserError):
+    """An audio file that is missing, empty, corrupt, or holds no finite sound."""
 
 
 @dataclass(frozen=True)
 class AudioInfo:
-    """What a file says of itself."""
+    """What a file holds, by its header."""
 
     sample_rate: int  # Hz
+    num_samples: int  # a channel; an estimate where the container does not say
     num_channels: int
-    seconds: float
+
+    @property
+    def seconds(self) -> float:
+        return self.num_samples / self.sample_rate
 
 
-def audio_info(path: Path) -> AudioInfo:
-    """Rate, channels and length, without decoding where the format allows it."""
-    _expect_file(path)
-    try:
-        info = soundfile.info(str(path))
-        return AudioInfo(sample_rate=info.samplerate, num_channels=info.channels, seconds=info.frames / info.samplerate)
-    except (soundfile.LibsndfileError, RuntimeError):
-        samples, rate = _read_by_av(path)
-        return AudioInfo(sample_rate=rate, num_channels=samples.shape[1], seconds=len(samples) / rate)
+def read_audio(
+    path: Path | str, *, sample_rate: int | None = None, offset: float = 0.0, duration: float | None = None
+) -> tuple[Samples, int]:
+    """Mono float32 ``(T,)`` and its sample rate in Hz.
 
-
-def read_audio(path: Path, *, sample_rate: int | None = None, offset: float = 0.0, duration: float | None = None) -> tuple[Waveform, int]:
-    """Mean over the channels, ``(T,)`` float32, and its rate in Hz; resampled to ``sample_rate`` if given.
-
-    ``offset`` and ``duration`` are seconds.  soundfile reads wav, flac, ogg, mp3, opus and aiff, PyAV the rest.
+    ``offset`` and ``duration`` are seconds of the file; less is returned where it ends early.  With ``sample_rate``, the
+    sound is resampled (soxr, high quality).  Channels are averaged.  Raises ``AudioFileError``.
     """
-    _expect_file(path)
-    try:
-        with soundfile.SoundFile(str(path)) as file:
-            rate = file.samplerate
-            file.seek(min(round(offset * rate), file.frames))
-            samples = file.read(-1 if duration is None else round(duration * rate), dtype="float32", always_2d=True)
-    except (soundfile.LibsndfileError, RuntimeError):
-        samples, rate = _read_by_av(path)
-        start = round(offset * rate)
-        samples = samples[start : None if duration is None else start + round(duration * rate)]
+    path = Path(path)
+    if offset < 0 or (duration is not None and duration <= 0):
+        raise AudioFileError(f"expected an offset of 0 s or more and a duration above 0 s for {path}, found {offset} and {duration}")
+    _check_file(path)
+    samples, rate = (_read_soundfile if path.suffix.lower() in SOUNDFILE_SUFFIXES else _read_av)(path, offset, duration)
     if len(samples) == 0:
-        raise AudioError(f"expected audio in {path}, found not a single sample from {offset:g} s on; use another file")
-    if not np.isfinite(samples).all():
-        raise AudioError(f"expected numbers in {path}, found samples that are infinite or not a number; export the file again")
-    wav = samples.mean(1, dtype=np.float32)
-    return (wav, rate) if sample_rate in (None, rate) else (resample(wav, rate, int(sample_rate or rate)), int(sample_rate or rate))
+        where = f" after {offset:g} s" if offset else ""
+        raise AudioFileError(f"expected sound in {path}{where}, found none; choose another file")
+    wav = _mix(samples, path)
+    if sample_rate is not None and sample_rate != rate:
+        wav, rate = resample(wav, rate, sample_rate), sample_rate
+    return wav, rate
 
 
-def resample(wav: Waveform, rate: int, wanted: int) -> Waveform:
-    """``(T,)`` at ``rate`` -> ``(T * wanted / rate,)`` at ``wanted`` Hz."""
-    return wav if rate == wanted else soxr.resample(wav, rate, wanted).astype(np.float32)
+def audio_info(path: Path | str) -> AudioInfo:
+    """Rate, length and channels of a file without reading all of it.  Raises ``AudioFileError``."""
+    path = Path(path)
+    _check_file(path)
+    if path.suffix.lower() in SOUNDFILE_SUFFIXES:
+        with _opened(path) as file:
+            return AudioInfo(sample_rate=file.samplerate, num_samples=file.frames, num_channels=file.channels)
+    with _av_errors(path) as av, av.open(str(path)) as container:
+        stream = _av_stream(container, path)
+        seconds = float(stream.duration * stream.time_base) if stream.duration else (container.duration or 0) / 1e6
+        return AudioInfo(sample_rate=stream.rate, num_samples=round(seconds * stream.rate), num_channels=stream.channels)
 
 
-def write_wav(path: Path, wav: Waveform, sample_rate: int) -> None:
-    """16-bit wav under a temporary name, then renamed; louder than full scale is clipped."""
+def resample(wav: Samples, from_rate: int, to_rate: int) -> Samples:
+    """``wav (T,)`` at ``from_rate`` Hz -> at ``to_rate``: ``ceil(T * to / from)`` samples exactly, aligned with the input."""
+    if from_rate == to_rate:
+        return wav
+    import soxr
+
+    output: Samples = soxr.resample(wav, from_rate, to_rate).astype(np.float32)
+    common = gcd(from_rate, to_rate)
+    wanted = -(-len(wav) * (to_rate // common) // (from_rate // common))
+    return np.pad(output, (0, max(0, wanted - len(output))))[:wanted]
+
+
+def write_wav(path: Path | str, wav: Samples, sample_rate: int) -> None:
+    """Write ``wav (T,)`` as 16-bit PCM, clipped to -1..1; under a temporary name, then renamed."""
+    path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        soundfile.write(str(temporary), np.clip(wav, -1, 1), sample_rate, subtype="PCM_16", format="WAV")
-        temporary.replace(path)
-    except soundfile.LibsndfileError as error:
-        raise AudioError(f"cannot write {path} ({error.error_string}); is there space, and may you write there?") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    soundfile.write(temporary, to_int16(wav), sample_rate, subtype="PCM_16", format="WAV")
+    temporary.replace(path)
 
 
-def _expect_file(path: Path) -> None:
+def to_int16(wav: Samples) -> NDArray[np.int16]:
+    """The inverse of reading 16-bit samples as fractions of 32768: what was read is written back bit for bit."""
+    return np.clip(np.round(np.asarray(wav, dtype=np.float64) * 32768), -32768, 32767).astype(np.int16)
+
+
+def _check_file(path: Path) -> None:
     if path.is_dir():
-        raise AudioError(f"expected an audio file, found the folder {path}; name the files in it")
+        raise AudioFileError(f"expected an audio file, found the folder {path}; name a file inside it")
     if not path.is_file():
-        raise AudioError(f"expected an audio file at {path}, found nothing there; check the name")
+        raise AudioFileError(f"expected an audio file at {path}, found nothing there; check the name")
     if path.stat().st_size == 0:
-        raise AudioError(f"expected audio in {path}, found an empty file; use another")
+        raise AudioFileError(f"expected sound in {path}, found an empty file (0 bytes); choose another file")
 
 
-def _read_by_av(path: Path) -> tuple[NDArray[np.float32], int]:
-    """``(T, channels)`` of whatever ffmpeg's libraries decode."""
-    import av
+def _mix(samples: Samples, path: Path) -> Samples:
+    """``(T, C)`` -> ``(T,)``, once it is known to be finite."""
+    if not np.isfinite(samples).all():
+        raise AudioFileError(f"expected finite samples in {path}, found NaN or infinity; write the file anew from its source")
+    peak = np.abs(samples).max()
+    if peak > FULL_SCALE_LIMIT:
+        raise AudioFileError(f"expected samples within -1..1 in {path}, found {peak:.3g}; the file is corrupt or scaled wrongly")
+    return np.ascontiguousarray(samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1), dtype=np.float32)
 
-    try:
-        with av.open(str(path)) as container:
-            stream = container.streams.audio[0]
-            rate = stream.codec_context.sample_rate
-            resampler = av.AudioResampler(format="fltp", rate=rate)
-            frames = [frame for packet in container.decode(stream) for frame in resampler.resample(packet)]
-            blocks = [frame.to_ndarray() for frame in frames + resampler.resample(None)]
-    except (av.FFmpegError, IndexError, ValueError, OSError) as error:
-        raise AudioError(f"expected an audio file (wav, flac, ogg, opus, mp3, aiff, m4a ...), found {path.name}, which is none or is damaged") from error
-    if not blocks:
-        raise AudioError(f"expected audio in {path}, found a file without sound; use another")
-    return np.concatenate(blocks, 1).T.astype(np.float32), int(rate)
+
+class _opened:
+    """A ``soundfile.SoundFile`` whose complaints name the file and what to do."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __enter__(self) -> soundfile.SoundFile:
+        try:
+            self.file = soundfile.SoundFile(self.path)
+        except soundfile.LibsndfileError as error:
+            raise _unreadable(self.path, error) from error
+        return self.file
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        self.file.close()
+        if isinstance(error, soundfile.LibsndfileError):
+            raise _unreadable(self.path, error) from error
+
+
+def _read_soundfile(path: Path, offset: float, duration: float | None) -> tuple[Samples, int]:
+    with _opened(path) as file:
+        rate = file.samplerate
+        if offset:
+            file.seek(min(round(offset * rate), file.frames))
+        wanted = -1 if duration is None else round(duration * rate)
+        return file.read(wanted, dtype="float32", always_2d=True), rate
+
+
+class _av_errors:
+    """PyAV, imported late; its complaints name the file and what to do."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __enter__(self) -> Any:
+        import av
+
+        self.error = av.error.FFmpegError
+        return av
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, (self.error, UnicodeDecodeError)):
+            raise _unreadable(self.path, error) from error
+
+
+def _read_av(path: Path, offset: float, duration: float | None) -> tuple[Samples, int]:
+    """Anything that FFmpeg reads, decoded from the start so that ``offset`` is exact to a sample."""
+    with _av_errors(path) as av, av.open(str(path)) as container:
+        stream = _av_stream(container, path)
+        rate = int(stream.rate)
+        first = round(offset * rate)
+        last = None if duration is None else first + round(duration * rate)
+        pieces, position = [], 0
+        for piece in _av_pieces(av, container, stream):
+            begin, end = position, position + len(piece)
+            position = end
+            if end > first:
+                pieces.append(piece[max(0, first - begin) : None if last is None else max(0, last - begin)])
+            if last is not None and end >= last:
+                break
+    return np.concatenate(pieces) if pieces else np.zeros((0, 1), np.float32), rate
+
+
+def _av_pieces(av: Any, container: Any, stream: Any) -> Iterator[Samples]:
+    """Blocks ``(n, C)`` float32 in order."""
+    converter = av.AudioResampler(format="fltp", layout=stream.layout, rate=stream.rate)
+    for frame in container.decode(stream):
+        for block in converter.resample(frame):
+            yield block.to_ndarray().T
+    for block in converter.resample(None):
+        yield block.to_ndarray().T
+
+
+def _av_stream(container: Any, path: Path) -> Any:
+    if not container.streams.audio:
+        raise AudioFileError(f"expected sound in {path}, found a file without an audio track; choose another file")
+    return container.streams.audio[0]
+
+
+def _unreadable(path: Path, error: BaseException) -> AudioFileError:
+    reason = getattr(error, "error_string", None) or getattr(error, "strerror", None) or type(error).__name__
+    return AudioFileError(f"expected an audio file, but {path} cannot be decoded ({str(reason).strip(' .')}); it may be corrupt, cut short or not audio")

@@ -9,13 +9,13 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from valle.audio import Waveform
+from valle.audio import Samples
 
 WINDOW, HOP = 512, 128
 FLOOR_DB = -80.0
 
 
-def write_spectrogram(path: Path, wav: Waveform, sample_rate: int, *, prompt_seconds: float) -> None:
+def write_spectrogram(path: Path, wav: Samples, sample_rate: int, *, prompt_seconds: float) -> None:
     """A PNG of ``wav (T,)``; a line stands where the prompt ends."""
     seconds = len(wav) / sample_rate
     figure = Figure(figsize=(10, 2.6), dpi=110, layout="constrained")
@@ -37,7 +37,7 @@ def write_spectrogram(path: Path, wav: Waveform, sample_rate: int, *, prompt_sec
     temporary.replace(path)
 
 
-def decibels(wav: Waveform) -> NDArray[np.float32]:
+def decibels(wav: Samples) -> NDArray[np.float32]:
     """Power of ``wav (T,)`` in dB below its loudest point, ``(bins, frames)``, at least 80 dB down."""
     padded = np.pad(wav, (0, max(0, WINDOW - len(wav))))
     frames = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::HOP] * np.hanning(WINDOW).astype(np.float32)

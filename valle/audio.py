@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from valle.errors import UserError
 
-Samples = NDArray[np.float32]
+Waveform = NDArray[np.float32]  # (T,), about -1..1
 
 SOUNDFILE_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".oga", ".mp3", ".opus", ".aif", ".aiff", ".aifc", ".au", ".caf", ".w64"})
 FULL_SCALE_LIMIT = 100.0  # floating-point samples beyond this are not sound but something read wrongly
@@ -39,7 +39,7 @@ class AudioInfo:
 
 def read_audio(
     path: Path | str, *, sample_rate: int | None = None, offset: float = 0.0, duration: float | None = None
-) -> tuple[Samples, int]:
+) -> tuple[Waveform, int]:
     """Mono float32 ``(T,)`` and its sample rate in Hz.
 
     ``offset`` and ``duration`` are seconds of the file; less is returned where it ends early.  With ``sample_rate``, the
@@ -72,19 +72,19 @@ def audio_info(path: Path | str) -> AudioInfo:
         return AudioInfo(sample_rate=stream.rate, num_samples=round(seconds * stream.rate), num_channels=stream.channels)
 
 
-def resample(wav: Samples, from_rate: int, to_rate: int) -> Samples:
+def resample(wav: Waveform, from_rate: int, to_rate: int) -> Waveform:
     """``wav (T,)`` at ``from_rate`` Hz -> at ``to_rate``: ``ceil(T * to / from)`` samples exactly, aligned with the input."""
     if from_rate == to_rate:
         return wav
     import soxr
 
-    output: Samples = soxr.resample(wav, from_rate, to_rate).astype(np.float32)
+    output: Waveform = soxr.resample(wav, from_rate, to_rate).astype(np.float32)
     common = gcd(from_rate, to_rate)
     wanted = -(-len(wav) * (to_rate // common) // (from_rate // common))
     return np.pad(output, (0, max(0, wanted - len(output))))[:wanted]
 
 
-def write_wav(path: Path | str, wav: Samples, sample_rate: int) -> None:
+def write_wav(path: Path | str, wav: Waveform, sample_rate: int) -> None:
     """Write ``wav (T,)`` as 16-bit PCM, clipped to -1..1; under a temporary name, then renamed."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -93,7 +93,7 @@ def write_wav(path: Path | str, wav: Samples, sample_rate: int) -> None:
     temporary.replace(path)
 
 
-def to_int16(wav: Samples) -> NDArray[np.int16]:
+def to_int16(wav: Waveform) -> NDArray[np.int16]:
     """The inverse of reading 16-bit samples as fractions of 32768: what was read is written back bit for bit."""
     return np.clip(np.round(np.asarray(wav, dtype=np.float64) * 32768), -32768, 32767).astype(np.int16)
 
@@ -107,7 +107,7 @@ def _check_file(path: Path) -> None:
         raise AudioFileError(f"expected sound in {path}, found an empty file (0 bytes); choose another file")
 
 
-def _mix(samples: Samples, path: Path) -> Samples:
+def _mix(samples: Waveform, path: Path) -> Waveform:
     """``(T, C)`` -> ``(T,)``, once it is known to be finite."""
     if not np.isfinite(samples).all():
         raise AudioFileError(f"expected finite samples in {path}, found NaN or infinity; write the file anew from its source")
@@ -136,7 +136,7 @@ class _opened:
             raise _unreadable(self.path, error) from error
 
 
-def _read_soundfile(path: Path, offset: float, duration: float | None) -> tuple[Samples, int]:
+def _read_soundfile(path: Path, offset: float, duration: float | None) -> tuple[Waveform, int]:
     with _opened(path) as file:
         rate = file.samplerate
         if offset:
@@ -162,7 +162,7 @@ class _av_errors:
             raise _unreadable(self.path, error) from error
 
 
-def _read_av(path: Path, offset: float, duration: float | None) -> tuple[Samples, int]:
+def _read_av(path: Path, offset: float, duration: float | None) -> tuple[Waveform, int]:
     """Anything that FFmpeg reads, decoded from the start so that ``offset`` is exact to a sample."""
     with _av_errors(path) as av, av.open(str(path)) as container:
         stream = _av_stream(container, path)
@@ -180,7 +180,7 @@ def _read_av(path: Path, offset: float, duration: float | None) -> tuple[Samples
     return np.concatenate(pieces) if pieces else np.zeros((0, 1), np.float32), rate
 
 
-def _av_pieces(av: Any, container: Any, stream: Any) -> Iterator[Samples]:
+def _av_pieces(av: Any, container: Any, stream: Any) -> Iterator[Waveform]:
     """Blocks ``(n, C)`` float32 in order."""
     converter = av.AudioResampler(format="fltp", layout=stream.layout, rate=stream.rate)
     for frame in container.decode(stream):
@@ -197,5 +197,5 @@ def _av_stream(container: Any, path: Path) -> Any:
 
 
 def _unreadable(path: Path, error: BaseException) -> AudioFileError:
-    reason = getattr(error, "error_string", None) or getattr(error, "strerror", None) or type(error).__name__
-    return AudioFileError(f"expected an audio file, but {path} cannot be decoded ({str(reason).strip(' .')}); it may be corrupt, cut short or not audio")
+    reason = str(getattr(error, "error_string", None) or getattr(error, "strerror", None) or type(error).__name__).strip(" .")
+    return AudioFileError(f"expected an audio file, but {path} cannot be decoded ({reason}); it may be corrupt, cut short or not audio")

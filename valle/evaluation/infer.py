@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import asdict, dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
-from valle.audio import read_audio, write_wav
+from valle.audio import Waveform, audio_info, read_audio, write_wav
 from valle.decoding.sampling import Sampling
 from valle.errors import UserError
 from valle.evaluation.listening_page import PageItem, write_page
@@ -18,6 +19,7 @@ from valle.evaluation.spectrogram import write_spectrogram
 from valle.models.released import Released, load_released
 from valle.pipeline import BUNDLED_MODEL, Continuation, ContinueSettings, Pipeline
 
+STAGES = ("semantic", "coarse", "fine")
 REPETITION_WINDOW = 10  # VALL-E 2's
 SAMPLE_STRIDE = 7919  # between the seeds of a prompt's samples; a prompt has the same seed alone and among others
 
@@ -32,16 +34,16 @@ class InferOptions:
 
     audio_prompts: list[Path] = field(metadata={"help": "audio files to continue"})
     output_dir: Path = field(metadata={"help": "where wavs, index.html and summary.json go"})
-    checkpoint: Path | None = _flag(None, "a trainer's checkpoint")
-    exp_dir: Path | None = _flag(None, "a trainer's folder; with --epoch 0 the weights that were best on dev")
+    checkpoint: Path | None = field(default=None, metadata={"help": "a trainer's checkpoint"})
+    exp_dir: Path | None = field(default=None, metadata={"help": "a trainer's folder; with --epoch 0 the weights that were best on dev"})
     epoch: int = _flag(0, "epoch-N.pt of --exp-dir")
     avg: int = _flag(1, "average the last so many epochs")
     use_averaged_model: bool = _flag(False, "average over all steps of those epochs")
-    model: Path | None = _flag(None, "a released folder")
+    model: Path | None = field(default=None, metadata={"help": "a released folder"})
     mode: Literal["continue", "resynthesize", "acoustic"] = _flag("continue", "what to do")
     prompt_seconds: float = _flag(3.0, "how much of each file is the prompt")
     max_seconds: float = _flag(10.0, "longest new audio")
-    min_seconds: float | None = _flag(None, "shortest new audio, no end is drawn before it; not given: 1, or all of a shorter --max-seconds")
+    min_seconds: float | None = _flag(None, "shortest new audio: no end is drawn before it; not given: 1")
     temperature: float | None = _flag(None, "of all stages; not given: 0.6 semantic, 0.8 coarse, 0.6 fine")
     semantic_temperature: float | None = _flag(None, "of the semantic stage alone")
     coarse_temperature: float | None = _flag(None, "of the coarse stage alone")
@@ -52,14 +54,18 @@ class InferOptions:
     seed: int = _flag(0, "of everything drawn")
     num_samples: int = _flag(1, "continuations of each prompt")
     batch_size: int = _flag(8, "continuations made at once")
-    device: str = _flag("cpu", "cpu, cuda or mps")
+    device: str = _flag("auto", "cpu, cuda or mps; auto takes the fastest that is there")
     num_threads: int = _flag(0, "CPU threads; 0 leaves torch's choice")
 
     def __post_init__(self) -> None:
         if self.num_samples < 1 or self.batch_size < 1:
             raise UserError(f"--num-samples and --batch-size must be 1 or more, found {self.num_samples} and {self.batch_size}")
         if sum(choice is not None for choice in (self.checkpoint, self.exp_dir, self.model)) > 1:
-            raise UserError("expected one of --checkpoint, --exp-dir and --model, found several; which model shall speak?")
+            raise UserError("expected one of --checkpoint, --exp-dir and --model, found several; name the one that shall speak")
+        if self.exp_dir is None and (self.epoch or self.avg != 1 or self.use_averaged_model):
+            raise UserError("--epoch, --avg and --use-averaged-model choose among the checkpoints of --exp-dir, which is not given; add it")
+        if self.epoch < 0 or self.avg < 1:
+            raise UserError(f"expected --epoch of 0 or more and --avg of 1 or more, found {self.epoch} and {self.avg}")
         if not self.audio_prompts:
             raise UserError("expected audio files after --audio-prompts, found none")
 
@@ -84,22 +90,34 @@ class InferOptions:
 def infer(options: InferOptions) -> dict[str, Any]:
     """Continue every prompt ``num_samples`` times -> the summary that is written."""
     settings = options.settings()
+    check_inputs(options)
     if options.num_threads:
         torch.set_num_threads(options.num_threads)
-    _check_device(options.device)
-    pipeline = Pipeline(choose_model(options), device=options.device)
+    pipeline = Pipeline(choose_model(options), device=choose_device(options.device))
     rate = pipeline.sample_rate
-    audio = [read_audio(path, sample_rate=rate)[0] for path in options.audio_prompts]  # every prompt is checked before work begins
+    audio = [read_prompt(path, rate, settings) for path in options.audio_prompts]  # every prompt is read before work begins
     jobs = [(row, sample) for row in range(len(audio)) for sample in range(options.num_samples)]
     started = time.perf_counter()
     results: list[Continuation] = []
     for first in range(0, len(jobs), options.batch_size):
         batch = jobs[first : first + options.batch_size]
-        results += pipeline.continue_audio(
-            [audio[row] for row, _ in batch], rate, seed=[options.seed + SAMPLE_STRIDE * sample for _, sample in batch], settings=settings
-        )
-    seconds = time.perf_counter() - started
-    return _write(options, jobs, results, seconds)
+        seeds = [options.seed + SAMPLE_STRIDE * sample for _, sample in batch]
+        results += pipeline.continue_audio([audio[row] for row, _ in batch], rate, seed=seeds, settings=settings)
+    return _write(options, jobs, results, time.perf_counter() - started)
+
+
+def check_inputs(options: InferOptions) -> None:
+    """Refuse what can be seen to fail, before a model is loaded and anything is written."""
+    if options.output_dir.exists() and not options.output_dir.is_dir():
+        raise UserError(f"expected a folder for --output-dir, found the file {options.output_dir}; name another")
+    for path in options.audio_prompts:
+        audio_info(path)
+
+
+def read_prompt(path: Path, sample_rate: int, settings: ContinueSettings) -> Waveform:
+    """As much of a file as the mode looks at, so that an hour's recording costs no more than its prompt."""
+    seconds = {"continue": settings.prompt_seconds, "acoustic": settings.prompt_seconds + settings.max_seconds, "resynthesize": None}
+    return read_audio(path, sample_rate=sample_rate, duration=seconds[settings.mode])[0]
 
 
 def choose_model(options: InferOptions) -> Released:
@@ -120,7 +138,10 @@ def released_from_checkpoint(state: dict[str, Any]) -> Released:
     from valle.training.checkpoint import model_from_checkpoint
 
     model, timeline, acoustic, semantic = model_from_checkpoint(state)
-    trained = {stage: float(state[f"{stage}_seconds"]) for stage in ("semantic", "coarse", "fine")}
+    missing = [name for name in (f"{stage}_seconds" for stage in STAGES) if name not in state]
+    if missing:
+        raise UserError(f"expected an AudioLM's checkpoint, found one without {', '.join(missing)}; use a file that trainer_audiolm.py wrote")
+    trained = {stage: float(state[f"{stage}_seconds"]) for stage in STAGES}
     return Released(model=model, timeline=timeline, acoustic=acoustic, semantic=semantic, trained_seconds=trained)
 
 
@@ -134,9 +155,10 @@ def _write(options: InferOptions, jobs: list[tuple[int, int]], results: list[Con
             "prompt": str(options.audio_prompts[row]), "wav": f"{name}.wav", "prompt_seconds": result.prompt_seconds,
             "seconds": result.seconds, "generated_seconds": result.generated_seconds, "seed": result.seed,
         })  # fmt: skip
-        page_items.append(PageItem(title=options.audio_prompts[row].name, wav=f"{name}.wav", picture=f"{name}.png", **{
-            key: items[-1][key] for key in ("prompt_seconds", "generated_seconds", "seed")
-        }))  # fmt: skip
+        page_items.append(PageItem(
+            title=options.audio_prompts[row].name, wav=f"{name}.wav", picture=f"{name}.png", prompt_seconds=result.prompt_seconds,
+            generated_seconds=result.generated_seconds, seed=result.seed,
+        ))  # fmt: skip
     generated = sum(result.generated_seconds for result in results)
     summary: dict[str, Any] = {
         "settings": {key: _plain(value) for key, value in asdict(options).items()},
@@ -152,19 +174,27 @@ def _write(options: InferOptions, jobs: list[tuple[int, int]], results: list[Con
 
 
 def _names(options: InferOptions, jobs: list[tuple[int, int]]) -> list[str]:
-    """One name an output: the prompt's, numbered where two prompts or several samples share it."""
-    stems = [path.stem for path in options.audio_prompts]
+    """One name an output: the prompt's, numbered where that is taken."""
+    taken: set[str] = set()
     names = []
     for row, sample in jobs:
-        name = stems[row] if stems.count(stems[row]) == 1 else f"{stems[row]}-{row + 1}"
-        names.append(name if options.num_samples == 1 else f"{name}-sample{sample + 1}")
+        stem = options.audio_prompts[row].stem + (f"-sample{sample + 1}" if options.num_samples > 1 else "")
+        candidates = (stem if number == 1 else f"{stem}-{number}" for number in count(1))
+        name = next(candidate for candidate in candidates if candidate not in taken)
+        taken.add(name)
+        names.append(name)
     return names
 
 
-def _check_device(name: str) -> None:
-    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not available.get(name.split(":")[0], False):
-        raise UserError(f"--device {name} is not to be had here; use {', '.join(device for device, here in available.items() if here)}")
+def choose_device(name: str) -> str:
+    """A device that is there; ``auto`` takes the fastest."""
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    here = [device for device, found in available.items() if found]
+    if name == "auto":
+        return here[0]
+    if name.split(":")[0] not in here:
+        raise UserError(f"--device {name} is not to be had here; use auto or {', '.join(here)}")
+    return name
 
 
 def _plain(value: Any) -> Any:

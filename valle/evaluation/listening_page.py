@@ -30,7 +30,8 @@ class PageItem:
 
 def write_page(path: Path, items: Sequence[PageItem], *, mode: str, rtf: float) -> None:
     """Write the page under a temporary name and rename it; every text is escaped."""
-    environment = Environment(loader=PackageLoader("valle.evaluation"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    loader = PackageLoader("valle.evaluation")
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     page = environment.get_template("listening_page.html").render(title=TITLES[mode], items=items, rtf=rtf)
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_text(page, encoding="utf-8")

@@ -67,7 +67,7 @@ class AudioLMTask:
             stages=self.stages,
             seconds={"semantic": options.semantic_seconds, "coarse": options.coarse_seconds, "fine": options.fine_seconds},
             num_quantizers=options.num_quantizers, num_coarse=options.num_coarse, prefix_mode=options.prefix_mode,
-            prompt_share=options.prompt_share, seed=options.seed if epoch else 0,
+            prompt_share=options.prompt_share, prompt_share_to=options.prompt_share_to if epoch else 0.0, seed=options.seed if epoch else 0,
         )  # fmt: skip
         return TokenDataset(self.manifests, crops, epoch=epoch)
 

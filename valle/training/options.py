@@ -12,7 +12,10 @@ STAGES = ("semantic", "coarse", "fine")
 _ALIASES = {"0": "all", "1": "coarse", "2": "fine"}
 
 
-def _flag(default: Any, text: str) -> Any:
+def setting(default: Any, text: str) -> Any:
+    """A field with its help; lists are copied for each instance."""
+    if isinstance(default, list):
+        return field(default_factory=lambda: list(default), metadata={"help": text})
     return field(default=default, metadata={"help": text})
 
 
@@ -20,35 +23,35 @@ def _flag(default: Any, text: str) -> Any:
 class LoopOptions:
     """What the loop itself needs, whatever it trains."""
 
-    exp_dir: Path = _flag(Path("exp/audio-lm"), "where checkpoints, logs and curves go; a run found there is resumed")
-    num_epochs: int = _flag(20, "epochs to train for")
-    max_steps: int = _flag(0, "stop after so many steps; 0 for no limit")
-    max_minutes: float = _flag(0.0, "stop after so many minutes of wall time; 0 for no limit (such a run does not repeat bit for bit)")
-    start_epoch: int = _flag(1, "resume from epoch-(N-1).pt; 1 resumes from the newest checkpoint, if there is one")
-    start_batch: int = _flag(0, "resume from checkpoint-N.pt; 0 for automatic")
-    world_size: int = _flag(1, "processes on this machine; under torchrun its own number counts")
-    master_port: int = _flag(12354, "port on which the processes meet")
-    optimizer_name: Literal["ScaledAdam", "AdamW"] = _flag("ScaledAdam", "optimizer")
-    scheduler_name: Literal["Eden", "cosine"] = _flag("Eden", "learning-rate schedule; cosine needs --max-steps or --max-minutes")
-    base_lr: float = _flag(0.05, "learning rate at its highest (0.05 for ScaledAdam, about 0.001 for AdamW)")
-    warmup_steps: int = _flag(200, "steps over which the learning rate rises")
-    weight_decay: float = _flag(0.01, "of AdamW")
-    clip_grad_norm: float = _flag(1.0, "largest norm of all gradients together; 0 for no clipping")
-    accumulate_grad_steps: int = _flag(1, "batches to a step")
-    seed: int = _flag(42, "of everything random")
-    dtype: Literal["float32", "bfloat16", "float16", "auto"] = _flag("auto", "of the matrix products; auto measures once and keeps the result")
-    device: str = _flag("auto", "cpu, cuda or mps; auto takes the fastest that is there")
-    num_threads: int = _flag(0, "CPU threads a process; 0 leaves torch's choice")
-    save_every_n: int = _flag(1000, "steps between checkpoint-N.pt files")
-    keep_last_k: int = _flag(3, "checkpoint-N.pt files to keep")
-    valid_interval: int = _flag(500, "steps between validations; each epoch's end has one too")
-    log_interval: int = _flag(50, "steps between log lines")
-    average_period: int = _flag(100, "steps between updates of the averaged model")
-    inf_check: bool = _flag(False, "name the first module whose output is not finite")
-    oom_check: bool = _flag(False, "try the longest batch before training")
-    tensorboard: bool = _flag(True, "write tensorboard events")
-    visualize: bool = _flag(False, "write spectrograms and audio of dev continuations at validations")
-    overfit_one_batch: bool = _flag(False, "train on the first batch only, to see the loss go to nothing")
+    exp_dir: Path = setting(Path("exp/audio-lm"), "where checkpoints, logs and curves go; a run found there is resumed")
+    num_epochs: int = setting(20, "epochs to train for")
+    max_steps: int = setting(0, "stop after so many steps; 0 for no limit")
+    max_minutes: float = setting(0.0, "stop after so many minutes of wall time; 0 for no limit (such a run does not repeat bit for bit)")
+    start_epoch: int = setting(1, "resume from epoch-(N-1).pt; 1 resumes from the newest checkpoint, if there is one")
+    start_batch: int = setting(0, "resume from checkpoint-N.pt; 0 for automatic")
+    world_size: int = setting(1, "processes on this machine; under torchrun its own number counts")
+    master_port: int = setting(12354, "port on which the processes meet")
+    optimizer_name: Literal["ScaledAdam", "AdamW"] = setting("ScaledAdam", "optimizer")
+    scheduler_name: Literal["Eden", "cosine"] = setting("Eden", "learning-rate schedule; cosine needs --max-steps or --max-minutes")
+    base_lr: float = setting(0.05, "learning rate at its highest (0.05 for ScaledAdam, about 0.001 for AdamW)")
+    warmup_steps: int = setting(200, "steps over which the learning rate rises")
+    weight_decay: float = setting(0.01, "of AdamW")
+    clip_grad_norm: float = setting(1.0, "largest norm of all gradients together; 0 for no clipping")
+    accumulate_grad_steps: int = setting(1, "batches to a step")
+    seed: int = setting(42, "of everything random")
+    dtype: Literal["float32", "bfloat16", "float16", "auto"] = setting("auto", "of the matrix products; auto measures once and keeps the result")
+    device: str = setting("auto", "cpu, cuda or mps; auto takes the fastest that is there")
+    num_threads: int = setting(0, "CPU threads a process; 0 leaves torch's choice")
+    save_every_n: int = setting(1000, "steps between checkpoint-N.pt files")
+    keep_last_k: int = setting(3, "checkpoint-N.pt files to keep")
+    valid_interval: int = setting(500, "steps between validations; each epoch's end has one too")
+    log_interval: int = setting(50, "steps between log lines")
+    average_period: int = setting(100, "steps between updates of the averaged model")
+    inf_check: bool = setting(False, "name the first module whose output is not finite")
+    oom_check: bool = setting(False, "try the longest batch before training")
+    tensorboard: bool = setting(True, "write tensorboard events")
+    visualize: bool = setting(False, "write spectrograms and audio of dev continuations at validations")
+    overfit_one_batch: bool = setting(False, "train on the first batch only, to see the loss go to nothing")
 
     def __post_init__(self) -> None:
         for name in ("num_epochs", "world_size", "accumulate_grad_steps", "average_period", "valid_interval", "log_interval"):
@@ -65,38 +68,38 @@ class LoopOptions:
 class AudioLMOptions(LoopOptions):
     """A run that trains an AudioLM."""
 
-    model_name: Literal["audio-lm"] = _flag("audio-lm", "model to train")
-    train_stage: str = _flag("all", "semantic, coarse, fine or all; 0 is all, 1 coarse, 2 fine; several with commas")
-    init_from: Path | None = _flag(None, "checkpoint or released folder from which stages of the same shape are taken")
-    decoder_dim: int = _flag(1024, "width of every stage")
-    nhead: int = _flag(16, "attention heads")
-    num_decoder_layers: int = _flag(12, "layers of every stage")
-    semantic_num_layers: int | None = _flag(None, "layers of the semantic stage, if other")
-    coarse_num_layers: int | None = _flag(None, "layers of the coarse stage, if other")
-    fine_num_layers: int | None = _flag(None, "layers of the fine stage, if other")
-    dim_feedforward: int | None = _flag(None, "width inside the feed-forward layers; 4 times --decoder-dim if not given")
-    dropout: float = _flag(0.1, "dropout")
-    norm_first: bool = _flag(True, "norms before attention and feed-forward (false: after)")
-    num_quantizers: int = _flag(8, "codebooks to model, of those in the manifests")
-    num_coarse: int = _flag(1, "codebooks of the coarse stage")
-    coarse_conditioning: Literal["aligned", "prefix"] = _flag("aligned", "units beside each frame, or before all codes as in the paper")
-    unit_window: int = _flag(4, "units on each side that a frame sees")
-    fine_units: bool = _flag(True, "the fine stage sees units")
-    prefix_mode: int = _flag(1, "fine stage: 1 learns beside a random acoustic prompt, 0 without")
-    prompt_share: float = _flag(0.4, "share of a crop that is prompt, without units")
-    manifest_dir: Path = _flag(Path("data/tokenized"), "where prepare.sh left cuts_train.jsonl.gz, cuts_dev.jsonl.gz and info.json")
-    semantic_seconds: float = _flag(30.0, "longest crop of the semantic stage")
-    coarse_seconds: float = _flag(10.0, "longest crop of the coarse stage")
-    fine_seconds: float = _flag(3.0, "longest crop of the fine stage")
-    max_duration: float = _flag(80.0, "seconds of audio in a batch; as much as fits your memory")
-    num_buckets: int = _flag(10, "buckets of similar length")
-    buffer_size: int = _flag(2000, "cuts held ready for bucketing")
-    shuffle_buffer_size: int = _flag(4000, "cuts held ready for shuffling")
-    num_workers: int = _flag(1, "processes that read batches; 0 reads in the trainer")
-    drop_last: bool = _flag(False, "leave out incomplete batches at an epoch's end")
-    filter_min_duration: float = _flag(0.5, "leave out shorter cuts, seconds")
-    filter_max_duration: float = _flag(60.0, "leave out longer cuts, seconds")
-    valid_max_cuts: int = _flag(200, "dev cuts at a validation")
+    model_name: Literal["audio-lm"] = setting("audio-lm", "model to train")
+    train_stage: str = setting("all", "semantic, coarse, fine or all; 0 is all, 1 coarse, 2 fine; several with commas")
+    init_from: Path | None = setting(None, "checkpoint or released folder from which stages of the same shape are taken")
+    decoder_dim: int = setting(1024, "width of every stage")
+    nhead: int = setting(16, "attention heads")
+    num_decoder_layers: int = setting(12, "layers of every stage")
+    semantic_num_layers: int | None = setting(None, "layers of the semantic stage, if other")
+    coarse_num_layers: int | None = setting(None, "layers of the coarse stage, if other")
+    fine_num_layers: int | None = setting(None, "layers of the fine stage, if other")
+    dim_feedforward: int | None = setting(None, "width inside the feed-forward layers; 4 times --decoder-dim if not given")
+    dropout: float = setting(0.1, "dropout")
+    norm_first: bool = setting(True, "norms before attention and feed-forward (false: after)")
+    num_quantizers: int = setting(8, "codebooks to model, of those in the manifests")
+    num_coarse: int = setting(1, "codebooks of the coarse stage")
+    coarse_conditioning: Literal["aligned", "prefix"] = setting("aligned", "units beside each frame, or before all codes as in the paper")
+    unit_window: int = setting(4, "units on each side that a frame sees")
+    fine_units: bool = setting(True, "the fine stage sees units")
+    prefix_mode: int = setting(1, "fine stage: 1 learns beside a random acoustic prompt, 0 without")
+    prompt_share: float = setting(0.4, "share of a crop that is prompt, without units")
+    manifest_dir: Path = setting(Path("data/tokenized"), "where prepare.sh left cuts_train.jsonl.gz, cuts_dev.jsonl.gz and info.json")
+    semantic_seconds: float = setting(30.0, "longest crop of the semantic stage")
+    coarse_seconds: float = setting(10.0, "longest crop of the coarse stage")
+    fine_seconds: float = setting(3.0, "longest crop of the fine stage")
+    max_duration: float = setting(80.0, "seconds of audio in a batch; as much as fits your memory")
+    num_buckets: int = setting(10, "buckets of similar length")
+    buffer_size: int = setting(2000, "cuts held ready for bucketing")
+    shuffle_buffer_size: int = setting(4000, "cuts held ready for shuffling")
+    num_workers: int = setting(1, "processes that read batches; 0 reads in the trainer")
+    drop_last: bool = setting(False, "leave out incomplete batches at an epoch's end")
+    filter_min_duration: float = setting(0.5, "leave out shorter cuts, seconds")
+    filter_max_duration: float = setting(60.0, "leave out longer cuts, seconds")
+    valid_max_cuts: int = setting(200, "dev cuts at a validation")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -107,6 +110,14 @@ class AudioLMOptions(LoopOptions):
             raise UserError(f"--max-duration must be above 0 seconds, found {self.max_duration}")
         if not 0 <= self.dropout < 1:
             raise UserError(f"--dropout must lie in 0..1, found {self.dropout}")
+        for name in ("semantic_seconds", "coarse_seconds", "fine_seconds"):
+            if not getattr(self, name) > 0:
+                raise UserError(f"--{name.replace('_', '-')} must be above 0 seconds, found {getattr(self, name)}")
+        for name in ("num_buckets", "buffer_size", "shuffle_buffer_size", "valid_max_cuts", "num_quantizers"):
+            if getattr(self, name) < 1:
+                raise UserError(f"--{name.replace('_', '-')} must be 1 or more, found {getattr(self, name)}")
+        if self.prompt_share_to and not self.prompt_share < self.prompt_share_to < 1:
+            raise UserError(f"--prompt-share-to must lie between --prompt-share {self.prompt_share} and 1, found {self.prompt_share_to}")
 
     def stages(self) -> tuple[str, ...]:
         """The stages to train, in order."""

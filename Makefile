@@ -1,0 +1,38 @@
+# `make` lists what there is to do.  Every target makes .venv by itself and uses it again.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+TEST_WORKERS ?= auto
+
+.PHONY: help demo test lint bench clean
+.DEFAULT_GOAL := help
+
+help:  ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/	/' | expand -t 10
+
+demo: $(INSTALLED)  ## train a small AudioLM on synthetic speech and hear it go on (FAST=1: the same path in 3 minutes)
+	cd egs/espeak && PATH="$(CURDIR)/$(BIN):$$PATH" ./demo.sh $(if $(FAST),--fast true)
+
+test: $(INSTALLED)  ## run every test
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_WORKERS) tests
+
+lint: $(INSTALLED)  ## style, types and layers
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(INSTALLED)  ## speed and memory, written to benchmarks/results
+	$(BIN)/python -m benchmarks.run
+
+clean:  ## remove .venv and what the demo made
+	rm -rf $(VENV) egs/espeak/data egs/espeak/download egs/espeak/exp
+
+# torch by itself first: on a machine that offers a CPU build, the other packages then find it there.
+$(INSTALLED): requirements.txt setup.py
+	@$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "valle needs Python 3.11 or newer, found " + sys.version.split()[0] + "; call make PYTHON=python3.11"'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $$(grep '^torch==' requirements.txt)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.txt -e '.[dev]'
+	@touch $@

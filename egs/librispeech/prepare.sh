@@ -21,7 +21,7 @@ help_message="Usage: ./prepare.sh [options]      in egs/librispeech
 Stages: 0 audio, 1 manifests, 2 tokenizers, 3 tokens, 4 cuts and statistics.
 What is done is skipped, and done again when its settings change."
 
-[ -e shared/parse_options.sh ] || { echo "prepare.sh: error: run it in its own folder: cd egs/librispeech && ./prepare.sh" >&2; exit 2; }
+[ -e bin ] || { echo "prepare.sh: error: run it in its own folder: cd egs/librispeech && ./prepare.sh" >&2; exit 2; }
 . shared/parse_options.sh || exit 1
 . shared/stages.sh
 
@@ -36,9 +36,7 @@ take_the_lock
 
 settings 0 "$corpus_dir" "$train_parts" "$dev_parts" "$test_parts"
 settings 1 "$(resolved "$corpus")"
-settings 2 "$(tokenizer_version "$acoustic")" "$(tokenizer_version "$semantic")" "$num_units"
-settings 3 "$batch_seconds" "$device"
-settings 4
+token_settings
 
 if [ $stage -le 0 ] && [ $stop_stage -ge 0 ]; then
   if must_run 0 "audio"; then
@@ -64,24 +62,13 @@ if [ $stage -le 1 ] && [ $stop_stage -ge 1 ]; then
 fi
 
 if [ $stage -le 2 ] && [ $stop_stage -ge 2 ]; then
-  if must_run 2 "tokenizers" data/tokenizers; then
-    $python bin/prepare_tokenizers.py --acoustic "$acoustic" --semantic "$semantic" --num-units "$num_units"
-    mark_done 2
-  fi
+  stage_tokenizers
 fi
 
 if [ $stage -le 3 ] && [ $stop_stage -ge 3 ]; then
-  if must_run 3 "units and codes" data/tokenized; then
-    $python bin/tokenize_cuts.py --batch-seconds "$batch_seconds" --num-workers "$nj" --device "$device"
-    mark_done 3
-  fi
+  stage_tokens
 fi
 
 if [ $stage -le 4 ] && [ $stop_stage -ge 4 ]; then
-  if must_run 4 "cuts and statistics" data/tokenized/cuts_{train,dev,test}.jsonl.gz data/tokenized/info.json data/tokenized/statistics.png; then
-    $python bin/finish_cuts.py --title "LibriSpeech"
-    mark_done 4
-  fi
+  stage_cuts "LibriSpeech"
 fi
-
-log "done: data/tokenized/cuts_{train,dev,test}.jsonl.gz, data/report.html"

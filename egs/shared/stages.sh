@@ -87,17 +87,46 @@ mark_done() {
 
 # Content of a tokenizer given as NAME, NAME=PATH or a folder, so that new weights count as a changed setting.
 tokenizer_version() {
-  local name=$1 path
-  for path in "../../valle/assets/tokenizers/${name%%=*}" "${name#*=}"; do
-    if [ -e "$path" ]; then
-      find -L "$path" -type f ! -name '.*' | LC_ALL=C sort | while IFS= read -r file; do hash_of < "$file"; done | hash_of
-      return
-    fi
-  done
-  echo "$name"
+  local path=../../valle/assets/tokenizers/$1
+  [ -e "$path" ] || path=${1#*=}
+  if [ -e "$path" ]; then
+    find -L "$path" -type f ! -name '.*' | LC_ALL=C sort | while IFS= read -r file; do hash_of < "$file"; done | hash_of
+  else
+    echo "$1"
+  fi
 }
 
 # A path without links and dots, so that the same folder is the same setting.
 resolved() {
   (cd "$1" 2> /dev/null && pwd -P) || echo "$1"
+}
+
+# Stages 2, 3 and 4 are the same for every corpus; a recipe declares the options that they use.
+
+token_settings() {
+  settings 2 "$(tokenizer_version "${acoustic/#bundled/valle-16khz}")" \
+    "$(tokenizer_version "${semantic/#bundled/mfcc-kmeans}")" "$num_units"
+  settings 3 "$batch_seconds" "$device"
+  settings 4
+}
+
+stage_tokenizers() {
+  must_run 2 "tokenizers" data/tokenizers || return 0
+  $python bin/prepare_tokenizers.py --acoustic "$acoustic" --semantic "$semantic" --num-units "$num_units"
+  mark_done 2
+}
+
+stage_tokens() {
+  must_run 3 "units and codes" data/tokenized || return 0
+  $python bin/tokenize_cuts.py --batch-seconds "$batch_seconds" --num-workers "$nj" --device "$device"
+  mark_done 3
+}
+
+# stage_cuts TITLE
+stage_cuts() {
+  local left=(data/tokenized/cuts_{train,dev,test}.jsonl.gz data/tokenized/{info.json,statistics.png})
+  must_run 4 "cuts and statistics" "${left[@]}" || return 0
+  $python bin/finish_cuts.py --title "$1"
+  mark_done 4
+  log "cuts in data/tokenized, report in data/report.html"
 }

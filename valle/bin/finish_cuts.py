@@ -6,7 +6,7 @@ python3 bin/finish_cuts.py --output-dir data/tokenized
 from __future__ import annotations
 
 from valle.config import parse_flags
-from valle.corpora.report import summary_lines, table
+from valle.corpora.report import table
 from valle.data.tokenize_finish import FinishConfig, finish_cuts
 from valle.errors import run_program
 
@@ -14,7 +14,11 @@ from valle.errors import run_program
 def main() -> None:
     config = parse_flags(FinishConfig, usage=__doc__ or "")
     counts = finish_cuts(config)
-    print("\n".join(summary_lines(config.manifest_dir, {part: (values.num_cuts, values.seconds) for part, values in counts.items()})))
+    print(
+        "\n".join(
+            table([(part, values.num_cuts, f"{values.seconds / 3600:.2f}") for part, values in counts.items()], ("part", "cuts", "hours"))
+        )
+    )
     streams = counts["train"].to_dict()["streams"]
     rows = [(s["name"], s["tokens"], f"{s['entropy']:.3f}", f"{s['perplexity']:.1f}", f"{100 * s['used']:.1f} %") for s in streams]
     print("\n".join(table(rows, ("train", "tokens", "entropy", "perplexity", "used"))))

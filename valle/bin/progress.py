@@ -17,7 +17,7 @@ def progress_bar(title: str, unit: str) -> Iterator[Callable[[float, float], Non
     with tqdm(desc=title, total=1.0, unit=unit, bar_format=layout, mininterval=0.5, dynamic_ncols=True) as bar:
 
         def progress(done: float, wanted: float) -> None:
-            bar.total = wanted / scale
+            bar.total = max(wanted, done) / scale
             bar.update(done / scale - bar.n)
 
         yield progress

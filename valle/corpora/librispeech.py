@@ -23,7 +23,8 @@ from lhotse.audio import AudioSource
 from lhotse.qa import validate
 
 from valle.corpora.manifests import write_cuts
-from valle.corpora.report import PARTS, LeftOut, Reason, write_left_out
+from valle.corpora.report import write_left_out
+from valle.corpora.report_reasons import PARTS, LeftOut, Reason
 from valle.errors import UserError
 
 Progress = Callable[[int, int], None]

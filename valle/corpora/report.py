@@ -5,45 +5,16 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from enum import StrEnum
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from lhotse import CutSet
 
-PARTS = ("train", "dev", "test")
+from valle.corpora.report_reasons import LeftOut, Reason
+
 MAX_LISTED = 5000  # a page of more rows is no longer read; the JSON lines beside it hold all
-
-
-class Reason(StrEnum):
-    """Why a file, or a piece of one, is not in the corpus."""
-
-    NOT_AUDIO = "not an audio file by its name"
-    NOT_A_FILE = "not a regular file"
-    EMPTY = "empty"
-    UNREADABLE = "cannot be opened"
-    CORRUPT = "corrupt"
-    SILENT = "silent"
-    TOO_SHORT = "too short"
-    OUT_OF_RANGE = "samples far beyond full scale"
-    BROKEN_LINK = "link to nothing"
-    LINK_LOOP = "link back to a folder above"
-    DUPLICATE = "same content as another file"
-    BAD_NAME = "name is not valid text"
-    MISSING = "named in a list, but not there"
-    OUTSIDE = "named in a list, but outside the corpus"
-    BAD_LINE = "line of a list that cannot be read"
-
-
-@dataclass(frozen=True)
-class LeftOut:
-    """A file (relative to the corpus) that was left out; ``detail`` says what was found."""
-
-    path: str
-    reason: Reason
-    detail: str = ""
 
 
 def write_left_out(entries: Iterable[LeftOut], path: Path) -> Counter[Reason]:

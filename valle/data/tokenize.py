@@ -28,7 +28,7 @@ from lhotse.utils import fastcopy
 from numpy.typing import NDArray
 
 from valle.corpora.manifests import write_cuts
-from valle.corpora.report import PARTS
+from valle.corpora.report_reasons import PARTS
 from valle.data.tokenize_batches import BatchTokenizer, CutTokens, TokenizeError
 from valle.timeline import Grid
 from valle.tokenizers.registry import load_acoustic, load_semantic

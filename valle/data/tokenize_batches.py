@@ -11,16 +11,14 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import soundfile
-import soxr
 import torch
 from lhotse.cut import Cut
 from numpy.typing import NDArray
 
+from valle.audio import Waveform, read_audio, resample
 from valle.errors import UserError
 from valle.timeline import Timeline
 from valle.tokenizers.base import AcousticTokenizer, SemanticTokenizer
@@ -42,7 +40,7 @@ class CutTokens:
 class CutAudio:
     """One cut's mono audio at each rate that a tokenizer wants, and its length."""
 
-    by_rate: dict[int, NDArray[np.float32]]
+    by_rate: dict[int, Waveform]
     seconds: Fraction
 
 
@@ -104,7 +102,7 @@ class BatchTokenizer:
     def _read(self, cut: Cut) -> CutAudio:
         samples, rate = read_cut(cut)
         rates = {self.acoustic.sample_rate, *([self.semantic.sample_rate] if self.semantic else [])}
-        by_rate = {wanted: samples if wanted == rate else soxr.resample(samples, rate, wanted).astype(np.float32) for wanted in rates}
+        by_rate = {wanted: resample(samples, rate, wanted) for wanted in rates}
         return CutAudio(by_rate=by_rate, seconds=Fraction(len(samples), rate))
 
     @torch.inference_mode()
@@ -147,24 +145,16 @@ def _encode_rows(tokenizer: AcousticTokenizer | SemanticTokenizer, batch: list[C
     return [row[:count].copy() for row, count in zip(stored, counts.tolist(), strict=True)]
 
 
-def read_cut(cut: Cut) -> tuple[NDArray[np.float32], int]:
+def read_cut(cut: Cut) -> tuple[Waveform, int]:
     """A cut's audio, mean over its channels, ``(T,)`` float32, and its sample rate in Hz."""
     source = cut.recording.sources[0]
     if source.type != "file":
-        samples = cut.load_audio()
-        return samples.mean(0, dtype=np.float32), cut.sampling_rate
-    path = Path(source.source)
-    start, count = round(cut.start * cut.sampling_rate), round(cut.duration * cut.sampling_rate)
-    try:
-        with soundfile.SoundFile(str(path)) as file:
-            file.seek(start)
-            samples = file.read(count, dtype="float32", always_2d=True)
-            rate = file.samplerate
-    except (soundfile.LibsndfileError, OSError, RuntimeError) as error:
-        raise TokenizeError(f"the audio of cut {cut.id} in {path} cannot be read ({error}); run stage 1 of prepare.sh again") from error
+        return cut.load_audio().mean(0, dtype=np.float32), cut.sampling_rate
+    count = round(cut.duration * cut.sampling_rate)
+    samples, rate = read_audio(source.source, offset=cut.start, duration=cut.duration)
     if len(samples) < count or rate != cut.sampling_rate:
         raise TokenizeError(
-            f"expected {count} samples at {cut.sampling_rate} Hz for cut {cut.id} in {path}, found {len(samples)} at {rate} Hz; "
+            f"expected {count} samples at {cut.sampling_rate} Hz for cut {cut.id} in {source.source}, found {len(samples)} at {rate} Hz; "
             "the file has changed, run stage 1 of prepare.sh again"
         )
-    return samples.mean(1, dtype=np.float32), rate
+    return samples, rate

@@ -12,7 +12,8 @@ from lhotse.cut import Cut
 from lhotse.serialization import deserialize_item
 
 from valle.corpora.manifests import write_cuts
-from valle.corpora.report import PARTS, write_report
+from valle.corpora.report import write_report
+from valle.corpora.report_reasons import PARTS
 from valle.data.tokenize import read_json, read_lines, shards_folder, write_json
 from valle.data.tokenize_batches import TokenizeError
 from valle.data.tokenize_statistics import PartCounts, draw_statistics

@@ -10,11 +10,9 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
-import numpy as np
-import soxr
 from lhotse.serialization import deserialize_item
-from numpy.typing import NDArray
 
+from valle.audio import Waveform, resample
 from valle.data.tokenize_batches import TokenizeError, read_cut
 from valle.timeline import Timeline
 from valle.tokenizers.base import SemanticTokenizer, Tokenizer, TokenizerIdentity
@@ -40,7 +38,7 @@ class TokenizersConfig:
     output_dir: Path = field(default=Path("data/tokenizers"), metadata={"help": "where acoustic/ and semantic/ go"})
 
     def __post_init__(self) -> None:
-        if not self.fit_hours > 0 or self.num_units < 2:
+        if self.semantic == "fit" and not (self.fit_hours > 0 and self.num_units > 1):
             raise TokenizeError(f"expected hours to fit at least 2 units on, found {self.fit_hours:g} hours and {self.num_units} units")
 
 
@@ -66,7 +64,7 @@ def _semantic(config: TokenizersConfig, progress: Progress | None) -> SemanticTo
     return fit_mfcc_kmeans(_training_audio(config, settings.sample_rate, progress), settings, seed=config.seed)
 
 
-def _training_audio(config: TokenizersConfig, sample_rate: int, progress: Progress | None) -> Iterator[NDArray[np.float32]]:
+def _training_audio(config: TokenizersConfig, sample_rate: int, progress: Progress | None) -> Iterator[Waveform]:
     """Waveforms of training cuts spread evenly over the manifest, at most ``fit_hours`` of them."""
     path = config.manifest_dir / "cuts_train.jsonl.gz"
     if not path.is_file():
@@ -84,7 +82,7 @@ def _training_audio(config: TokenizersConfig, sample_rate: int, progress: Progre
             done += cut.duration
             if progress:
                 progress(min(done, wanted), wanted)
-            yield samples if rate == sample_rate else soxr.resample(samples, rate, sample_rate).astype(np.float32)
+            yield resample(samples, rate, sample_rate)
 
 
 def _leave(tokenizer: Tokenizer | None, folder: Path) -> None:

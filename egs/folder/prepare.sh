@@ -1,0 +1,68 @@
+#!/usr/bin/env bash
+# Anyone's own recordings to cuts with tokens: ./prepare.sh --audio-dir DIR.  Any nesting, format, rate and number of
+# channels; what cannot be used is listed with its reason in data/report.html and stops nothing.
+
+set -eou pipefail
+
+stage=0                  # first stage to run
+stop_stage=4             # last stage to run
+audio_dir=               # folder of recordings, nested as you like
+min_seconds=1            # shorter files are left out
+max_seconds=15           # longer files are cut
+cutting=silence          # cut long files at quiet places (silence) or evenly (windows)
+split_by=file            # file, or speaker: the folder at the top that a file is in
+dev_share=0.05           # share of files or speakers for dev
+test_share=0.05          # share of files or speakers for test
+seed=42                  # another seed is another split
+acoustic=bundled         # codec: bundled, encodec-24khz, NAME=FILE_OR_FOLDER, or a saved tokenizer's folder
+semantic=bundled         # units: bundled, fit (on this corpus), none, NAME=FILE_OR_FOLDER, or a folder
+num_units=200            # units to fit
+batch_seconds=60         # seconds of padded audio that are tokenised at a time
+nj=2                     # threads that read and tokenise audio
+device=cpu               # cpu or cuda
+
+help_message="Usage: ./prepare.sh [options]      in egs/folder
+Your own recordings: wav, flac, mp3, ogg, opus, m4a, aiff and more.
+Stages: 0 audio, 1 manifests, 2 tokenizers, 3 tokens, 4 cuts and statistics.
+What is done is skipped, and done again when its settings change."
+
+[ -e bin ] || { echo "prepare.sh: error: run it in its own folder: cd egs/folder && ./prepare.sh" >&2; exit 2; }
+. shared/parse_options.sh || exit 1
+. shared/stages.sh
+
+[ -n "$audio_dir" ] || fail "expected the folder of your recordings, found none; give --audio-dir DIR"
+[ -d "$audio_dir" ] || fail "--audio-dir expects a folder, found none at $audio_dir"
+mkdir -p data
+take_the_lock
+
+settings 0 "$(resolved "$audio_dir")" "$($python bin/fingerprint_folder.py --audio-dir "$audio_dir")"
+settings 1 "$min_seconds" "$max_seconds" "$cutting" "$split_by" "$dev_share" "$test_share" "$seed"
+token_settings
+
+if [ $stage -le 0 ] && [ $stop_stage -ge 0 ]; then
+  if must_run 0 "audio"; then
+    log "Stage 0: the recordings stay in $audio_dir"
+    mark_done 0
+  fi
+fi
+
+if [ $stage -le 1 ] && [ $stop_stage -ge 1 ]; then
+  if must_run 1 "manifests" data/manifests; then
+    $python bin/prepare_folder.py --audio-dir "$audio_dir" --output-dir data/manifests --num-workers "$nj" --seed "$seed" \
+      --min-seconds "$min_seconds" --max-seconds "$max_seconds" --cutting "$cutting" \
+      --split-by "$split_by" --dev-share "$dev_share" --test-share "$test_share"
+    mark_done 1
+  fi
+fi
+
+if [ $stage -le 2 ] && [ $stop_stage -ge 2 ]; then
+  stage_tokenizers
+fi
+
+if [ $stage -le 3 ] && [ $stop_stage -ge 3 ]; then
+  stage_tokens
+fi
+
+if [ $stage -le 4 ] && [ $stop_stage -ge 4 ]; then
+  stage_cuts "Own recordings"
+fi

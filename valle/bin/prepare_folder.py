@@ -1,0 +1,26 @@
+"""Stage 1 of egs/folder: manifests of the recordings in a folder, and a report of what was left out and why.
+
+python3 bin/prepare_folder.py --audio-dir DIR --max-seconds 15 --split-by file
+"""
+
+from __future__ import annotations
+
+from valle.bin.progress import progress_bar
+from valle.config import parse_flags
+from valle.corpora.folder import FolderConfig, prepare_folder
+from valle.corpora.report import summary_lines, write_report
+from valle.errors import run_program
+
+
+def main() -> None:
+    config = parse_flags(FolderConfig, usage=__doc__ or "")
+    with progress_bar("manifests", "files") as progress:
+        report = prepare_folder(config, progress=progress)
+    write_report(
+        config.report, title=f"Recordings in {config.audio_dir}", left_out=config.output_dir / "left_out.jsonl", sizes=report.sizes
+    )
+    print("\n".join([*summary_lines(config.output_dir, report.sizes), *report.notes]))
+
+
+if __name__ == "__main__":
+    run_program(main)

@@ -1,0 +1,24 @@
+"""Stage 1 of egs/atepp: manifests of solo piano in windows of 5 to 15 s, split by piece, and a report of what was left out.
+
+python3 bin/prepare_piano.py --audio-dir DIR
+"""
+
+from __future__ import annotations
+
+from valle.bin.progress import progress_bar
+from valle.config import parse_flags
+from valle.corpora.piano import PianoConfig, prepare_piano
+from valle.corpora.report import summary_lines, write_report
+from valle.errors import run_program
+
+
+def main() -> None:
+    config = parse_flags(PianoConfig, usage=__doc__ or "")
+    with progress_bar("manifests", "files") as progress:
+        report = prepare_piano(config, progress=progress)
+    write_report(config.report, title=f"Piano in {config.audio_dir}", left_out=config.output_dir / "left_out.jsonl", sizes=report.sizes)
+    print("\n".join([*summary_lines(config.output_dir, report.sizes), *report.notes]))
+
+
+if __name__ == "__main__":
+    run_program(main)

@@ -130,3 +130,26 @@ stage_cuts() {
   mark_done 4
   log "cuts in data/tokenized, report in data/report.html"
 }
+
+# What every run.sh has in common.  A recipe declares exp_dir, minutes, num_epochs, world_size, num_prompts, prompt_seconds,
+# max_seconds, train_options and infer_options.
+
+# run_training FLAG...: by the clock with AdamW and a cosine where `minutes` is above 0, else by epochs.
+run_training() {
+  local schedule=(--num-epochs "$num_epochs")
+  if [ "$minutes" != 0 ]; then
+    schedule=(--num-epochs 100000 --max-minutes "$minutes" --optimizer-name AdamW --scheduler-name cosine --base-lr 0.002)
+  fi
+  log "training into $exp_dir"
+  # shellcheck disable=SC2086  # options are words
+  $python bin/trainer_audiolm.py --exp-dir "$exp_dir" --manifest-dir data/tokenized --world-size "$world_size" \
+    "${schedule[@]}" "$@" $train_options
+}
+
+run_continuations() {
+  $python bin/write_prompts.py --output-dir "$exp_dir/prompts" --num-prompts "$num_prompts" --min-seconds "$prompt_seconds"
+  # shellcheck disable=SC2086  # options are words
+  $python bin/infer.py --exp-dir "$exp_dir" --audio-prompts "$exp_dir"/prompts/*.wav --output-dir "$exp_dir/continued" \
+    --prompt-seconds "$prompt_seconds" --max-seconds "$max_seconds" $infer_options
+  log "listen: $exp_dir/continued/index.html"
+}

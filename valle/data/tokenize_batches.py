@@ -18,7 +18,8 @@ import torch
 from lhotse.cut import Cut
 from numpy.typing import NDArray
 
-from valle.audio import Waveform, read_audio, resample
+from valle.audio import Waveform, resample
+from valle.corpora.cut_audio import read_cut
 from valle.errors import UserError
 from valle.timeline import Timeline
 from valle.tokenizers.base import AcousticTokenizer, SemanticTokenizer
@@ -143,18 +144,3 @@ def _encode_rows(tokenizer: AcousticTokenizer | SemanticTokenizer, batch: list[C
     tokens, counts = tokenizer.encode(wav.to(device), lengths.to(device))
     stored = tokens.to(torch.int16).cpu().numpy()
     return [row[:count].copy() for row, count in zip(stored, counts.tolist(), strict=True)]
-
-
-def read_cut(cut: Cut) -> tuple[Waveform, int]:
-    """A cut's audio, mean over its channels, ``(T,)`` float32, and its sample rate in Hz."""
-    source = cut.recording.sources[0]
-    if source.type != "file":
-        return cut.load_audio().mean(0, dtype=np.float32), cut.sampling_rate
-    count = round(cut.duration * cut.sampling_rate)
-    samples, rate = read_audio(source.source, offset=cut.start, duration=cut.duration)
-    if len(samples) < count or rate != cut.sampling_rate:
-        raise TokenizeError(
-            f"expected {count} samples at {cut.sampling_rate} Hz for cut {cut.id} in {source.source}, found {len(samples)} at {rate} Hz; "
-            "the file has changed, run stage 1 of prepare.sh again"
-        )
-    return samples, rate

@@ -13,7 +13,8 @@ from pathlib import Path
 from lhotse.serialization import deserialize_item
 
 from valle.audio import Waveform, resample
-from valle.data.tokenize_batches import TokenizeError, read_cut
+from valle.corpora.cut_audio import read_cut
+from valle.data.tokenize_batches import TokenizeError
 from valle.timeline import Timeline
 from valle.tokenizers.base import SemanticTokenizer, Tokenizer, TokenizerIdentity
 from valle.tokenizers.mfcc import MfccConfig

@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# Solo piano to a page to listen to: windows, codes, the variant without units, continuations.
+
+set -eou pipefail
+
+stage=0               # first stage: 0 prepare, 1 train, 2 continue prompts of the test part
+stop_stage=2          # last stage
+audio_dir=            # folder of recordings: ATEPP, MAESTRO or any other
+tokenizer=valle-16khz  # codec: valle-16khz, encodec-24khz, NAME=FILE_OR_FOLDER, or a saved tokenizer's folder
+exp_dir=exp/audio-lm  # where the model and its continuations go
+minutes=60            # minutes of training by the clock, with AdamW and a cosine; 0: by num_epochs, with ScaledAdam and Eden
+num_epochs=20         # epochs where minutes is 0
+world_size=1          # processes to train with, one a GPU
+num_prompts=8         # recordings to continue
+prompt_seconds=3      # seconds of each that are the prompt
+max_seconds=10        # seconds of new audio
+prepare_options=      # more options of prepare.sh, in one quoted word
+train_options=        # more flags of bin/trainer_audiolm.py, in one quoted word
+infer_options=        # more flags of bin/infer.py, in one quoted word
+
+help_message="Usage: ./run.sh [options]      in egs/atepp
+Prepare piano recordings, train a model of codes on them, and let it continue pieces of the test part."
+
+[ -e bin ] || { echo "run.sh: error: run it in its own folder: cd egs/atepp && ./run.sh" >&2; exit 2; }
+. shared/parse_options.sh || exit 1
+. shared/stages.sh
+
+if [ $stage -le 0 ] && [ $stop_stage -ge 0 ]; then
+  # shellcheck disable=SC2086  # options are words
+  ./prepare.sh --audio-dir "$audio_dir" --tokenizer "$tokenizer" $prepare_options
+fi
+
+if [ $stage -le 1 ] && [ $stop_stage -ge 1 ]; then
+  run_training --filter-min-duration 5 --filter-max-duration 15
+fi
+
+if [ $stage -le 2 ] && [ $stop_stage -ge 2 ]; then
+  run_continuations
+fi

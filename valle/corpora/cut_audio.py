@@ -1,0 +1,87 @@
+"""The audio of cuts: as tokenizers and listeners want it, mono."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from lhotse import CutSet
+from lhotse.cut import Cut
+
+from valle.audio import Waveform, read_audio, write_wav
+from valle.errors import UserError
+
+
+class CutAudioError(UserError):
+    """Cuts whose audio is not what the manifest says, or that are not there."""
+
+
+def read_cut(cut: Cut) -> tuple[Waveform, int]:
+    """A cut's audio, mean over its channels, ``(T,)`` float32, and its sample rate in Hz."""
+    source = cut.recording.sources[0]
+    if source.type != "file":
+        return cut.load_audio().mean(0, dtype=np.float32), cut.sampling_rate
+    count = round(cut.duration * cut.sampling_rate)
+    samples, rate = read_audio(source.source, offset=cut.start, duration=cut.duration)
+    if len(samples) < count or rate != cut.sampling_rate:
+        raise CutAudioError(
+            f"expected {count} samples at {cut.sampling_rate} Hz for cut {cut.id} in {source.source}, found {len(samples)} at {rate} Hz; "
+            "the file has changed, run stage 1 of prepare.sh again"
+        )
+    return samples, rate
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptsConfig:
+    """Which cuts to write out as prompts."""
+
+    manifest_dir: Path = field(default=Path("data/manifests"), metadata={"help": "folder of cuts_{train,dev,test}.jsonl.gz"})
+    output_dir: Path = field(metadata={"help": "where the wavs go"})
+    num_prompts: int = field(default=8, metadata={"help": "how many"})
+    min_seconds: float = field(default=4.0, metadata={"help": "shorter cuts are passed over"})
+
+    def __post_init__(self) -> None:
+        if self.num_prompts < 1:
+            raise CutAudioError(f"expected at least 1 prompt, found {self.num_prompts}; give --num-prompts 1 or more")
+
+
+def write_prompts(config: PromptsConfig) -> list[Path]:
+    """Write cuts of test (of dev, where test has none; then of train) as wavs, of as many speakers as there are; returns their paths."""
+    for part in ("test", "dev", "train"):
+        path = config.manifest_dir / f"cuts_{part}.jsonl.gz"
+        if not path.is_file():
+            raise CutAudioError(f"expected cuts in {path}, found none; run ./prepare.sh first")
+        chosen = _choose(CutSet.from_jsonl_lazy(path), config)
+        if chosen:
+            break
+    else:
+        raise CutAudioError(f"expected cuts of at least {config.min_seconds:g} s in {config.manifest_dir}, found none; lower --min-seconds")
+    config.output_dir.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for cut in chosen:
+        samples, rate = read_cut(cut)
+        paths.append(config.output_dir / f"{Path(cut.id).name}.wav")
+        write_wav(paths[-1], samples, rate)
+    for path in config.output_dir.glob("*.wav"):
+        if path not in paths:
+            path.unlink()
+    return paths
+
+
+def _choose(cuts: Iterable[Cut], config: PromptsConfig) -> list[Cut]:
+    """The first cut of each speaker (or recording), then more of those that come first, in the manifest's order."""
+    firsts: dict[str, Cut] = {}
+    others: list[Cut] = []
+    for cut in cuts:
+        if len(firsts) == config.num_prompts:
+            break
+        if cut.duration < config.min_seconds:
+            continue
+        speaker = next((item.speaker for item in cut.supervisions if item.speaker), cut.recording.id)
+        if speaker not in firsts:
+            firsts[speaker] = cut
+        elif len(others) < config.num_prompts:
+            others.append(cut)
+    return [*firsts.values(), *others][: config.num_prompts]

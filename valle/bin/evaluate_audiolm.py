@@ -1,0 +1,22 @@
+#!/usr/bin/env python3
+"""Nats a token of the dev cuts under a model, as its trainer measures them.
+
+python3 bin/evaluate_audiolm.py --init-from FOLDER_OR_CHECKPOINT --manifest-dir data/tokenized --output exp/before.json
+"""
+
+from __future__ import annotations
+
+from valle.config import parse_flags
+from valle.errors import run_program
+from valle.training.finetune import EvaluateOptions, evaluate
+
+
+def main() -> None:
+    for name, row in evaluate(parse_flags(EvaluateOptions, usage=__doc__ or "")).items():
+        nll = row["nll_per_codebook"] if name == "fine" else [row["valid_nll"]]
+        unigram = row["unigram_nll_per_codebook"] if name == "fine" else [row["unigram_nll"]]
+        print(f"{name}: valid {' '.join(f'{value:.3f}' for value in nll)}, unigram {' '.join(f'{value:.3f}' for value in unigram)}")
+
+
+if __name__ == "__main__":
+    run_program(main)

@@ -1,0 +1,97 @@
+"""Going on from another model: its sizes as trainer settings, and what it scores before anything is learned."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from valle.errors import UserError
+from valle.models.released import read_released_config
+from valle.training.audio_lm_task import AudioLMTask
+from valle.training.checkpoint import load_checkpoint
+from valle.training.distributed import World
+from valle.training.logs import Sums, add_sums, sums_of
+from valle.training.options import STAGES, AudioLMOptions
+from valle.training.train import summarise
+
+# Fields of AudioLMConfig that are flags of the trainer, under the flags' names.
+SIZES = {
+    "d_model": "decoder_dim", "nhead": "nhead", "num_layers": "num_decoder_layers", "dim_feedforward": "dim_feedforward",
+    "norm_first": "norm_first", "num_quantizers": "num_quantizers", "num_coarse": "num_coarse",
+    "coarse_conditioning": "coarse_conditioning", "unit_window": "unit_window", "fine_units": "fine_units", "prefix_mode": "prefix_mode", "prompt_share": "prompt_share",
+    "semantic_num_layers": "semantic_num_layers", "coarse_num_layers": "coarse_num_layers", "fine_num_layers": "fine_num_layers",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class SettingsOf:
+    """Whose settings to write, and where."""
+
+    init_from: Path = field(default=Path("model"), metadata={"help": "checkpoint or released folder"})
+    output: Path = field(default=Path("exp/finetune.yaml"), metadata={"help": "YAML file for trainer_audiolm.py --config"})
+
+
+@dataclass(frozen=True)
+class EvaluateOptions(AudioLMOptions):
+    """A model named by ``init_from`` and the manifests to score it on; sizes are the model's own."""
+
+    output: Path | None = field(default=None, metadata={"help": "JSON file for the figures"})
+
+
+def trainer_settings(source: Path) -> dict[str, Any]:
+    """Flags of ``trainer_audiolm.py`` that build a model of the same shape, trained on crops as long."""
+    if source.is_dir():
+        config = read_released_config(source)
+        sizes, seconds = config["model"], {f"{stage}_seconds": value for stage, value in config["trained_seconds"].items()}
+    else:
+        sizes = seconds = load_checkpoint(source)
+    missing = [name for name in SIZES if name not in sizes]
+    if missing:
+        raise UserError(
+            f"expected an AudioLM's settings in {source}, found none of {', '.join(missing)}; use what trainer_audiolm.py or export.py wrote"
+        )
+    return {
+        **{flag: sizes[name] for name, flag in SIZES.items()},
+        **{f"{stage}_seconds": float(seconds[f"{stage}_seconds"]) for stage in STAGES if f"{stage}_seconds" in seconds},
+    }
+
+
+def write_trainer_settings(options: SettingsOf) -> dict[str, Any]:
+    """``trainer_settings`` as a file, whole or not at all."""
+    settings = trainer_settings(options.init_from)
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    temporary = options.output.with_name(f".{options.output.name}.tmp")
+    title = f"# The shape of {options.init_from}, for --init-from.\n"
+    temporary.write_text(title + yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
+    temporary.replace(options.output)
+    return settings
+
+
+def evaluate(options: EvaluateOptions) -> dict[str, Any]:
+    """Nats a token of the dev cuts, and of as many train cuts, under the model of ``init_from``, as the trainer's own summary; fp32."""
+    if options.init_from is None:
+        raise UserError("expected the model to score after --init-from, found none; name a checkpoint or a released folder")
+    known = {entry.name for entry in fields(options)}
+    sizes = {name: value for name, value in trainer_settings(options.init_from).items() if name in known}
+    task = AudioLMTask(replace(options, **sizes))
+    task.model.eval()
+    summary = summarise(task, train=_sums(task, of_train=True), valid=_sums(task, of_train=False))
+    if options.output is not None:
+        options.output.parent.mkdir(parents=True, exist_ok=True)
+        temporary = options.output.with_name(f".{options.output.name}.tmp")
+        temporary.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+        temporary.replace(options.output)
+    return summary
+
+
+def _sums(task: AudioLMTask, *, of_train: bool) -> Sums:
+    sums: Sums = {}
+    with torch.inference_mode():
+        for batch in task.validation_batches(World(), of_train=of_train):
+            add_sums(sums, sums_of(task.validation_loss(batch)))
+    return sums

@@ -17,6 +17,7 @@ acoustic=bundled         # codec: bundled, encodec-24khz, NAME=FILE_OR_FOLDER, o
 semantic=bundled         # units: bundled, fit (on this corpus), none, NAME=FILE_OR_FOLDER, or a folder
 num_units=200            # units to fit
 batch_seconds=60         # seconds of padded audio that are tokenised at a time
+shard_seconds=1800       # seconds of audio in a shard of tokens, the work that a kill can lose
 nj=2                     # threads that read and tokenise audio
 device=cpu               # cpu or cuda
 

@@ -8,7 +8,7 @@ stop_stage=2          # last stage
 audio_dir=            # folder of recordings, nested as you like
 split_by=file         # file, or speaker: the folder at the top that a file is in
 from_scratch=false    # train a new model instead of tuning the one of init_from
-init_from=../../valle/assets/audio-lm  # released folder to start from
+init_from=../../valle/assets/audio-lm  # released folder or checkpoint to start from
 exp_dir=exp/audio-lm  # where the model and its continuations go
 minutes=20            # minutes of training by the clock, with AdamW and a cosine; 0: by num_epochs, with ScaledAdam and Eden
 num_epochs=20         # epochs where minutes is 0
@@ -40,10 +40,14 @@ if [ $stage -le 1 ] && [ $stop_stage -ge 1 ]; then
   if [ "$from_scratch" = true ]; then
     run_training
   else
-    [ -e "$init_from" ] || fail "--init-from expects a released folder, found none at $init_from; or give --from-scratch true"
-    shape=$($python bin/model_flags.py --model "$init_from")
-    # shellcheck disable=SC2086  # flags are words
-    run_training --init-from "$init_from" $shape --base-lr 0.0003
+    [ -e "$init_from" ] || fail "--init-from expects a released folder or a checkpoint, found none at $init_from; or give --from-scratch true"
+    mkdir -p "$exp_dir"
+    $python bin/settings_of_model.py --init-from "$init_from" --output "$exp_dir/finetune.yaml"
+    log "nats a token on the dev recordings before tuning:"
+    $python bin/evaluate_audiolm.py --init-from "$init_from" --manifest-dir data/tokenized --output "$exp_dir/before.json"
+    run_training --config "$exp_dir/finetune.yaml" --init-from "$init_from" --base-lr 0.0003
+    log "and after:"
+    $python bin/evaluate_audiolm.py --init-from "$exp_dir/best-valid-loss.pt" --manifest-dir data/tokenized --output "$exp_dir/after.json"
   fi
 fi
 

@@ -106,7 +106,7 @@ resolved() {
 token_settings() {
   settings 2 "$(tokenizer_version "${acoustic/#bundled/valle-16khz}")" \
     "$(tokenizer_version "${semantic/#bundled/mfcc-kmeans}")" "$num_units"
-  settings 3 "$batch_seconds" "$device"
+  settings 3 "$batch_seconds" "$shard_seconds" "$device"
   settings 4
 }
 
@@ -118,7 +118,7 @@ stage_tokenizers() {
 
 stage_tokens() {
   must_run 3 "units and codes" data/tokenized || return 0
-  $python bin/tokenize_cuts.py --batch-seconds "$batch_seconds" --num-workers "$nj" --device "$device"
+  $python bin/tokenize_cuts.py --batch-seconds "$batch_seconds" --shard-seconds "$shard_seconds" --num-workers "$nj" --device "$device"
   mark_done 3
 }
 

@@ -53,7 +53,7 @@ def _quiet_edges(levels: Levels, min_seconds: float, max_seconds: float) -> list
     rest = ceil(min_seconds * per_second)
     edges, here = [0], 0
     while levels.num_samples - here * levels.hop > max_seconds * levels.sample_rate:
-        stop = min(here + longest, len(loudness) - rest)
+        stop = min(here + longest, levels.num_samples // levels.hop - rest)
         start = min(here + shortest, stop)
         here = start + int(np.argmin(loudness[start : stop + 1]))
         edges.append(here * levels.hop)

@@ -140,7 +140,7 @@ def released_from_checkpoint(state: dict[str, Any]) -> Released:
     model, timeline, acoustic, semantic = model_from_checkpoint(state)
     missing = [name for name in (f"{stage}_seconds" for stage in STAGES) if name not in state]
     if missing:
-        raise UserError(f"expected an AudioLM's checkpoint, found one without {', '.join(missing)}; use a file that trainer_audiolm.py wrote")
+        raise UserError(f"expected an AudioLM's checkpoint, found one without {', '.join(missing)}; use a file of trainer_audiolm.py")
     trained = {stage: float(state[f"{stage}_seconds"]) for stage in STAGES}
     return Released(model=model, timeline=timeline, acoustic=acoustic, semantic=semantic, trained_seconds=trained)
 
@@ -154,6 +154,7 @@ def _write(options: InferOptions, jobs: list[tuple[int, int]], results: list[Con
         items.append({
             "prompt": str(options.audio_prompts[row]), "wav": f"{name}.wav", "prompt_seconds": result.prompt_seconds,
             "seconds": result.seconds, "generated_seconds": result.generated_seconds, "seed": result.seed,
+            "own_seconds": result.own_samples / result.sample_rate,
         })  # fmt: skip
         page_items.append(PageItem(
             title=options.audio_prompts[row].name, wav=f"{name}.wav", picture=f"{name}.png", prompt_seconds=result.prompt_seconds,

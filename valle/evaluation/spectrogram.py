@@ -26,7 +26,8 @@ def write_spectrogram(path: Path, wav: Waveform, sample_rate: int, *, prompt_sec
     axes.imshow(decibels(wav), origin="lower", aspect="auto", cmap="magma", vmin=FLOOR_DB, vmax=0, extent=extent, interpolation="bilinear")
     if 0 < prompt_seconds < seconds:
         axes.axvline(prompt_seconds, color="white", linewidth=1.6)
-        box: dict[str, Any] = {"color": "white", "fontsize": 9, "va": "top", "bbox": {"facecolor": "black", "alpha": 0.55, "edgecolor": "none", "pad": 2}}
+        ground = {"facecolor": "black", "alpha": 0.55, "edgecolor": "none", "pad": 2}
+        box: dict[str, Any] = {"color": "white", "fontsize": 9, "va": "top", "bbox": ground}
         top = sample_rate / 2000 * 0.96
         axes.text(prompt_seconds - seconds * 0.008, top, "prompt", ha="right", **box)
         axes.text(prompt_seconds + seconds * 0.008, top, "continuation", ha="left", **box)

@@ -1,0 +1,102 @@
+"""How much of a recording a codec keeps, by number of codebooks, beside the recording itself and silence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from valle.audio import Waveform, resample
+from valle.errors import UserError
+from valle.measures.intervals import bootstrap_mean
+from valle.measures.sound import SHORTEST_STOI, mel_l1, si_sdr, stoi
+from valle.measures.tokens import entropy, perplexity, token_counts
+from valle.tokenizers.base import AcousticTokenizer
+
+LONGEST_SECONDS = 15.0  # of a recording that is scored: more says nothing new and costs memory
+DEFINITIONS = {
+    "stoi": "short-time objective intelligibility against the recording, 0 to 1, higher is better",
+    "mel_l1": "mean L1 distance of log-mel spectra over windows of 64 to 2048 samples, nats, lower is better",
+    "si_sdr": "scale-invariant signal-to-distortion ratio, dB, higher is better",
+}
+
+
+class CodecReportError(UserError):
+    """Nothing to score a codec on."""
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A recording to score the codec on, ``wav (T,)`` at ``sample_rate`` Hz."""
+
+    wav: Waveform
+    sample_rate: int
+
+
+Progress = Callable[[float, float], None]
+
+
+def codec_report(
+    codec: AcousticTokenizer, recordings: Iterable[Recording], *, codebooks: Sequence[int] | None = None, progress: Progress | None = None
+) -> dict[str, Any]:
+    """Scores of ``codec`` at each number of ``codebooks`` (1, 2, 4, ... and all by default), each with its 95 % interval over recordings.
+
+    ``identity`` is the recording itself and ``silence`` nothing at all: what a codec cannot surpass, and what it must.  Recordings
+    are resampled to the codec's rate, cut to 15 s, and left out below half a second.
+    """
+    levels = sorted(set(codebooks)) if codebooks else _usual_levels(codec.num_codebooks)
+    if not 1 <= levels[0] <= levels[-1] <= codec.num_codebooks:
+        raise CodecReportError(f"expected numbers of codebooks within 1..{codec.num_codebooks}, found {levels}")
+    scores: dict[str, dict[str, list[float]]] = {}
+    counts = np.zeros((codec.num_codebooks, codec.codebook_size), np.int64)
+    seconds, left_out = 0.0, 0
+    listed = list(recordings)
+    for done, recording in enumerate(listed, 1):
+        wav = resample(recording.wav, recording.sample_rate, codec.sample_rate)[: int(LONGEST_SECONDS * codec.sample_rate)]
+        if len(wav) < SHORTEST_STOI * codec.sample_rate:
+            left_out += 1
+            continue
+        seconds += len(wav) / codec.sample_rate
+        codes, outputs = round_trips(codec, wav, levels)
+        counts += np.stack([token_counts([level], codec.codebook_size) for level in codes.T])
+        outputs.update(identity=wav, silence=np.zeros_like(wav))
+        for name, output in outputs.items():
+            for measure, value in _score(output, wav, codec.sample_rate).items():
+                scores.setdefault(name, {}).setdefault(measure, []).append(value)
+        if progress is not None:
+            progress(done, len(listed))
+    if not scores:
+        raise CodecReportError(f"expected recordings of {SHORTEST_STOI:g} s or more to score the codec on, found {left_out} shorter ones")
+    return {
+        "codec": str(codec.identity),
+        "definitions": DEFINITIONS,
+        "recordings": len(listed) - left_out,
+        "left_out": left_out,
+        "seconds": seconds,
+        "systems": {name: {measure: bootstrap_mean(values).to_dict() for measure, values in of.items()} for name, of in scores.items()},
+        "codebook_perplexity": [perplexity(row) for row in counts],
+        "bits_per_second": float(sum(entropy(row) for row in counts) / np.log(2) * codec.sample_rate / codec.hop_length),
+    }
+
+
+def round_trips(codec: AcousticTokenizer, wav: Waveform, levels: Sequence[int]) -> tuple[NDArray[np.int64], dict[str, Waveform]]:
+    """Codes ``(T_f, Q)`` of ``wav (T,)``, and ``wav`` again by the first of them, as many as ``levels`` say; named by that number."""
+    with torch.inference_mode():
+        device = next(codec.parameters()).device
+        codes, lengths = codec.encode(torch.from_numpy(wav)[None].to(device), torch.tensor([len(wav)], device=device))
+        outputs = {str(level): codec.decode(codes[..., :level], lengths)[0, : len(wav)].float().cpu().numpy() for level in levels}
+    return codes[0].cpu().numpy(), outputs
+
+
+def _score(output: Waveform, target: Waveform, sample_rate: int) -> dict[str, float]:
+    return {"stoi": stoi(output, target, sample_rate), "mel_l1": mel_l1(output, target, sample_rate), "si_sdr": si_sdr(output, target)}
+
+
+def _usual_levels(num_codebooks: int) -> list[int]:
+    """1, 2, 4, ... and all."""
+    powers = [1 << exponent for exponent in range(num_codebooks.bit_length()) if 1 << exponent < num_codebooks]
+    return [*powers, num_codebooks]

@@ -8,7 +8,7 @@ from valle.evaluation.curves import Curve, CurvesError, draw_curves, read_curves
 
 
 def write_log(folder: Path, extra: str = "") -> Path:
-    rows = [{"step": step, "seconds": step / 2, "part": "coarse", "kind": "train", "nll": 5 - step / 100, "accuracy": 0.1} for step in (50, 100)]
+    rows = [{"step": step, "part": "coarse", "kind": "train", "nll": 5 - step / 100} for step in (50, 100)]
     rows += [{"step": 100, "part": part, "kind": "valid", "nll": 4.0} for part in ("fine_2", "fine_1", "fine_10", "coarse", "semantic")]
     path = folder / "curves.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows) + extra)

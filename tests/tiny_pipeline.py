@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 
@@ -10,6 +12,8 @@ from valle.models.released import Released
 from valle.timeline import Timeline
 from valle.tokenizers.convnext_codec import ConvNeXtCodec, ConvNeXtCodecConfig
 from valle.tokenizers.mfcc import MfccConfig, MfccKMeans
+from valle.tokenizers.registry import tokenizer_to_state
+from valle.training.checkpoint import plain
 
 RATE = 16000
 CODEBOOKS, CODES, UNITS = 3, 16, 12
@@ -53,6 +57,19 @@ def lean_to_end(released: Released, bias: float) -> Released:
         head.bias = torch.nn.Parameter(torch.zeros(head.out_features))
     head.bias.data[released.model.semantic.eos] += bias
     return released
+
+
+def checkpoint_state(released: Released) -> dict[str, Any]:
+    """What the trainer writes, without the optimizer."""
+    return {
+        "model": released.model.state_dict(), **plain(vars(released.model.config)),
+        "timeline": released.timeline.to_dict(),
+        "tokenizers": {
+            "acoustic": tokenizer_to_state(released.acoustic),
+            "semantic": tokenizer_to_state(released.semantic) if released.semantic else None,
+        },
+        **{f"{stage}_seconds": seconds for stage, seconds in released.trained_seconds.items()},
+    }  # fmt: skip
 
 
 def recording(seconds: float, *, seed: int = 0) -> np.ndarray:

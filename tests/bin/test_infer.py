@@ -10,28 +10,14 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from tiny_pipeline import RATE, recording, tiny_released
+from tiny_pipeline import RATE, checkpoint_state, recording, tiny_released
 
 from valle.audio import read_audio
 from valle.bin import infer
 from valle.errors import run_program
 from valle.evaluation.infer import InferOptions
-from valle.models.released import Released, save_released
-from valle.tokenizers.registry import tokenizer_to_state
-from valle.training.checkpoint import plain, save_checkpoint
-
-
-def checkpoint_state(released: Released) -> dict[str, object]:
-    """What the trainer writes, without the optimizer."""
-    return {
-        "model": released.model.state_dict(), **plain(vars(released.model.config)),
-        "timeline": released.timeline.to_dict(),
-        "tokenizers": {
-            "acoustic": tokenizer_to_state(released.acoustic),
-            "semantic": tokenizer_to_state(released.semantic) if released.semantic else None,
-        },
-        **{f"{stage}_seconds": seconds for stage, seconds in released.trained_seconds.items()},
-    }  # fmt: skip
+from valle.models.released import save_released
+from valle.training.checkpoint import save_checkpoint
 
 
 @pytest.fixture(scope="module")

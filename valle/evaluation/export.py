@@ -9,10 +9,9 @@ from typing import Literal
 import torch
 
 from valle.errors import UserError
-from valle.evaluation.infer import released_from_checkpoint
+from valle.evaluation.source import check_choice, trained_model
 from valle.models.audio_lm import count_parameters
-from valle.models.released import save_released
-from valle.training.checkpoint import choose_checkpoint, load_checkpoint
+from valle.models.released import read_released_config, save_released
 
 
 @dataclass(frozen=True)
@@ -28,17 +27,32 @@ class ExportOptions:
     dtype: Literal["float16", "float32"] = field(default="float16", metadata={"help": "of the weights in the file"})
 
 
+    def __post_init__(self) -> None:
+        if (self.checkpoint is None) == (self.exp_dir is None):
+            raise UserError("expected either --checkpoint or --exp-dir, so that one run is exported; give one of them")
+        check_choice(exp_dir=self.exp_dir, epoch=self.epoch, avg=self.avg, use_averaged_model=self.use_averaged_model)
+
+
 def export(options: ExportOptions) -> int:
     """Write the folder -> how many parameters it holds."""
-    if (options.checkpoint is None) == (options.exp_dir is None):
-        raise UserError("expected either --checkpoint or --exp-dir, so that one run is exported")
-    if options.output_dir.exists() and not (options.output_dir / "config.yaml").is_file() and any(options.output_dir.iterdir()):
-        raise UserError(f"{options.output_dir} exists and holds no released model; name another folder, so that nothing is lost")
-    if options.checkpoint is not None:
-        state = load_checkpoint(options.checkpoint)
-    else:
-        assert options.exp_dir is not None
-        state = choose_checkpoint(options.exp_dir, epoch=options.epoch, avg=options.avg, use_averaged_model=options.use_averaged_model)
-    released = released_from_checkpoint(state)
+    check_output(options.output_dir)
+    released = trained_model(
+        checkpoint=options.checkpoint,
+        exp_dir=options.exp_dir,
+        epoch=options.epoch,
+        avg=options.avg,
+        use_averaged_model=options.use_averaged_model,
+    )
     save_released(released, options.output_dir, dtype=getattr(torch, options.dtype))
     return count_parameters(released.model)
+
+
+def check_output(folder: Path) -> None:
+    """Only nothing, an empty folder or an older released model is written over."""
+    if folder.is_file():
+        raise UserError(f"expected a folder for --output-dir, found the file {folder}; name another")
+    if folder.is_dir() and any(folder.iterdir()):
+        try:
+            read_released_config(folder)
+        except UserError as error:
+            raise UserError(f"{folder} holds something else than a released model; name another folder, so that nothing is lost") from error

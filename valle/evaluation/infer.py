@@ -15,11 +15,11 @@ from valle.audio import Waveform, audio_info, read_audio, write_wav
 from valle.decoding.sampling import Sampling
 from valle.errors import UserError
 from valle.evaluation.listening_page import PageItem, write_page
+from valle.evaluation.source import check_choice, trained_model
 from valle.evaluation.spectrogram import write_spectrogram
 from valle.models.released import Released, load_released
 from valle.pipeline import BUNDLED_MODEL, Continuation, ContinueSettings, Pipeline
 
-STAGES = ("semantic", "coarse", "fine")
 REPETITION_WINDOW = 10  # VALL-E 2's
 SAMPLE_STRIDE = 7919  # between the seeds of a prompt's samples; a prompt has the same seed alone and among others
 
@@ -62,10 +62,7 @@ class InferOptions:
             raise UserError(f"--num-samples and --batch-size must be 1 or more, found {self.num_samples} and {self.batch_size}")
         if sum(choice is not None for choice in (self.checkpoint, self.exp_dir, self.model)) > 1:
             raise UserError("expected one of --checkpoint, --exp-dir and --model, found several; name the one that shall speak")
-        if self.exp_dir is None and (self.epoch or self.avg != 1 or self.use_averaged_model):
-            raise UserError("--epoch, --avg and --use-averaged-model choose among the checkpoints of --exp-dir, which is not given; add it")
-        if self.epoch < 0 or self.avg < 1:
-            raise UserError(f"expected --epoch of 0 or more and --avg of 1 or more, found {self.epoch} and {self.avg}")
+        check_choice(exp_dir=self.exp_dir, epoch=self.epoch, avg=self.avg, use_averaged_model=self.use_averaged_model)
         if not self.audio_prompts:
             raise UserError("expected audio files after --audio-prompts, found none")
 
@@ -122,27 +119,15 @@ def read_prompt(path: Path, sample_rate: int, settings: ContinueSettings) -> Wav
 
 def choose_model(options: InferOptions) -> Released:
     """The model that the flags name; the bundled one if they name none."""
-    from valle.training.checkpoint import choose_checkpoint, load_checkpoint
-
-    if options.checkpoint is not None:
-        return released_from_checkpoint(load_checkpoint(options.checkpoint))
-    if options.exp_dir is not None:
-        return released_from_checkpoint(
-            choose_checkpoint(options.exp_dir, epoch=options.epoch, avg=options.avg, use_averaged_model=options.use_averaged_model)
-        )
-    return load_released(options.model or BUNDLED_MODEL)
-
-
-def released_from_checkpoint(state: dict[str, Any]) -> Released:
-    """A trainer's checkpoint as what the pipeline takes."""
-    from valle.training.checkpoint import model_from_checkpoint
-
-    model, timeline, acoustic, semantic = model_from_checkpoint(state)
-    missing = [name for name in (f"{stage}_seconds" for stage in STAGES) if name not in state]
-    if missing:
-        raise UserError(f"expected an AudioLM's checkpoint, found one without {', '.join(missing)}; use a file of trainer_audiolm.py")
-    trained = {stage: float(state[f"{stage}_seconds"]) for stage in STAGES}
-    return Released(model=model, timeline=timeline, acoustic=acoustic, semantic=semantic, trained_seconds=trained)
+    if options.checkpoint is None and options.exp_dir is None:
+        return load_released(options.model or BUNDLED_MODEL)
+    return trained_model(
+        checkpoint=options.checkpoint,
+        exp_dir=options.exp_dir,
+        epoch=options.epoch,
+        avg=options.avg,
+        use_averaged_model=options.use_averaged_model,
+    )
 
 
 def _write(options: InferOptions, jobs: list[tuple[int, int]], results: list[Continuation], seconds: float) -> dict[str, Any]:

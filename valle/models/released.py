@@ -39,10 +39,13 @@ class Released:
 
 def save_released(released: Released, folder: Path, *, dtype: torch.dtype = torch.float16) -> None:
     """Write the folder under a temporary name, then rename it; an existing one is replaced."""
-    temporary = folder.with_name(f".{folder.name}.tmp")
+    weights = {name: tensor.detach().cpu().to(dtype).contiguous() for name, tensor in released.model.state_dict().items()}
+    broken = [name for name, tensor in weights.items() if not tensor.isfinite().all()]
+    if broken:
+        raise ReleasedModelError(f"the weights {broken[0]} are not finite as {dtype}; use an earlier checkpoint, or float32")
+    temporary, old = folder.with_name(f".{folder.name}.tmp"), folder.with_name(f".{folder.name}.old")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    weights = {name: tensor.detach().cpu().to(dtype).contiguous() for name, tensor in released.model.state_dict().items()}
     save_file(weights, temporary / WEIGHTS_FILE)
     save_tokenizer(released.acoustic, temporary / "tokenizers" / "acoustic")
     if released.semantic is not None:
@@ -57,9 +60,11 @@ def save_released(released: Released, folder: Path, *, dtype: torch.dtype = torc
         },
     }
     (temporary / CONFIG_FILE).write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+    shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
-        shutil.rmtree(folder)
+        folder.rename(old)  # whole at all times, but for the moment between two renames
     temporary.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def load_released(folder: Path) -> Released:
@@ -69,8 +74,10 @@ def load_released(folder: Path) -> Released:
         model = AudioLM(**config["model"])
         model.load_state_dict(read_released_weights(folder))
         timeline = Timeline.from_dict(config["timeline"])
-    except (KeyError, TypeError, RuntimeError) as error:
-        raise ReleasedModelError(f"the model in {folder} does not fit its {CONFIG_FILE} ({' '.join(str(error).split())[:200]}); export it anew") from error
+        trained = {stage: float(config["trained_seconds"][stage]) for stage in ("semantic", "coarse", "fine")}
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ReleasedModelError(f"the model in {folder} does not fit its {CONFIG_FILE} ({reason}); export it anew") from error
     acoustic = expect_acoustic(load_tokenizer(str(_inside(folder, "acoustic"))))
     semantic = expect_semantic(load_tokenizer(str(_inside(folder, "semantic")))) if timeline.units else None
     for kind, tokenizer in (("acoustic", acoustic), ("semantic", semantic)):
@@ -80,14 +87,17 @@ def load_released(folder: Path) -> Released:
                 f"the model in {folder} was trained on tokens of {(wanted or {}).get('name')} ({str((wanted or {}).get('sha256'))[:12]}) "
                 f"and its folder holds {tokenizer.identity}; copy or export it anew"
             )
-    return Released(model=model.eval(), timeline=timeline, acoustic=acoustic, semantic=semantic, trained_seconds=dict(config["trained_seconds"]))
+    return Released(model=model.eval(), timeline=timeline, acoustic=acoustic, semantic=semantic, trained_seconds=trained)
 
 
 def read_released_config(folder: Path) -> dict[str, Any]:
     """``config.yaml`` of a released folder."""
     path = folder / CONFIG_FILE
     if not path.is_file() or not (folder / WEIGHTS_FILE).is_file():
-        raise ReleasedModelError(f"expected a released model ({CONFIG_FILE} and {WEIGHTS_FILE}) in {folder}, found none; name such a folder, or a checkpoint with --checkpoint")
+        raise ReleasedModelError(
+            f"expected a released model ({CONFIG_FILE} and {WEIGHTS_FILE}) in {folder}, found none; "
+            "name such a folder, or a checkpoint with --checkpoint"
+        )
     try:
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:

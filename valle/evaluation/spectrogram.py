@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from PIL import Image
 
 from valle.audio import Waveform
+from valle.measures.mel import mel_filters
 
 WINDOW, HOP = 512, 128
 FLOOR_DB = -80.0
+PICTURE_MELS, PICTURE_FLOOR_DB = 128, -65.0
+WIDEST_PICTURE = 1600  # pixels
 
 
 def write_spectrogram(path: Path, wav: Waveform, sample_rate: int, *, prompt_seconds: float) -> None:
@@ -38,10 +44,24 @@ def write_spectrogram(path: Path, wav: Waveform, sample_rate: int, *, prompt_sec
     temporary.replace(path)
 
 
-def decibels(wav: Waveform) -> NDArray[np.float32]:
-    """Power of ``wav (T,)`` in dB below its loudest point, ``(bins, frames)``, at least 80 dB down."""
-    padded = np.pad(wav, (0, max(0, WINDOW - len(wav))))
-    frames = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::HOP] * np.hanning(WINDOW).astype(np.float32)
+def decibels(wav: Waveform, *, window: int = WINDOW, hop: int = HOP, floor: float = FLOOR_DB, filters: Any = None) -> NDArray[np.float32]:
+    """Power of ``wav (T,)`` in dB below its loudest point, ``(bins, frames)``, at least ``floor``; of mels by ``filters (bins, mels)``."""
+    padded = np.pad(wav, (0, max(0, window - len(wav))))
+    frames = np.lib.stride_tricks.sliding_window_view(padded, window)[::hop] * np.hanning(window).astype(np.float32)
     power = np.abs(np.fft.rfft(frames)) ** 2
-    level = 10 * np.log10(np.maximum(power, 1e-10))
-    return np.maximum(level - max(level.max(), -60.0), FLOOR_DB).T.astype(np.float32)
+    level = 10 * np.log10(np.maximum(power if filters is None else power @ filters, 1e-10))
+    return np.maximum(level - max(level.max(), -60.0), floor).T.astype(np.float32)
+
+
+def mel_picture(wav: Waveform, sample_rate: int) -> bytes:
+    """A PNG of the log-mel spectrogram of ``wav (T,)`` and nothing else, 128 pixels high, for a page that draws its own marks."""
+    window = 2 ** round(np.log2(0.05 * sample_rate))
+    hop = max(1, round(0.01 * sample_rate), -(-len(wav) // WIDEST_PICTURE))
+    padded = np.pad(wav, (window // 2, window // 2))
+    filters = mel_filters(sample_rate, window, PICTURE_MELS).numpy()
+    levels = decibels(padded, window=window, hop=hop, floor=PICTURE_FLOOR_DB, filters=filters)  # (mels, frames)
+    image = Image.fromarray(np.round((1 - levels[::-1] / PICTURE_FLOOR_DB) * 255).astype(np.uint8), mode="P")
+    image.putpalette((colormaps["magma"](np.arange(256))[:, :3] * 255).round().astype(np.uint8).tobytes())
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG", optimize=True)
+    return buffer.getvalue()

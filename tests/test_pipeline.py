@@ -211,6 +211,18 @@ def test_resynthesis_is_the_codecs_round_trip() -> None:
     assert result.seconds == result.generated_seconds == pytest.approx(1.27) and result.prompt_seconds == 0
 
 
+@pytest.mark.parametrize("kind", ["units", "50 Hz units, 75 Hz codes"])
+def test_long_sound_in_pieces_has_the_tokens_and_the_sound_of_the_whole(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipeline = Pipeline(tiny_released(**KINDS[kind]))
+    settings = ContinueSettings(mode="resynthesize")
+    [whole] = pipeline.continue_audio(recording(7.3), RATE, settings=settings)
+    monkeypatch.setattr("valle.pipeline.PIECE_SECONDS", 1)
+    [pieces] = pipeline.continue_audio(recording(7.3), RATE, settings=settings)
+    assert torch.equal(pieces.codes, whole.codes) and pieces.units is not None and whole.units is not None
+    assert torch.equal(pieces.units, whole.units)
+    assert np.allclose(pieces.wav, whole.wav, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("times", "message"),
     [

@@ -25,10 +25,11 @@ from valle.errors import UserError
 from valle.models.ar_nar import AcousticRequest
 from valle.models.released import Released, load_released
 from valle.timeline import Grid
-from valle.tokenizers.base import Tokenizer
+from valle.tokenizers.base import AcousticTokenizer, SemanticTokenizer, Tokenizer
 
 BUNDLED_MODEL = Path(__file__).parent / "assets" / "audio-lm"
 MIN_PROMPT_SECONDS = 0.2
+PIECE_SECONDS = 20  # in which long sound is encoded and decoded
 FADE_SECONDS = 0.02  # over which the prompt's own samples give way to generated ones
 
 Mode = Literal["continue", "resynthesize", "acoustic"]
@@ -286,17 +287,30 @@ class Pipeline:
 
     def _codes(self, wav: Waveform) -> Tensor:
         """The codes ``(T_f, Q)`` that the model knows."""
-        return self.acoustic.encode(*self._batch_of_one(wav))[0][0, :, : self.model.config.num_quantizers]
+        return self._tokens(wav, self.acoustic)[:, : self.model.config.num_quantizers]
 
     def _units(self, wav: Waveform) -> Tensor:
         """Units ``(T_u,)`` of a recording at the codec's rate."""
         assert self.semantic is not None
-        return self.semantic.encode(*self._batch_of_one(resample(wav, self.sample_rate, self.semantic.sample_rate)))[0][0]
+        return self._tokens(resample(wav, self.sample_rate, self.semantic.sample_rate), self.semantic)
+
+    def _tokens(self, wav: Waveform, tokenizer: AcousticTokenizer | SemanticTokenizer) -> Tensor:
+        """Tokens ``(T, ...)`` of ``wav (T,)`` at the tokenizer's rate, in pieces with their context so that memory stays flat."""
+        hop = tokenizer.hop_length
+        pieces = []
+        for first, stop, start, end in pieces_of(tokenizer.num_tokens(len(wav)), tokenizer):
+            tokens = tokenizer.encode(*self._batch_of_one(wav[start * hop : end * hop]))[0][0]
+            pieces.append(tokens[first - start : stop - start])
+        return torch.cat(pieces)
 
     def _decode(self, codes: Tensor) -> Waveform:
-        """Sound of ``codes (T_f, Q)``, within full scale."""
-        wav = self.acoustic.decode(codes[None], torch.tensor([len(codes)], device=self.device))[0]
-        sound: Waveform = wav.float().clamp(-1, 1).cpu().numpy()
+        """Sound of ``codes (T_f, Q)``, within full scale; in pieces whose context is the encoder's, which no decoder here exceeds."""
+        hop = self.acoustic.hop_length
+        pieces = []
+        for first, stop, start, end in pieces_of(len(codes), self.acoustic):
+            wav = self.acoustic.decode(codes[None, start:end], torch.tensor([end - start], device=self.device))[0]
+            pieces.append(wav[(first - start) * hop : (stop - start) * hop].float().clamp(-1, 1).cpu().numpy())
+        sound: Waveform = np.concatenate(pieces)
         return sound
 
     def _batch_of_one(self, wav: Waveform) -> tuple[Tensor, Tensor]:
@@ -309,6 +323,19 @@ def _with_times(settings: ContinueSettings, prompt: float | None, most: float | 
     most = settings.max_seconds if most is None else most
     least = min(settings.min_seconds, max(most, 0.0)) if least is None else least
     return replace(settings, prompt_seconds=settings.prompt_seconds if prompt is None else prompt, max_seconds=most, min_seconds=least)
+
+
+def pieces_of(num_tokens: int, tokenizer: Tokenizer) -> list[tuple[int, int, int, int]]:
+    """``(first, stop, start, end)`` in tokens: each piece ``first:stop`` and ``start:end``, on which its tokens may depend.
+
+    One piece where the sound is short, or where the tokenizer's context is of no use for cutting.
+    """
+    before, after = (-(-context // tokenizer.hop_length) for context in (tokenizer.left_context, tokenizer.right_context))
+    size = PIECE_SECONDS * tokenizer.sample_rate // tokenizer.hop_length
+    if num_tokens <= 2 * size or before + after > size:
+        return [(0, num_tokens, 0, num_tokens)]
+    starts = range(0, num_tokens, size)
+    return [(first, min(first + size, num_tokens), max(0, first - before), min(first + size + after, num_tokens)) for first in starts]
 
 
 def tokens_settled(num_samples: int, tokenizer: Tokenizer) -> int:

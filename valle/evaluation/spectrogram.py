@@ -18,6 +18,7 @@ from valle.measures.mel import mel_filters
 
 WINDOW, HOP = 512, 128
 FLOOR_DB = -80.0
+MOST_COLUMNS = 4000
 PICTURE_MELS, PICTURE_FLOOR_DB = 128, -65.0
 WIDEST_PICTURE = 1600  # pixels
 
@@ -29,7 +30,8 @@ def write_spectrogram(path: Path, wav: Waveform, sample_rate: int, *, prompt_sec
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     extent = (0, seconds, 0, sample_rate / 2000)
-    axes.imshow(decibels(wav), origin="lower", aspect="auto", cmap="magma", vmin=FLOOR_DB, vmax=0, extent=extent, interpolation="bilinear")
+    levels = decibels(wav, hop=max(HOP, len(wav) // MOST_COLUMNS))  # a picture of ten minutes takes no more memory than one of ten seconds
+    axes.imshow(levels, origin="lower", aspect="auto", cmap="magma", vmin=FLOOR_DB, vmax=0, extent=extent, interpolation="bilinear")
     if 0 < prompt_seconds < seconds:
         axes.axvline(prompt_seconds, color="white", linewidth=1.6)
         ground = {"facecolor": "black", "alpha": 0.55, "edgecolor": "none", "pad": 2}

@@ -19,6 +19,8 @@ KINDS = {
     "units before codes": {"conditioning": "prefix"},
     "codes only": {"units": False},
     "50 Hz units, 75 Hz codes": {"rates": "50/75"},
+    "two coarse levels": {"num_coarse": 2},
+    "no fine level": {"num_coarse": 3, "conditioning": "prefix"},
 }
 
 

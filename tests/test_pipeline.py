@@ -322,3 +322,8 @@ def test_the_pipeline_works_without_lhotse_transformers_and_matplotlib() -> None
     code = f"import sys, valle.pipeline; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1])
     assert done.stdout.strip() == "[]"
+
+
+def test_the_usual_least_time_gives_way_to_a_shorter_longest() -> None:
+    assert ContinueSettings(max_seconds=0.3).least_seconds == 0.3
+    assert ContinueSettings().least_seconds == 1.0

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from math import ceil
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -52,7 +52,7 @@ class ContinueSettings:
     mode: Mode = "continue"
     prompt_seconds: float = 3.0
     max_seconds: float = 10.0
-    min_seconds: float = 1.0
+    min_seconds: float | None = None  # no end is drawn before it; None: 1, or all of a shorter max_seconds
     semantic: Sampling = field(default_factory=lambda: Sampling(temperature=0.6))
     coarse: Sampling = field(default_factory=lambda: Sampling(temperature=0.8))
     fine: Sampling = field(default_factory=lambda: Sampling(temperature=0.6))
@@ -62,10 +62,15 @@ class ContinueSettings:
             raise UserError(f"the mode must be continue, resynthesize or acoustic, found {self.mode!r}")
         if not 0 < self.max_seconds < float("inf"):
             raise UserError(f"the new audio must be longer than 0 seconds, found {self.max_seconds:g}; raise --max-seconds")
-        if not 0 <= self.min_seconds <= self.max_seconds:
+        if not 0 <= self.least_seconds <= self.max_seconds:
             raise UserError(f"--min-seconds must lie between 0 and --max-seconds ({self.max_seconds:g}), found {self.min_seconds:g}")
         if not MIN_PROMPT_SECONDS <= self.prompt_seconds < float("inf") and not (self.mode == "acoustic" and self.prompt_seconds == 0):
             raise UserError(f"the prompt must last at least {MIN_PROMPT_SECONDS} s, found {self.prompt_seconds:g}; raise --prompt-seconds")
+
+    @property
+    def least_seconds(self) -> float:
+        """New audio before which no end is drawn."""
+        return min(1.0, self.max_seconds) if self.min_seconds is None else self.min_seconds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,7 +147,8 @@ class Pipeline:
         Times that are given replace those of ``settings``.  A row depends on its own recording and seed only; one ``seed``
         is every row's.  Raises ``PromptError``.
         """
-        settings = _with_times(settings or ContinueSettings(), prompt_seconds, max_seconds, min_seconds)
+        given: dict[str, Any] = {"prompt_seconds": prompt_seconds, "max_seconds": max_seconds, "min_seconds": min_seconds}
+        settings = replace(settings or ContinueSettings(), **{name: value for name, value in given.items() if value is not None})
         recordings, seeds = self._rows(wav, sample_rate, seed)
         if not recordings:
             return []
@@ -229,7 +235,7 @@ class Pipeline:
             return None
         per_period = self.timeline.units_per_period
         longest = [self._periods(prompt, settings.max_seconds) * per_period for prompt in prompts]
-        shortest = [self._periods(prompt, settings.min_seconds) * per_period for prompt in prompts]  # no end is drawn within the prompt
+        shortest = [self._periods(prompt, settings.least_seconds) * per_period for prompt in prompts]  # no end is drawn within the prompt
         new = self.model.semantic.generate(
             [prompt.units for prompt in prompts],
             max_new=[total - len(prompt.units) for total, prompt in zip(longest, prompts, strict=True)],
@@ -316,13 +322,6 @@ class Pipeline:
     def _batch_of_one(self, wav: Waveform) -> tuple[Tensor, Tensor]:
         # One by one: what a row is made of then cannot depend on its batch mates, whatever the tokenizer.
         return torch.from_numpy(wav)[None].to(self.device), torch.tensor([len(wav)], device=self.device)
-
-
-def _with_times(settings: ContinueSettings, prompt: float | None, most: float | None, least: float | None) -> ContinueSettings:
-    """``settings`` with the times that are given; the usual least time gives way to a shorter ``most``."""
-    most = settings.max_seconds if most is None else most
-    least = min(settings.min_seconds, max(most, 0.0)) if least is None else least
-    return replace(settings, prompt_seconds=settings.prompt_seconds if prompt is None else prompt, max_seconds=most, min_seconds=least)
 
 
 def pieces_of(num_tokens: int, tokenizer: Tokenizer) -> list[tuple[int, int, int, int]]:

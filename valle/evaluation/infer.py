@@ -77,7 +77,7 @@ class InferOptions:
             mode=self.mode,
             prompt_seconds=self.prompt_seconds,
             max_seconds=self.max_seconds,
-            min_seconds=min(1.0, self.max_seconds) if self.min_seconds is None else self.min_seconds,
+            min_seconds=self.min_seconds,
             semantic=sampling(self.semantic_temperature, 0.6),
             coarse=sampling(self.coarse_temperature, 0.8, window=REPETITION_WINDOW if self.repetition_aware else 0),
             fine=sampling(self.fine_temperature, 0.6),

@@ -3,8 +3,8 @@ import json
 import numpy as np
 import pytest
 import torch
+from tiny_pipeline import CODEBOOKS, CODES, recording, tiny_codec
 
-from tests.tiny_pipeline import CODEBOOKS, CODES, recording, tiny_codec
 from valle.evaluation.codec_report import CodecReportError, Recording, codec_report, round_trips
 from valle.tokenizers.base import AcousticTokenizer
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import soundfile
 from matplotlib.image import imread
+from tiny_pipeline import RATE, recording
 
-from tests.tiny_pipeline import RATE, recording
 from valle.audio import read_audio, write_wav
 from valle.evaluation.listening_page import PageItem, PagePicture, PageTable, write_page
 from valle.evaluation.spectrogram import mel_picture, write_spectrogram
@@ -60,6 +60,12 @@ def test_the_sound_in_the_page_is_the_wav_bit_for_bit(tmp_path: Path) -> None:
     source = Tags(page_of(tmp_path)).values("audio", "src")[0]
     samples, rate = soundfile.read(io.BytesIO(base64.b64decode(source.removeprefix("data:audio/flac;base64,"))), dtype="int16")
     assert rate == RATE and np.array_equal(samples, soundfile.read(tmp_path / "a.wav", dtype="int16")[0])
+
+
+def test_an_hour_of_sound_stays_in_its_wavs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("valle.evaluation.listening_page.MOST_EMBEDDED_SECONDS", 2.0)
+    assert Tags(page_of(tmp_path, seconds=3.0)).values("audio", "src") == ["a.wav"]
+    assert Tags(page_of(tmp_path, seconds=2.0)).values("audio", "src")[0].startswith("data:")
 
 
 def test_names_are_text_and_never_markup(tmp_path: Path) -> None:

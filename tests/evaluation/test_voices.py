@@ -1,21 +1,10 @@
 import numpy as np
 import pytest
+from spoken_corpus import PITCHES, speak
 
 from valle.evaluation.voices import VoiceClip, VoiceJudge, VoicesError, VoiceTrial, derangement, voice_features, voice_shares
 
 RATE = 16000
-PITCHES = {"low": 90.0, "middle": 140.0, "high": 210.0}
-
-
-def speak(voice: str, seed: int, seconds: float = 4.0) -> np.ndarray:
-    """Harmonics of the voice's pitch with its own tilt, in syllables that differ with ``seed``, between pauses."""
-    generator = np.random.default_rng(seed)
-    time = np.arange(int(seconds * RATE)) / RATE
-    phase = 2 * np.pi * PITCHES[voice] * np.cumsum(1 + 0.03 * np.sin(2 * np.pi * generator.uniform(1, 3) * time)) / RATE
-    tilt = {"low": 1.0, "middle": 0.7, "high": 1.4}[voice]
-    wav = sum(np.sin(k * phase + generator.uniform(0, 6)) / k**tilt for k in range(1, 20))
-    syllables = np.clip(np.sin(2 * np.pi * generator.uniform(2, 4) * time + generator.uniform(0, 6)), 0, 1)
-    return (0.1 * wav * syllables + 1e-4 * generator.standard_normal(len(time))).astype(np.float32)
 
 
 @pytest.fixture(scope="module")

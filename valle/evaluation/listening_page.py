@@ -7,6 +7,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 import soundfile
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -21,6 +22,7 @@ LEADS = {
     "acoustic": "After the prompt, in grey, the words are the recording's own and their sound was generated.",
 }
 MOST_TICKS = 8
+MOST_EMBEDDED_SECONDS = 600.0  # of sound that the page itself holds (about 15 MB); beyond it the wavs beside it are played
 LABEL_PERCENT = 9.0  # parts narrower than this share of the picture have no room for their name
 
 
@@ -84,19 +86,23 @@ def write_page(
 ) -> None:
     """Write the page under a temporary name and rename it; every text is escaped.
 
-    Sounds are read from the items' wavs and stand in the page as FLAC, lossless at half the size.
+    Sounds are read from the items' wavs and stand in the page as FLAC, lossless at half the size; where they last more than
+    ten minutes together, the page plays the wavs beside it.
     """
     environment = Environment(
         loader=PackageLoader("valle.evaluation"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    embedded = sum(item.seconds for item in items) <= MOST_EMBEDDED_SECONDS
     sounds = []
     for item in items:
         wav, rate = read_audio(path.parent / item.wav)
-        sounds.append({"item": item, "audio": _flac(wav, rate), "picture": _data("image/png", mel_picture(wav, rate)), "rate": rate})
+        audio = _flac(wav, rate) if embedded else quote(item.wav)
+        sounds.append({"item": item, "audio": audio, "picture": _data("image/png", mel_picture(wav, rate)), "rate": rate})
     page = environment.get_template("listening_page.html").render(
         title=title or TITLES[mode],
         lead=lead or LEADS[mode],
         sounds=sounds,
+        embedded=embedded,
         rtf=rtf,
         tables=tables,
         pictures=[{"picture": picture, "data": _data("image/png", picture.path.read_bytes())} for picture in pictures],

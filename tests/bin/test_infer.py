@@ -1,7 +1,9 @@
 """``bin/infer.py`` as a user meets it: flags in, files or one sentence out."""
 
 import json
+import os
 import re
+import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
@@ -17,6 +19,7 @@ from valle.bin import infer
 from valle.errors import run_program
 from valle.evaluation.infer import InferOptions
 from valle.models.released import save_released
+from valle.pipeline import BUNDLED_MODEL
 from valle.training.checkpoint import save_checkpoint
 
 
@@ -261,3 +264,16 @@ def test_a_stages_own_temperature_wins_over_the_common_one() -> None:
 def test_repetition_awareness_reaches_the_coarse_stage() -> None:
     assert options(repetition_aware=True).settings().coarse.repetition_window == 10
     assert options().settings().coarse.repetition_window == 0
+
+
+def test_the_program_itself_starts_from_a_recipes_folder_and_stays_small(run: Run, tmp_path: Path) -> None:
+    """With the bundled model where it is there; `bin` is a link in every recipe.  Peak memory at most 1.5 GiB."""
+    root = Path(__file__).parents[2]
+    model = [] if BUNDLED_MODEL.is_dir() else ["--model", str(run.folder / "model")]
+    command = [sys.executable, "bin/infer.py", "--audio-prompts", str(run.folder / "a.wav"), "--output-dir", str(tmp_path), *model]
+    environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+    child = subprocess.Popen(command, cwd=root / "egs" / "espeak", env=environment, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(child.pid, 0)
+    child.returncode = os.waitstatus_to_exitcode(status)
+    assert child.returncode == 0 and (tmp_path / "index.html").is_file()
+    assert usage.ru_maxrss < 1.5 * 2**20  # KiB

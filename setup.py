@@ -15,7 +15,18 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["valle", "valle.*"]),
-    package_data={"valle": ["assets/*/*", "assets/*/*/*", "assets/*/*/*/*", "evaluation/*.html", "evaluation/templates/*", "corpora/*.html", "corpora/templates/*", "py.typed"]},
+    package_data={
+        "valle": [
+            "assets/*/*",
+            "assets/*/*/*",
+            "assets/*/*/*/*",
+            "evaluation/*.html",
+            "evaluation/templates/*",
+            "corpora/*.html",
+            "corpora/templates/*",
+            "py.typed",
+        ]
+    },
     install_requires=[
         "torch>=2.6",
         "numpy",

@@ -35,7 +35,12 @@ class _Parser(jsonargparse.ArgumentParser):
 
 
 def parse_flags(
-    settings: type[Settings], argv: Sequence[str] | None = None, *, prog: str | None = None, usage: str = "", config_files: Sequence[Path] = ()
+    settings: type[Settings],
+    argv: Sequence[str] | None = None,
+    *,
+    prog: str | None = None,
+    usage: str = "",
+    config_files: Sequence[Path] = (),
 ) -> Settings:
     """An instance of ``settings`` (a dataclass) from flags, from ``--config FILE`` and from those ``config_files`` that exist.
 
@@ -144,4 +149,3 @@ def _default(entry: Field[Any]) -> Any:
     if entry.default is not MISSING:
         return entry.default
     return entry.default_factory() if entry.default_factory is not MISSING else None
-

@@ -29,7 +29,9 @@ def run_program(main: Callable[[], None]) -> None:
     except OSError as error:
         if error.errno in _DISK_ERRORS:
             where = f" ({error.filename})" if error.filename else ""
-            print(f"{name}: error: cannot write{where}: {error.strerror}; free some space, then run the same command again", file=sys.stderr)
+            print(
+                f"{name}: error: cannot write{where}: {error.strerror}; free some space, then run the same command again", file=sys.stderr
+            )
             raise SystemExit(2) from None
         raise
 

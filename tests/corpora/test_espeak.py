@@ -132,9 +132,7 @@ def test_each_part_is_as_long_as_asked_and_not_an_utterance_longer(corpus: Path)
 def test_progress_ends_at_all_that_was_wanted(tmp_path: Path) -> None:
     small = replace(CONFIG, num_hours=0.01, dev_minutes=0.1, test_minutes=0.1)
     calls: list[tuple[float, float]] = []
-    report: SynthesisReport = synthesize_corpus(
-        tmp_path, config=small, progress=lambda done, all_: calls.append((done, all_))
-    )
+    report: SynthesisReport = synthesize_corpus(tmp_path, config=small, progress=lambda done, all_: calls.append((done, all_)))
     assert [done for done, _ in calls] == sorted(done for done, _ in calls)
     assert calls[-1][0] == pytest.approx(sum(size.seconds for size in report.parts.values()), abs=0.01)
     assert {wanted for _, wanted in calls} == {small.total_seconds}

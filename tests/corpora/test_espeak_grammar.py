@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 
 from hypothesis import given
@@ -28,11 +29,7 @@ def test_a_sentence_reads_as_one(seed: int) -> None:
     assert sentence[0].isupper()
     assert sentence[-1] in ".?"
     words = words_of(sentence)
-    assert all(
-        (article == "an") == (word[0] in "aeiou")
-        for article, word in zip(words, words[1:], strict=False)
-        if article in ("a", "an")
-    )
+    assert all((article == "an") == (word[0] in "aeiou") for article, word in itertools.pairwise(words) if article in ("a", "an"))
 
 
 @given(seeds, st.sampled_from(PARTS), st.integers(1, 4))

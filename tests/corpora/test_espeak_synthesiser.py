@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import subprocess
 import sys
@@ -57,7 +58,7 @@ def test_words_and_phones_are_timed_within_the_audio_in_order(synthesiser: Espea
         for spans in (speech.words, speech.phones):
             assert spans[0].start >= 0
             assert spans[-1].start + spans[-1].duration <= speech.seconds + 1e-3
-            assert all(b.start >= a.start + a.duration - 2e-4 for a, b in zip(spans, spans[1:], strict=False))
+            assert all(b.start >= a.start + a.duration - 2e-4 for a, b in itertools.pairwise(spans))
             assert all(span.duration > 0 for span in spans)
 
 
@@ -80,13 +81,9 @@ def test_sound_is_where_the_times_say(synthesiser: EspeakSynthesiser) -> None:
         speech = synthesiser.speak(TEXT, voice)
         energy = np.square(speech.samples / 32768.0)
         apples, did = (next(w for w in speech.words if w.symbol == symbol) for symbol in ("apples", "did"))
-        pause = energy[
-            round((apples.start + apples.duration + 0.12) * SAMPLE_RATE) : round((did.start - 0.02) * SAMPLE_RATE)
-        ]
+        pause = energy[round((apples.start + apples.duration + 0.12) * SAMPLE_RATE) : round((did.start - 0.02) * SAMPLE_RATE)]
         vowels = [phone for phone in speech.phones if phone.symbol[0] in "aeiouɛɪʌɑɔæ" and phone.duration > 0.06]
-        loudness = [
-            energy[round(v.start * SAMPLE_RATE) : round((v.start + v.duration) * SAMPLE_RATE)].mean() for v in vowels
-        ]
+        loudness = [energy[round(v.start * SAMPLE_RATE) : round((v.start + v.duration) * SAMPLE_RATE)].mean() for v in vowels]
         assert len(pause) > 0.1 * SAMPLE_RATE
         assert pause.mean() < 0.03 * min(loudness)
 
@@ -131,11 +128,7 @@ def test_an_unknown_variant_is_an_error(synthesiser: EspeakSynthesiser) -> None:
 
 def test_the_helper_stays_small() -> None:
     """A fork costs what the process holds."""
-    program = (
-        "import sys, valle.corpora.espeak_helper; print([m for m in ('numpy', 'torch', 'lhotse') if m in sys.modules])"
-    )
+    program = "import sys, valle.corpora.espeak_helper; print([m for m in ('numpy', 'torch', 'lhotse') if m in sys.modules])"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    result = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=True
-    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=True)
     assert result.stdout.strip() == "[]"

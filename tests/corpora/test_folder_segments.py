@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -23,12 +25,17 @@ def levels_of(seconds: float, *, quiet: tuple[tuple[float, float], ...] = (), se
 
 
 @settings(deadline=None)
-@given(st.floats(0.5, 300), st.sampled_from(list(Cutting)), st.sampled_from([(1.0, 2.0), (1.0, 15.0), (5.0, 15.0), (0.5, 3.3)]), st.integers(0, 9))
+@given(
+    st.floats(0.5, 300),
+    st.sampled_from(list(Cutting)),
+    st.sampled_from([(1.0, 2.0), (1.0, 15.0), (5.0, 15.0), (0.5, 3.3)]),
+    st.integers(0, 9),
+)
 def test_pieces_cover_the_recording_within_both_limits(seconds: float, cutting: Cutting, limits: tuple[float, float], seed: int) -> None:
     levels = levels_of(seconds, seed=seed)
     pieces = segments_of(levels, min_seconds=limits[0], max_seconds=limits[1], cutting=cutting)
     assert pieces[0][0] == 0 and pieces[-1][1] == levels.num_samples
-    assert all(one[1] == two[0] for one, two in zip(pieces[:-1], pieces[1:], strict=True))
+    assert all(one[1] == two[0] for one, two in itertools.pairwise(pieces))
     lengths = [(last - first) / RATE for first, last in pieces]
     assert max(lengths) <= limits[1] + 1 / RATE
     assert len(pieces) == 1 or min(lengths) >= limits[0]

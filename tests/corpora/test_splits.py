@@ -22,7 +22,9 @@ def test_from_three_groups_on_no_part_is_empty(groups: list[str], dev: float, te
 def test_the_split_does_not_depend_on_the_order(groups: list[str], seed: int, random) -> None:
     shuffled = list(groups)
     random.shuffle(shuffled)
-    assert split_groups(groups, dev_share=0.1, test_share=0.1, seed=seed) == split_groups(shuffled, dev_share=0.1, test_share=0.1, seed=seed)
+    assert split_groups(groups, dev_share=0.1, test_share=0.1, seed=seed) == split_groups(
+        shuffled, dev_share=0.1, test_share=0.1, seed=seed
+    )
 
 
 def test_more_files_move_none_of_those_there_were() -> None:

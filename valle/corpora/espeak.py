@@ -52,9 +52,7 @@ def prepare_espeak(directory: Path, output_dir: Path) -> dict[str, CutSet]:
     Raises :class:`EspeakDirectoryError` unless the corpus is complete.
     """
     if not is_complete(directory):
-        raise EspeakDirectoryError(
-            f"expected a synthesised corpus in {directory}, found none that is complete; run stage 0 first"
-        )
+        raise EspeakDirectoryError(f"expected a synthesised corpus in {directory}, found none that is complete; run stage 0 first")
     root = directory.resolve()
     sets = {}
     for part in PARTS:
@@ -100,9 +98,7 @@ def _cut(utterance: Utterance, root: Path) -> MonoCut:
         },
         alignment={"word": _alignment(utterance.words), "phone": _alignment(utterance.phones)},
     )
-    return MonoCut(
-        id=utterance.id, start=0.0, duration=duration, channel=0, recording=recording, supervisions=[supervision]
-    )
+    return MonoCut(id=utterance.id, start=0.0, duration=duration, channel=0, recording=recording, supervisions=[supervision])
 
 
 def _alignment(spans: Iterable[Span]) -> list[AlignmentItem]:

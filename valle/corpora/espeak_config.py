@@ -42,14 +42,10 @@ class EspeakConfig:
     def __post_init__(self) -> None:
         for name in ("num_hours", "dev_minutes", "test_minutes"):
             if not 0 < getattr(self, name) < math.inf:
-                raise EspeakConfigError(
-                    f"{name} must be above 0 and finite, found {getattr(self, name):g}; give a duration"
-                )
+                raise EspeakConfigError(f"{name} must be above 0 and finite, found {getattr(self, name):g}; give a duration")
         for name in ("num_voices", "num_test_voices"):
             if getattr(self, name) < 1:
-                raise EspeakConfigError(
-                    f"{name} must be at least 1, found {getattr(self, name)}; give a number of voices"
-                )
+                raise EspeakConfigError(f"{name} must be at least 1, found {getattr(self, name)}; give a number of voices")
         if not (self.min_seconds >= 1.0 and self.min_seconds + 3.0 <= self.max_seconds <= 60.0):
             raise EspeakConfigError(
                 f"utterances must last from min_seconds >= 1 to max_seconds <= 60, at least 3 s apart, found "

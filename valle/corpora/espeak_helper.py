@@ -59,9 +59,7 @@ class _Espeak:
         self._library.espeak_Info.restype = ctypes.c_char_p
         data_path = espeakng_loader.get_data_path()
         self.variants_folder = os.path.join(data_path, "voices", "!v")
-        self.sample_rate: int = self._library.espeak_Initialize(
-            _OUTPUT_SYNCHRONOUS, 0, data_path.encode(), _PHONEME_EVENTS_IN_IPA
-        )
+        self.sample_rate: int = self._library.espeak_Initialize(_OUTPUT_SYNCHRONOUS, 0, data_path.encode(), _PHONEME_EVENTS_IN_IPA)
         if self.sample_rate <= 0:
             raise RuntimeError(f"espeak_Initialize returned {self.sample_rate} for the data in {data_path}")
         self.version: str = self._library.espeak_Info(None).decode()
@@ -74,14 +72,10 @@ class _Espeak:
         self._choose_voice(request["voice"])
         self._check(self._library.espeak_SetParameter(_VOLUME, _VOLUME_WITH_HEADROOM, 0), "setting the volume")
         for parameter, key in ((_RATE, "rate"), (_PITCH, "pitch"), (_RANGE, "pitch_range")):
-            self._check(
-                self._library.espeak_SetParameter(parameter, request[key], 0), f"setting {key} to {request[key]}"
-            )
+            self._check(self._library.espeak_SetParameter(parameter, request[key], 0), f"setting {key} to {request[key]}")
         self._library.espeak_SetSynthCallback(self._callback)
         text = request["text"].encode()
-        code = self._library.espeak_Synth(
-            text, ctypes.c_size_t(len(text) + 1), 0, _POSITION_IN_CHARACTERS, 0, _TEXT_IS_UTF8, None, None
-        )
+        code = self._library.espeak_Synth(text, ctypes.c_size_t(len(text) + 1), 0, _POSITION_IN_CHARACTERS, 0, _TEXT_IS_UTF8, None, None)
         self._check(code, "speaking")
         return bytes(self._pcm), self._events
 

@@ -20,9 +20,7 @@ from valle.corpora.espeak_helper import HEADER
 from valle.corpora.espeak_voices import Voice
 
 SAMPLE_RATE = 16_000  # Hz
-CALIBRATION_TEXT = (
-    "The young doctor found seven yellow flowers near the old bridge, but my father walked into the garden."
-)
+CALIBRATION_TEXT = "The young doctor found seven yellow flowers near the old bridge, but my father walked into the garden."
 TARGET_RMS = 0.07  # of full scale, over the calibration text: about -23 dBFS
 
 
@@ -81,9 +79,7 @@ class EspeakSynthesiser:
     def __enter__(self) -> EspeakSynthesiser:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         self.close()
 
     def close(self) -> None:
@@ -118,7 +114,7 @@ class EspeakSynthesiser:
         answer, pcm = self._receive()
         if not pcm:
             raise SynthesisError(f"eSpeak NG gave no sound for {text!r} with the voice {voice.espeak_name!r}")
-        return np.frombuffer(pcm, dtype="<i2").astype(np.float32) / 32768, answer["events"]
+        return np.frombuffer(pcm, dtype="<i2").astype(np.float32) / np.float32(32768), answer["events"]
 
     def _receive(self) -> tuple[dict[str, Any], bytes]:
         head_bytes, pcm_bytes = HEADER.unpack(self._read(HEADER.size))

@@ -44,9 +44,7 @@ class Utterance:
             **{name: fields[name] for name in _PLAIN_FIELDS},
             voice=Voice(**fields["voice"]),
             words=tuple(Span(symbol=symbol, start=start, duration=length) for symbol, start, length in fields["words"]),
-            phones=tuple(
-                Span(symbol=symbol, start=start, duration=length) for symbol, start, length in fields["phones"]
-            ),
+            phones=tuple(Span(symbol=symbol, start=start, duration=length) for symbol, start, length in fields["phones"]),
         )
 
 

@@ -18,7 +18,7 @@ import shutil
 import threading
 import wave
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
@@ -55,9 +55,7 @@ class SynthesisReport:
     is_new: bool
 
 
-def synthesize_corpus(
-    directory: Path, *, config: EspeakConfig, num_workers: int = 1, progress: Progress | None = None
-) -> SynthesisReport:
+def synthesize_corpus(directory: Path, *, config: EspeakConfig, num_workers: int = 1, progress: Progress | None = None) -> SynthesisReport:
     """Synthesise the corpus into ``directory``, or complete it, or replace one of other settings.
 
     ``progress(seconds_done, seconds_wanted)`` is called, in the caller's thread, after each shard.
@@ -76,7 +74,7 @@ def synthesize_corpus(
                 config=config,
                 part=part,
                 pool=pool,
-                progress=lambda seconds, done=done: progress and progress(done + seconds, config.total_seconds),
+                progress=_from(progress, done, config.total_seconds),
             )
     if (directory / "shards").exists():
         shutil.rmtree(directory / "shards")
@@ -86,6 +84,11 @@ def synthesize_corpus(
 
 def index_path(directory: Path, part: str) -> Path:
     return directory / f"utterances_{part}.jsonl"
+
+
+def _from(progress: Progress | None, done: float, wanted: float) -> Callable[[float], None]:
+    """``progress`` of one part, as that of all."""
+    return lambda seconds: progress(done + seconds, wanted) if progress else None
 
 
 def read_index(path: Path) -> Iterator[Utterance]:
@@ -123,12 +126,15 @@ class _SpeakingPool:
         synthesiser: EspeakSynthesiser = self._local.synthesiser
         return synthesiser
 
-    def in_order(self, work: Callable[[EspeakSynthesiser, int], Path]) -> Iterator[Path]:
+    def _do(self, work: Callable[[EspeakSynthesiser, int], Path], number: int) -> Path:
+        return work(self._synthesiser(), number)
+
+    def in_order(self, work: Callable[[EspeakSynthesiser, int], Path]) -> Generator[Path]:
         """Results of ``work`` for 0, 1, 2, ... without end, a few ahead of what is asked for."""
         ahead: deque[Future[Path]] = deque()
         try:
             for number in count():
-                ahead.append(self._executor.submit(lambda number=number: work(self._synthesiser(), number)))
+                ahead.append(self._executor.submit(self._do, work, number))
                 if len(ahead) > 2 * self.num_workers:
                     yield ahead.popleft().result()
         finally:
@@ -139,9 +145,7 @@ class _SpeakingPool:
                     future.exception()  # waits: nothing may be written after this
 
 
-def _write_part(
-    directory: Path, *, config: EspeakConfig, part: str, pool: _SpeakingPool, progress: Callable[[float], Any]
-) -> PartReport:
+def _write_part(directory: Path, *, config: EspeakConfig, part: str, pool: _SpeakingPool, progress: Callable[[float], Any]) -> PartReport:
     path = index_path(directory, part)
     if path.exists():
         return _measure(path)
@@ -215,15 +219,14 @@ def _read_settings(directory: Path) -> dict[str, Any] | None:
     try:
         settings = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
-        if not directory.exists() or directory.is_dir() and all(path.suffix == ".tmp" for path in directory.iterdir()):
+        if not directory.exists() or (directory.is_dir() and all(path.suffix == ".tmp" for path in directory.iterdir())):
             return None
         settings = None
     except ValueError:
         settings = None
     if not isinstance(settings, dict) or "generator_version" not in settings:
         raise EspeakDirectoryError(
-            f"expected an empty folder or an earlier corpus of this program in {directory}, found other files; "
-            "choose another folder"
+            f"expected an empty folder or an earlier corpus of this program in {directory}, found other files; choose another folder"
         )
     return settings
 

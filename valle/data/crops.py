@@ -46,5 +46,9 @@ def choose_crop(timeline: Timeline, *, num_periods: int, seconds: float, chance:
     length = min(num_periods, max(1, timeline.periods_for(seconds)))
     start = int(chance * (num_periods - length + 1))
     return Crop(
-        start=start, stop=start + length, total=num_periods, units_per_period=timeline.units_per_period, frames_per_period=timeline.frames_per_period
+        start=start,
+        stop=start + length,
+        total=num_periods,
+        units_per_period=timeline.units_per_period,
+        frames_per_period=timeline.frames_per_period,
     )

@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 
 from valle.data.crops import Crop, choose_crop, draw
 from valle.data.manifests import ManifestError, TokenManifests
+from valle.tokenizers.base import TokenizerIdentity
 
 Batch = dict[str, dict[str, Tensor]]
 
@@ -28,7 +29,8 @@ class CropSettings:
     num_quantizers: int
     num_coarse: int
     prefix_mode: int
-    prompt_share: float
+    prompt_share: float  # of a crop without units
+    prompt_share_to: float  # above prompt_share: the share is drawn between the two
     seed: int
 
 
@@ -48,8 +50,13 @@ class TokenDataset(Dataset[Batch]):
     def __init__(self, manifests: TokenManifests, settings: CropSettings, *, epoch: int) -> None:
         self.manifests, self.settings, self.epoch = manifests, settings, epoch
 
-    def __getitem__(self, cuts: CutSet) -> Batch:  # type: ignore[override]
+    def __getitem__(self, cuts: CutSet) -> Batch:
         return self.collate([read_tokens(cut, self.manifests, self.settings.num_quantizers) for cut in cuts])
+
+    @property
+    def longest_seconds(self) -> float:
+        """The longest crop that any trained stage takes: what a cut costs in a batch."""
+        return max(self.settings.seconds[stage] for stage in self.settings.stages)
 
     def collate(self, examples: Sequence[Tokens]) -> Batch:
         """Every trained stage's tensors, as ``AudioLM.loss`` takes them."""
@@ -82,9 +89,17 @@ class TokenDataset(Dataset[Batch]):
         crops = self._crops(examples, "coarse")
         batch = self._streams(examples, crops)
         if self.manifests.semantic is None:
-            batch["prompt_lengths"] = (batch["lengths"].double() * self.settings.prompt_share).long().clamp(min=1)
-            batch["prompt_lengths"] = torch.minimum(batch["prompt_lengths"], batch["lengths"] - 1).clamp(min=0)
+            prompts = [self._prompt_share(example) * length for example, length in zip(examples, batch["lengths"].tolist(), strict=True)]
+            batch["prompt_lengths"] = torch.minimum(torch.tensor(prompts).long().clamp(min=1), batch["lengths"] - 1).clamp(min=0)
         return batch
+
+    def _prompt_share(self, example: Tokens) -> float:
+        """Of a crop without units; by the example itself, never by its batch mates."""
+        settings = self.settings
+        if settings.prompt_share_to <= settings.prompt_share:
+            return settings.prompt_share
+        chance = draw(settings.seed, self.epoch, example.cut_id, "share")
+        return settings.prompt_share + chance * (settings.prompt_share_to - settings.prompt_share)
 
     def _fine(self, examples: Sequence[Tokens]) -> dict[str, Tensor]:
         settings = self.settings
@@ -115,14 +130,38 @@ def read_tokens(cut: Cut, manifests: TokenManifests, num_quantizers: int) -> Tok
             f"cut {cut.id} was tokenized by {tag!r} and info.json names {manifests.tag!r} ({manifests.acoustic}, {manifests.semantic}); "
             "run ./prepare.sh --stage 3 so that all tokens come from one pair of tokenizers"
         )
-    codes = np.asarray(cut.codes.load(), dtype=np.int64)  # by index: never cut.truncate(), which rounds each stream its own way
-    units = np.asarray(cut.units.load(), dtype=np.int64) if manifests.semantic else np.zeros(0, np.int64)
-    periods = manifests.timeline.periods_in(len(units), len(codes))
+    codes = _load(cut, "codes", manifests.acoustic)
+    units = _load(cut, "units", manifests.semantic) if manifests.semantic else np.zeros(0, np.int64)
     if codes.ndim != 2 or codes.shape[1] < num_quantizers:
-        raise ManifestError(f"expected at least {num_quantizers} codebooks in cut {cut.id}, found shape {codes.shape}; lower --num-quantizers")
+        raise ManifestError(
+            f"expected at least {num_quantizers} codebooks in cut {cut.id}, found shape {codes.shape}; lower --num-quantizers"
+        )
+    periods = manifests.timeline.periods_in(len(units), len(codes))
     if periods == 0:
         raise ManifestError(f"cut {cut.id} holds no whole period of tokens; raise --filter-min-duration or run ./prepare.sh --stage 4")
     return Tokens(cut_id=cut.id, units=units, codes=codes[:, :num_quantizers], num_periods=periods)
+
+
+def _load(cut: Cut, field: str, identity: TokenizerIdentity) -> NDArray[np.int64]:
+    """A stored stream, whole: ``cut.truncate()`` would round each stream its own way, so crops are taken by index."""
+    stored = (cut.custom or {}).get(field)
+    if stored is None:
+        raise ManifestError(f"expected {field} in cut {cut.id}, found none; run ./prepare.sh --stage 3")
+    try:
+        values = np.asarray(stored.load(), dtype=np.int64)
+    except (OSError, KeyError, ValueError) as error:
+        path = stored.array.storage_path
+        raise ManifestError(
+            f"the {field} of cut {cut.id} in {path} cannot be read ({type(error).__name__}: {' '.join(str(error).split())[:120]}); "
+            "run from the recipe's folder (egs/<corpus>), or ./prepare.sh --stage 3 again"
+        ) from error
+    if values.size and not 0 <= values.min() <= values.max() < identity.codebook_size:
+        raise ManifestError(
+            f"expected {field} in 0..{identity.codebook_size - 1} as {identity} makes them, "
+            f"found {values.min()}..{values.max()} in cut {cut.id}; "
+            "run ./prepare.sh --stage 3 again"
+        )
+    return values
 
 
 def pad(rows: Sequence[NDArray[np.int64]]) -> tuple[Tensor, Tensor]:

@@ -12,13 +12,15 @@ from typing import Any
 from lhotse import CutSet
 from lhotse.cut import Cut
 from lhotse.dataset import DynamicBucketingSampler
-from torch.utils.data import DataLoader, Sampler
+from lhotse.utils import fastcopy
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from valle.data.crops import draw
 from valle.data.dataset import Batch, TokenDataset
 from valle.data.manifests import ManifestError
+from valle.errors import UserError
 
-EAGER_BELOW = 64  # cuts; fewer are bucketed less finely
+CUTS_FOR_BUCKETS = 2000  # the first of them, from whose lengths the buckets are made
 
 
 @dataclass(frozen=True)
@@ -58,33 +60,66 @@ def _is_within(shortest: float, longest: float, cut: Cut) -> bool:
     return shortest <= cut.duration <= longest
 
 
+def _as_read(longest: float, cut: Cut) -> Cut:
+    """A cut that counts for what is read of it; its tokens are taken by index and stay whole."""
+    return fastcopy(cut, duration=longest) if cut.duration > longest else cut
+
+
+class _Guarded(Dataset[Any]):
+    """Hands a user's mistake through a worker as its sentence, where an exception would arrive as a traceback."""
+
+    def __init__(self, dataset: TokenDataset) -> None:
+        self.dataset = dataset
+
+    def __getitem__(self, cuts: CutSet) -> Batch | str:
+        try:
+            return self.dataset[cuts]
+        except UserError as error:
+            return str(error)
+
+
 def epoch_batches(
     cuts: CutSet, dataset: TokenDataset, settings: SamplerSettings, *, epoch: int, skip: int, rank: int, world_size: int, num_workers: int
 ) -> Iterator[Batch]:
     """The batches of one epoch for one rank: a function of the seed, the epoch and the number of ranks."""
-    kept = keep_durations(cuts, settings)
-    few = list(islice(kept, EAGER_BELOW))
-    if not few:
+    kept = keep_durations(cuts, settings).map(partial(_as_read, dataset.longest_seconds))
+    first = [cut.duration for cut in islice(kept, CUTS_FOR_BUCKETS)]
+    if not first:
         raise ManifestError(
             f"expected training cuts of {settings.min_cut:g} to {settings.max_cut:g} s, found none; "
             "change --filter-min-duration or --filter-max-duration, or look at data/report.html"
         )
-    if len(few) < world_size:
-        raise ManifestError(f"expected at least one training cut for each of {world_size} processes, found {len(few)}; lower --world-size")
-    # A handful of cuts cannot be cut into buckets: one bucket below an hour holds them all.
-    few_bins: dict[str, Any] = {"duration_bins": [3600.0]} if len(few) < EAGER_BELOW else {"num_buckets": settings.num_buckets}
+    if len(first) < world_size:
+        raise ManifestError(
+            f"expected at least one training cut for each of {world_size} processes, found {len(first)}; lower --world-size"
+        )
     sampler = DynamicBucketingSampler(
         kept, max_duration=settings.max_duration, buffer_size=settings.buffer_size, shuffle_buffer_size=settings.shuffle_buffer_size,
-        num_cuts_for_bins_estimate=2000, shuffle=True, drop_last=settings.drop_last, seed=settings.seed,
-        rank=rank, world_size=world_size, **few_bins,
+        duration_bins=bucket_edges(first, settings), shuffle=True, drop_last=settings.drop_last, seed=settings.seed,
+        rank=rank, world_size=world_size,
     )  # fmt: skip
     sampler.set_epoch(epoch)
-    return iter(_loader(dataset, _Skipping(sampler, skip), num_workers))
+    for batch in _loader(_Guarded(dataset), _Skipping(sampler, skip), num_workers):
+        if isinstance(batch, str):
+            raise ManifestError(batch)
+        yield batch
+
+
+def bucket_edges(durations: list[float], settings: SamplerSettings) -> list[float]:
+    """Where one bucket ends and the next begins, seconds: equal numbers of cuts, and at least a batch's worth in each."""
+    worth = sum(durations) / settings.max_duration  # batches that these cuts fill
+    count = max(1, min(settings.num_buckets, int(worth)))
+    ordered = sorted(durations)
+    inner = sorted(
+        {ordered[len(ordered) * number // count - 1] for number in range(1, count)}
+    )  # a bucket holds what is not longer than its edge
+    return inner or [ordered[-1]]
 
 
 def fixed_batches(cuts: list[Cut], dataset: TokenDataset, *, max_duration: float, rank: int, world_size: int) -> Iterator[Batch]:
     """Every cut once, short beside short, in an order that never changes; ranks take turns."""
-    for index, batch in enumerate(_by_length(cuts, max_duration)):
+    shortened = [_as_read(dataset.longest_seconds, cut) for cut in cuts]
+    for index, batch in enumerate(_by_length(shortened, max_duration)):
         if index % world_size == rank:
             yield dataset[CutSet.from_cuts(batch)]
 
@@ -107,7 +142,7 @@ def _by_length(cuts: list[Cut], max_duration: float) -> Iterator[list[Cut]]:
         yield batch
 
 
-def _loader(dataset: TokenDataset, sampler: Sampler[CutSet], num_workers: int) -> DataLoader[Any]:
+def _loader(dataset: Dataset[Any], sampler: Sampler[CutSet], num_workers: int) -> DataLoader[Any]:
     options: dict[str, Any] = {"prefetch_factor": 4, "worker_init_fn": _forget_open_files} if num_workers else {}
     return DataLoader(dataset, sampler=sampler, batch_size=None, num_workers=num_workers, **options)
 

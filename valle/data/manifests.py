@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,18 @@ class TokenManifests:
         _check_gzip(path)
         return CutSet.from_jsonl_lazy(path)
 
+    def refuse_overlap(self) -> None:
+        """Dev or test cuts among the training cuts would make every figure too good."""
+        train = _ids(self.folder / "cuts_train.jsonl.gz")
+        for part in ("dev", "test"):
+            path = self.folder / f"cuts_{part}.jsonl.gz"
+            both = train & _ids(path) if path.is_file() else set()
+            if both:
+                raise ManifestError(
+                    f"expected {part} cuts that training never sees, found {min(both)} in {path} and in cuts_train; "
+                    "run ./prepare.sh --stage 4 again"
+                )
+
     @property
     def tokenizers_folder(self) -> Path:
         return self.folder.parent / "tokenizers"
@@ -54,7 +67,10 @@ def read_manifests(folder: Path) -> TokenManifests:
     """Open ``folder``; raises ``ManifestError`` that says which stage of ``prepare.sh`` to run."""
     path = folder / "info.json"
     if not path.is_file():
-        raise ManifestError(f"expected tokenized cuts in {folder}, found no info.json there; run ./prepare.sh, or point --manifest-dir at its data/tokenized")
+        raise ManifestError(
+            f"expected tokenized cuts in {folder}, found no info.json there; "
+            "run ./prepare.sh, or point --manifest-dir at its data/tokenized"
+        )
     try:
         info = json.loads(path.read_text(encoding="utf-8"))
         semantic = info["tokenizers"].get("semantic")
@@ -82,3 +98,13 @@ def _check_gzip(path: Path) -> None:
                 pass
     except (OSError, EOFError, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ManifestError(f"{path} is damaged ({error}); run ./prepare.sh --stage 4 again") from error
+
+
+def _ids(path: Path) -> set[str]:
+    """The ids of a manifest's cuts, without parsing the cuts."""
+    _check_gzip(path)
+    with gzip.open(path, "rt", encoding="utf-8") as stream:
+        return {match[1] for line in stream if (match := _ID.match(line))}
+
+
+_ID = re.compile(r'\{"id": "([^"]*)"')

@@ -41,7 +41,9 @@ class Source:
 class SegmentDataset(Dataset[Tensor]):
     """Batch number i of an epoch: ``(B, T)`` float32, a function of (seed, epoch, i) alone."""
 
-    def __init__(self, sources: list[Source], *, sample_rate: int, num_samples: int, batch_size: int, num_batches: int, seed: int, epoch: int) -> None:
+    def __init__(
+        self, sources: list[Source], *, sample_rate: int, num_samples: int, batch_size: int, num_batches: int, seed: int, epoch: int
+    ) -> None:
         self.sources, self.sample_rate, self.num_samples = sources, sample_rate, num_samples
         self.batch_size, self.num_batches, self.seed, self.epoch = batch_size, num_batches, seed, epoch
         shares = np.array([source.share for source in sources])

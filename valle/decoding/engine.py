@@ -6,23 +6,30 @@ different times, and slide their windows at different steps.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from valle.decoding.sampling import RowNoise, Sampling, sample
 from valle.modules.transformer import Attend, Step, Transformer
+
+CACHE_BLOCK = 64  # capacities are multiples of it
 
 
 class Autoregressor(Protocol):
     """What the engine asks of a model; tokens of a row are counted from its prompt's first."""
 
     transformer: Transformer
-    end_token: int | None  # a sampled one stops the row
+
+    @property
+    def end_token(self) -> int | None:
+        """A sampled one stops the row."""
+        ...
 
     def window_inputs(self, row: int, start: int, tokens: Tensor) -> Tensor:
         """Embedded inputs ``(S, D)`` of a window that begins at token ``start`` and holds ``tokens (n,)``; the last predicts the next."""
@@ -56,78 +63,91 @@ class DecodingRequest:
     window: int  # tokens after which a row's window slides: the length that was trained
     min_new: Sequence[int] | None = None  # tokens before which the end is not drawn
 
+    def __post_init__(self) -> None:
+        if not len(self.prompts) == len(self.max_new) == len(self.seeds) == len(self.min_new or self.prompts):
+            raise ValueError(f"expected limits and seeds for {len(self.prompts)} prompts, found {len(self.max_new)} and {len(self.seeds)}")
+        if self.window < 2:
+            raise ValueError(f"a window that slides by half must hold at least 2 tokens, found {self.window}")
+
 
 class Decoder:
-    """The state of one request: tokens so far, caches, and where every row stands in them."""
+    """The state of one request: tokens so far, caches, and where every row stands in them.
+
+    All rows take every step; what a row draws after its end falls behind its stop and is cut off.  The host counts
+    in integers and looks at the device once a token, for the end token, and not at all where there is none.
+    """
 
     def __init__(self, model: Autoregressor, request: DecodingRequest) -> None:
         self.model, self.request = model, request
         self.batch = len(request.prompts)
-        device = model.transformer.blocks[0].qkv.weight.device
-        self.device = device
+        self.device = model.transformer.device
         self.known = [len(prompt) for prompt in request.prompts]  # tokens a row, prompt included
         self.limit = [known + new for known, new in zip(self.known, request.max_new, strict=True)]
-        self.tokens = torch.zeros(self.batch, max(self.limit, default=0) + 1, dtype=torch.int64, device=device)
+        self.tokens = torch.zeros(self.batch, max(self.known) + max(request.max_new) + 1, dtype=torch.int64, device=self.device)
         for row, prompt in enumerate(request.prompts):
             self.tokens[row, : len(prompt)] = prompt
-        self.start = [self._first_start(known) for known in self.known]
-        self.filled = [0] * self.batch  # cached positions a row
+        self.rows = torch.arange(self.batch, device=self.device)
+        self.position = torch.tensor(self.known, device=self.device)  # of the token to be drawn, as ``known``
+        self.ended = [new <= 0 for new in request.max_new]
+        self.start = [model.window_start(known, request.window) if known >= request.window else 0 for known in self.known]
         self.caches = model.transformer.new_caches(self.batch, 0)
         self.capacity = 0
-        self.rows = torch.arange(self.batch, device=device)
-        self.ended = [new <= 0 for new in request.max_new]
+        self.filled = [0] * self.batch  # cached positions a row
+        self.slots = torch.zeros_like(self.position)  # the same on the device
 
     def run(self) -> list[Tensor]:
         """Draw until every row has ended or reached its limit -> new tokens of each row, without the end token."""
         request, model = self.request, self.model
-        if self.batch == 0 or max(request.max_new) <= 0:
-            return [self.tokens[row, :0] for row in range(self.batch)]
         hidden = self._prefill(range(self.batch))
         noise: RowNoise | None = None
-        ended = self.ended
         stop = list(self.known)
-        while True:
-            logits = model.logits(hidden, self._positions())
+        while not all(self.ended):
+            logits = self._hold_end(model.logits(hidden, self.position))
             noise = noise or RowNoise(list(request.seeds), logits.shape[-1], self.device)
-            drawn = sample(self._hold_end(logits), request.sampling, noise, self._recent())
-            self.tokens[self.rows, self._positions()] = drawn
+            drawn = sample(logits, request.sampling, noise, self._recent())
+            self.tokens[self.rows, self.position] = drawn
+            # Not the likeliest token: only what was drawn may end a row.
             end_drawn = (drawn == model.end_token).tolist() if model.end_token is not None else [False] * self.batch
-            inputs = model.next_inputs(drawn, self._positions())
+            still = sum(self.ended)
             for row in range(self.batch):
-                if ended[row]:
-                    continue
-                self.known[row] += 1  # an ended row's later draws fall past its stop
-                stop[row] += not end_drawn[row]
-                ended[row] = end_drawn[row] or stop[row] == self.limit[row]
-            if all(ended):
-                return [self.tokens[row, len(request.prompts[row]) : stop[row]].clone() for row in range(self.batch)]
-            sliding = [row for row in range(self.batch) if not ended[row] and self.known[row] - self.start[row] >= request.window]
-            hidden = self._step(inputs)
-            if sliding:
-                for row in sliding:
-                    self.start[row] = model.window_start(self.known[row], request.window)
-                hidden[torch.tensor(sliding, device=self.device)] = self._prefill(sliding)
+                self.known[row] += 1
+                if not self.ended[row]:
+                    stop[row] += not end_drawn[row]
+                    self.ended[row] = end_drawn[row] or stop[row] == self.limit[row]
+            if sum(self.ended) > still:
+                self._level_ended()
+            if not all(self.ended):
+                inputs = model.next_inputs(drawn, self.position)
+                self.position += 1
+                hidden = self._advance(inputs)
+        return [self.tokens[row, len(prompt) : stop[row]].clone() for row, prompt in enumerate(request.prompts)]
 
-    def _first_start(self, known: int) -> int:
-        return self.model.window_start(known, self.request.window) if known >= self.request.window else 0
-
-    def _positions(self) -> Tensor:
-        return torch.tensor(self.known, device=self.device)
+    def _advance(self, inputs: Tensor) -> Tensor:
+        """Hidden ``(B, D)`` of the next position: a cached step, or a window anew for rows that have filled theirs."""
+        request, model = self.request, self.model
+        sliding = [row for row in range(self.batch) if not self.ended[row] and self.known[row] - self.start[row] >= request.window]
+        step_is_needed = len(sliding) < self.batch - sum(self.ended)
+        hidden = self._step(inputs) if step_is_needed else torch.zeros_like(inputs)
+        if sliding:
+            for row in sliding:
+                self.start[row] = model.window_start(self.known[row], request.window)
+            hidden[torch.tensor(sliding, device=self.device)] = self._prefill(sliding)
+        return hidden
 
     def _recent(self) -> Tensor | None:
         window = self.request.sampling.repetition_window
         if window == 0:
             return None
-        index = self._positions()[:, None] - 1 - torch.arange(window, device=self.device)
+        index = self.position[:, None] - 1 - torch.arange(window, device=self.device)
         return torch.where(index >= 0, self.tokens.gather(1, index.clamp(min=0)), -1)
 
     def _hold_end(self, logits: Tensor) -> Tensor:
         end, minimum = self.model.end_token, self.request.min_new
         if end is None or minimum is None:
             return logits
-        early = [known - len(prompt) < least for known, prompt, least in zip(self.known, self.request.prompts, minimum, strict=True)]
+        prompts = [len(prompt) for prompt in self.request.prompts]
+        early = [known - prompt < least for known, prompt, least in zip(self.known, prompts, minimum, strict=True)]
         if any(early):
-            logits = logits.clone()
             logits[torch.tensor(early, device=self.device), end] = -torch.inf
         return logits
 
@@ -136,7 +156,8 @@ class Decoder:
         inputs = [self.model.window_inputs(row, self.start[row], self.tokens[row, self.start[row] : self.known[row]]) for row in rows]
         lengths = torch.tensor([len(row) for row in inputs], device=self.device)
         padded = pad_sequence(inputs, batch_first=True)  # (b, S, D)
-        self._reserve(padded.shape[1] + self.request.window)
+        remaining = max(limit - known for limit, known in zip(self.limit, self.known, strict=True))
+        self._reserve(padded.shape[1] + min(self.request.window, remaining))
         caches = self.model.transformer.new_caches(len(inputs), padded.shape[1])
         hidden = self.model.transformer(padded, self.model.attend_window(lengths, padded.shape[1]), caches=caches)
         index = torch.tensor(list(rows), device=self.device)
@@ -145,35 +166,59 @@ class Decoder:
             ours.values[index, :, : padded.shape[1]] = fresh.values
         for row, length in zip(rows, lengths.tolist(), strict=True):
             self.filled[row] = length
+        self._level_ended()
         return hidden[torch.arange(len(inputs), device=self.device), lengths - 1]
+
+    def _level_ended(self) -> None:
+        """Ended rows stand where one that goes on stands, so that they neither fill the cache nor break the common step."""
+        place = next((filled for filled, ended in zip(self.filled, self.ended, strict=True) if not ended), 0)
+        self.filled = [place if ended else filled for filled, ended in zip(self.filled, self.ended, strict=True)]
+        self.slots = torch.tensor(self.filled, device=self.device)
 
     def _step(self, inputs: Tensor) -> Tensor:
         """Feed one input a row, ``(B, D)`` -> hidden ``(B, D)``."""
-        self._reserve(max(self.filled) + 1)
-        cos, sin = self.model.transformer.rotary(torch.tensor(self.filled, device=self.device)[:, None, None], inputs.dtype)
         extent = max(self.filled) + 1
+        self._reserve(extent)
         if min(self.filled) + 1 == extent:
-            step = Step(cos=cos, sin=sin, extent=extent, slot=extent - 1)
+            step = Step(cos=self.cos[extent - 1], sin=self.sin[extent - 1], extent=extent, slot=extent - 1)
         else:
-            slots = torch.tensor(self.filled, device=self.device)
-            hidden = torch.arange(extent, device=self.device) > slots[:, None]
-            bias = torch.zeros(hidden.shape, device=self.device, dtype=inputs.dtype).masked_fill(hidden, -torch.inf)
-            step = Step(cos=cos, sin=sin, extent=extent, slot=None, rows=self.rows, slots=slots, bias=bias[:, None, None])
-        self.filled = [filled + (not done) for filled, done in zip(self.filled, self.ended, strict=True)]
-        return self.model.transformer.step(inputs[:, None], step, self.caches)[:, 0]
+            unseen = torch.arange(extent, device=self.device) > self.slots[:, None]
+            bias = torch.zeros(unseen.shape, device=self.device, dtype=inputs.dtype).masked_fill(unseen, -torch.inf)[:, None, None]
+            cos, sin = (table[self.slots][:, None, None] for table in (self.cos, self.sin))
+            step = Step(cos=cos, sin=sin, extent=extent, slot=None, rows=self.rows, slots=self.slots, bias=bias)
+        hidden = self.model.transformer.step(inputs[:, None], step, self.caches)[:, 0]
+        self.filled = [filled + 1 for filled in self.filled]
+        self.slots += 1
+        return hidden
 
     def _reserve(self, capacity: int) -> None:
         if capacity <= self.capacity:
             return
-        capacity = -(-capacity // 64) * 64
+        capacity = -(-capacity // CACHE_BLOCK) * CACHE_BLOCK
         grown = self.model.transformer.new_caches(self.batch, capacity)
         for old, new in zip(self.caches, grown, strict=True):
             new.keys[:, :, : self.capacity] = old.keys
             new.values[:, :, : self.capacity] = old.values
         self.caches, self.capacity = grown, capacity
+        self.cos, self.sin = self.model.transformer.rotary(torch.arange(capacity, device=self.device), grown[0].keys.dtype)
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Without dropout, whatever mode the model is in; its mode is put back."""
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, mode in modes:
+            part.training = mode
 
 
 @torch.inference_mode()
 def decode(model: Autoregressor, request: DecodingRequest) -> list[Tensor]:
     """New tokens ``(n_b,)`` int64 of every row: until a sampled end token (left out) or ``max_new`` exactly."""
-    return Decoder(model, request).run()
+    if not request.prompts or max(request.max_new) <= 0:
+        return [prompt[:0] for prompt in request.prompts]
+    with evaluating(model.transformer):
+        return Decoder(model, request).run()

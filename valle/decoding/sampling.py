@@ -36,7 +36,8 @@ class Sampling:
             raise UserError(f"top-p must lie above 0 and at most 1 (keep all), found {self.top_p}")
         if self.repetition_window < 0 or not 0 < self.repetition_ratio <= 1:
             raise UserError(
-                f"the repetition window must be 0 (off) or more and its ratio in 0..1, found {self.repetition_window} and {self.repetition_ratio}"
+                "the repetition window must be 0 (off) or more and its ratio in 0..1, "
+                f"found {self.repetition_window} and {self.repetition_ratio}"
             )
 
 
@@ -61,6 +62,10 @@ class RowNoise:
         self.used += 1
         return self.block[self.used - 1]
 
+    def take(self, count: int) -> Tensor:
+        """The next ``count`` at once, ``(B, count, size)``; a longer take begins with the same numbers."""
+        return torch.stack([self.next() for _ in range(count)], 1)
+
 
 def sample(logits: Tensor, sampling: Sampling, noise: RowNoise, recent: Tensor | None = None) -> Tensor:
     """``logits (B, V)`` -> tokens ``(B,)`` int64; ``recent (B, K)`` are the tokens that repetition is judged by (-1 for none)."""
@@ -75,6 +80,15 @@ def sample(logits: Tensor, sampling: Sampling, noise: RowNoise, recent: Tensor |
         return tokens
     repeated = (recent == tokens[:, None]).sum(-1) > sampling.repetition_ratio * sampling.repetition_window
     return torch.where(repeated, again, tokens)
+
+
+def sample_all(logits: Tensor, sampling: Sampling, noise: RowNoise) -> Tensor:
+    """``logits (B, T, V)`` -> tokens ``(B, T)``, each position by itself: nothing is a repetition."""
+    if sampling.temperature == 0:
+        return logits.argmax(-1)
+    probability = torch.softmax(logits.float() / sampling.temperature, -1)
+    kept = keep_likely(probability.flatten(0, 1), sampling).view(probability.shape)
+    return (kept / noise.take(logits.shape[1])).argmax(-1)
 
 
 def keep_likely(probability: Tensor, sampling: Sampling) -> Tensor:

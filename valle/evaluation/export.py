@@ -26,7 +26,6 @@ class ExportOptions:
     use_averaged_model: bool = field(default=False, metadata={"help": "average over all steps of those epochs"})
     dtype: Literal["float16", "float32"] = field(default="float16", metadata={"help": "of the weights in the file"})
 
-
     def __post_init__(self) -> None:
         if (self.checkpoint is None) == (self.exp_dir is None):
             raise UserError("expected either --checkpoint or --exp-dir, so that one run is exported; give one of them")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -27,11 +27,23 @@ class AcousticRequest:
     coarse_window: int = 500  # frames that were trained; longer requests slide
     fine_window: int = 150
 
+    def __post_init__(self) -> None:
+        rows = len(self.prompt_codes)
+        if not rows == len(self.num_frames) == len(self.seeds) == len(self.prompt_codes if self.units is None else self.units):
+            raise ValueError(
+                f"expected lengths, seeds and units for {rows} prompts, found {len(self.num_frames)} lengths and {len(self.seeds)} seeds"
+            )
+        for prompt, frames in zip(self.prompt_codes, self.num_frames, strict=True):
+            if frames < len(prompt):
+                raise ValueError(f"num_frames counts the prompt too: expected at least its {len(prompt)} frames, found {frames}")
+
 
 class ArNar(nn.Module):
     """``CoarseLM`` and ``FineLM`` behind the common interface of acoustic models."""
 
-    def __init__(self, coarse: CoarseLM, fine: FineLM | None, *, num_quantizers: int, frames_per_period: int, units_per_period: int) -> None:
+    def __init__(
+        self, coarse: CoarseLM, fine: FineLM | None, *, num_quantizers: int, frames_per_period: int, units_per_period: int
+    ) -> None:
         super().__init__()
         self.coarse, self.fine, self.num_quantizers = coarse, fine, num_quantizers
         self.frames_per_period, self.units_per_period = frames_per_period, units_per_period
@@ -39,6 +51,13 @@ class ArNar(nn.Module):
     @torch.inference_mode()
     def generate(self, request: AcousticRequest) -> list[Tensor]:
         """Codes ``(num_frames_b, Q)`` int64 of every row; they begin with its prompt's."""
+        for row, frames in enumerate(request.num_frames):
+            if (
+                request.units is not None
+                and len(request.units[row]) * self.frames_per_period < (frames - self.frames_per_period + 1) * self.units_per_period
+            ):
+                needed = -(-frames // self.frames_per_period) * self.units_per_period
+                raise ValueError(f"{frames} frames need {needed} units, found {len(request.units[row])}")
         coarse = self.coarse.generate(
             request.prompt_codes, num_frames=request.num_frames, units=request.units,
             sampling=request.coarse_sampling, seeds=request.seeds, window=request.coarse_window,
@@ -49,38 +68,56 @@ class ArNar(nn.Module):
             codes[:, : levels.shape[1]] = levels
             codes[: len(prompt)] = prompt[:, : self.num_quantizers]
             rows.append(codes)
-        if self.fine is None:
-            return rows
-        # Each row by itself: windows fall where its own prompt and length say, whatever its mates.
-        return [self._fill(row, request, codes) for row, codes in enumerate(rows)]
+        if self.fine is not None:
+            self._fill(rows, request)
+        return rows
 
-    def _fill(self, row: int, request: AcousticRequest, codes: Tensor) -> Tensor:
-        """Fine levels window by window; each window's prompt is the end of what is filled."""
+    def _fill(self, rows: list[Tensor], request: AcousticRequest) -> None:
+        """Fine levels window by window, in place; a window's prompt is the end of what is filled.
+
+        Where a row's windows fall depends on its own prompt and length alone; the rows' n-th windows are one batch.
+        """
         assert self.fine is not None
-        period, window = self.frames_per_period, request.fine_window
-        filled = len(request.prompt_codes[row])
-        part = 0
-        while filled < len(codes):
-            context = min(filled, window // 2)
-            start = (filled - context) // period * period
-            stop = min(len(codes), start + max(window, period))
-            units = None
-            if request.units is not None:
-                units = request.units[row][start // period * self.units_per_period : -(-stop // period) * self.units_per_period][None]
-            codes[start:stop] = self.fine.generate(
-                codes[None, start:stop],
-                lengths=torch.tensor([stop - start], device=codes.device),
-                prompt_lengths=torch.tensor([filled - start], device=codes.device),
-                sampling=request.fine_sampling,
-                seeds=[request.seeds[row] + 1_000_003 * part],
-                units=units,
-                unit_lengths=None if units is None else torch.tensor([units.shape[1]], device=codes.device),
-            )[0]
-            filled, part = stop, part + 1
-        return codes
+        windows = [
+            list(fine_windows(len(prompt), len(codes), window=request.fine_window, period=self.frames_per_period))
+            for prompt, codes in zip(request.prompt_codes, rows, strict=True)
+        ]
+        for part in range(max((len(row) for row in windows), default=0)):
+            batch = [(row, *spans[part]) for row, spans in enumerate(windows) if part < len(spans)]
+            codes, lengths = pad_codes([rows[row][start:stop] for row, start, _, stop in batch])
+            units, unit_lengths = self._units_of(batch, request)
+            filled = self.fine.generate(
+                codes, lengths=lengths, prompt_lengths=torch.tensor([first - start for _, start, first, _ in batch], device=codes.device),
+                sampling=request.fine_sampling, seeds=[request.seeds[row] + 1_000_003 * part for row, *_ in batch],
+                units=units, unit_lengths=unit_lengths,
+            )  # fmt: skip
+            for (row, start, _, stop), ours in zip(batch, filled, strict=True):
+                rows[row][start:stop] = ours[: stop - start]
+
+    def _units_of(self, batch: list[tuple[int, int, int, int]], request: AcousticRequest) -> tuple[Tensor | None, Tensor | None]:
+        if request.units is None:
+            return None, None
+        period, per_period = self.frames_per_period, self.units_per_period
+        return pad_codes(
+            [request.units[row][start // period * per_period : -(-stop // period) * per_period] for row, start, _, stop in batch]
+        )
+
+
+def fine_windows(num_prompt: int, num_frames: int, *, window: int, period: int) -> Iterator[tuple[int, int, int]]:
+    """Windows ``(start, first new frame, stop)`` that fill frames ``num_prompt`` to ``num_frames``, each beginning at a whole period.
+
+    At most half of a window is context that is filled already.
+    """
+    window = max(window, 2 * period)  # its half holds a whole period
+    filled = num_prompt
+    while filled < num_frames:
+        start = (filled - min(filled, window // 2)) // period * period
+        stop = min(num_frames, start + window)
+        yield start, filled, stop
+        filled = stop
 
 
 def pad_codes(rows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Codes ``(T_b, Q)`` of every row -> ``(B, T, Q)`` and lengths ``(B,)``."""
+    """Codes ``(T_b, Q)`` or units ``(T_b,)`` of every row -> ``(B, T, ...)`` and lengths ``(B,)``."""
     lengths = torch.tensor([len(row) for row in rows], device=rows[0].device)
     return pad_sequence(list(rows), batch_first=True), lengths

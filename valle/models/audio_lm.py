@@ -48,9 +48,9 @@ class AudioLM(nn.Module):
             frames_per_period=config.frames_per_period, units_per_period=config.units_per_period,
         )  # fmt: skip
 
-    def parts(self) -> dict[str, nn.Module]:
-        """The stages by name; they share no parameter."""
-        stages: dict[str, nn.Module | None] = {"semantic": self.semantic, "coarse": self.coarse, "fine": self.fine}
+    def parts(self) -> dict[str, Any]:
+        """The stages by name, each a module with ``loss``; they share no parameter."""
+        stages = {"semantic": self.semantic, "coarse": self.coarse, "fine": self.fine}
         return {name: stage for name, stage in stages.items() if stage is not None}
 
     def forward(self, batch: Mapping[str, Mapping[str, Tensor]]) -> dict[str, LossPart]:
@@ -85,13 +85,20 @@ class AudioLM(nn.Module):
         past which the context slides (by default it does not).
         """
         if self.config.num_units is not None:
-            raise UserError("this model is conditioned on units: continue audio by valle.pipeline.Pipeline, or build AudioLM without num_units")
+            raise UserError(
+                "this model is conditioned on units: continue audio by valle.pipeline.Pipeline, or build AudioLM without num_units"
+            )
         if x.ndim != 3 or x.shape[2] < self.config.num_quantizers:
             raise UserError(f"expected codes of shape (B, T, Q) with Q at least {self.config.num_quantizers}, found {tuple(x.shape)}")
+        if x_lens.shape != (len(x),) or (len(x) and not 0 <= int(x_lens.min()) <= int(x_lens.max()) <= x.shape[1]):
+            raise UserError(f"expected {len(x)} lengths of 0 to {x.shape[1]} frames, found {x_lens.tolist()}")
+        if x.numel() and not 0 <= int(x.min()) <= int(x.max()) < self.config.codebook_size:
+            raise UserError(
+                f"expected codes of 0 to {self.config.codebook_size - 1}, found {int(x.min())} to {int(x.max())}; "
+                "is codebook_size the codec's?"
+            )
         if max_new_tokens < 0:
             raise UserError(f"max_new_tokens must be 0 or more, found {max_new_tokens}")
-        training = self.training
-        self.eval()
         prompts = [row[:length] for row, length in zip(x, x_lens.tolist(), strict=True)]
         totals = [len(prompt) + max_new_tokens for prompt in prompts]
         sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p)
@@ -101,7 +108,6 @@ class AudioLM(nn.Module):
             coarse_window=window or max(totals) + 1, fine_window=window or max(totals) + 1,
         )  # fmt: skip
         rows = self.acoustic.generate(request)
-        self.train(training)
         new, _ = pad_codes([codes[len(prompt) :] for codes, prompt in zip(rows, prompts, strict=True)])
         return new.clone()
 
@@ -114,5 +120,3 @@ def count_parameters(model: nn.Module) -> int:
 def stage_state(model: AudioLM, stage: str) -> dict[str, Tensor]:
     """The weights of one stage, by the names they have in the whole model."""
     return {name: tensor for name, tensor in model.state_dict().items() if name.startswith(f"{stage}.")}
-
-

@@ -44,15 +44,21 @@ class CoarseLM(nn.Module):
         self.head = small_head(config.d_model, num_codes)
 
     def loss(
-        self, *, codes: Tensor, lengths: Tensor, units: Tensor | None = None, unit_lengths: Tensor | None = None, prompt_lengths: Tensor | None = None
+        self,
+        *,
+        codes: Tensor,
+        lengths: Tensor,
+        units: Tensor | None = None,
+        unit_lengths: Tensor | None = None,
+        prompt_lengths: Tensor | None = None,
     ) -> LossPart:
-        """``codes (B, T, Q)``, ``lengths (B,)`` frames; with units ``(B, T_u)``, or with ``prompt_lengths (B,)`` frames, which are no targets."""
+        """``codes (B, T, Q)``, ``lengths (B,)`` frames; with units ``(B, T_u)``, or with ``prompt_lengths (B,)`` frames, no targets."""
         tokens = self.flatten(torch.where(valid_mask(lengths, codes.shape[1])[..., None], codes, 0))  # (B, T * Q')
         token_lengths = lengths * self.num_coarse
         valid = valid_mask(token_lengths, tokens.shape[1])
         if self.conditioning == "prefix":
             assert units is not None and unit_lengths is not None
-            hidden = self._after_units(tokens, token_lengths, units, unit_lengths)
+            hidden = self._after_units(tokens, units, unit_lengths)
         else:
             inputs = torch.cat([tokens.new_full((len(tokens), 1), self.start), tokens[:, :-1]], 1)
             x = self.embed(inputs) + self._level_of(torch.arange(tokens.shape[1], device=tokens.device))
@@ -84,22 +90,26 @@ class CoarseLM(nn.Module):
     def _level_of(self, positions: Tensor) -> Tensor:
         return self.level_embed(positions % self.num_coarse)
 
-    def _after_units(self, tokens: Tensor, token_lengths: Tensor, units: Tensor, unit_lengths: Tensor) -> Tensor:
+    def _after_units(self, tokens: Tensor, units: Tensor, unit_lengths: Tensor) -> Tensor:
         """Rows of units, separator, codes without gaps; hidden of the positions that predict codes ``(B, T * Q', D)``."""
-        rows = [
-            self.prefix_inputs(row[:num_units], row_tokens[: max(num_tokens - 1, 0)])
-            for row, num_units, row_tokens, num_tokens in zip(units, unit_lengths.tolist(), tokens, token_lengths.tolist(), strict=True)
-        ]
-        hidden = self.transformer(pad_sequence(rows, batch_first=True), Attend.causally())
-        index = unit_lengths[:, None] + torch.arange(tokens.shape[1], device=tokens.device)
-        index = index.clamp(max=hidden.shape[1] - 1)[..., None].expand(-1, -1, hidden.shape[2])
-        return hidden.gather(1, index)
+        length = tokens.shape[1]
+        place = torch.arange(units.shape[1] + length, device=tokens.device) - unit_lengths[:, None]  # (B, S), 0 at the separator
+        codes = torch.cat([tokens.new_full((len(tokens), 1), self.start), tokens], 1)
+        padded_units = torch.cat([units, units.new_zeros(len(units), 1)], 1) + self.first_unit
+        unit_index = (place + unit_lengths[:, None]).clamp(max=units.shape[1])
+        sequence = torch.where(place < 0, padded_units.gather(1, unit_index), codes.gather(1, place.clamp(0, length)))
+        x = self.embed(sequence) + self._level_of(place.clamp(min=0)) * (place >= 0)[..., None]
+        hidden = self.transformer(x, Attend.causally())
+        index = unit_lengths[:, None] + torch.arange(length, device=tokens.device)
+        return hidden.gather(1, index[..., None].expand(-1, -1, hidden.shape[2]))
 
     def prefix_inputs(self, units: Tensor, tokens: Tensor) -> Tensor:
-        """Embedded units, separator and code tokens of one row."""
+        """Embedded units, separator and code tokens of one row ``(S, D)``."""
         sequence = torch.cat([units + self.first_unit, units.new_tensor([self.start]), tokens])
         positions = torch.arange(len(tokens) + 1, device=tokens.device)
-        return self.embed(sequence) + torch.cat([self.embed.weight.new_zeros(len(units), self.embed.embedding_dim), self._level_of(positions)])
+        return self.embed(sequence) + torch.cat(
+            [self.embed.weight.new_zeros(len(units), self.embed.embedding_dim), self._level_of(positions)]
+        )
 
     def generate(
         self,
@@ -111,11 +121,12 @@ class CoarseLM(nn.Module):
         seeds: Sequence[int],
         window: int,
     ) -> list[Tensor]:
-        """Continue prompt codes ``(T_b, Q')`` to ``num_frames`` in all, along ``units (T_u,)`` of the whole time -> codes ``(num_frames_b, Q')``.
+        """Continue prompt codes ``(T_b, Q')`` to ``num_frames`` in all, along ``units (T_u,)`` of all that -> codes ``(num_frames_b, Q')``.
 
         ``window`` counts frames; the number of frames is given, so there is no end token.
         """
-        decoding = _Continuation(self, units, list(num_frames))
+        window = max(window, 2 * self.frames_per_period)  # its half holds a whole period
+        decoding = _Continuation(self, units, list(num_frames), window)
         request = DecodingRequest(
             prompts=[self.flatten(prompt) for prompt in prompts],
             max_new=[(total - len(prompt)) * self.num_coarse for prompt, total in zip(prompts, num_frames, strict=True)],
@@ -132,10 +143,10 @@ class _Continuation:
 
     end_token = None
 
-    def __init__(self, model: CoarseLM, units: Sequence[Tensor] | None, num_frames: list[int]) -> None:
+    def __init__(self, model: CoarseLM, units: Sequence[Tensor] | None, num_frames: list[int], window: int) -> None:
         self.model, self.transformer, self.units = model, model.transformer, units
+        self.window_units = -(-window // model.frames_per_period) * model.units_per_period
         self.windows: Tensor | None = None  # what is said around every frame, (B, T, D)
-        self.starts = [0] * len(num_frames)
         if model.unit_window is not None:
             assert units is not None
             lengths = torch.tensor([len(row) for row in units], device=units[0].device)
@@ -146,7 +157,7 @@ class _Continuation:
         if model.conditioning == "prefix":
             assert self.units is not None
             first = start // model.num_coarse // model.frames_per_period * model.units_per_period
-            return model.prefix_inputs(self.units[row][first:], tokens)
+            return model.prefix_inputs(self.units[row][first : first + self.window_units], tokens)
         inputs = torch.cat([tokens.new_tensor([model.start]), tokens])
         return model.embed(inputs) + self._place(row, torch.arange(start, start + len(inputs), device=tokens.device))
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
-from valle.decoding.sampling import RowNoise, Sampling, sample
+from valle.decoding.engine import evaluating
+from valle.decoding.sampling import RowNoise, Sampling, sample_all
 from valle.models.config import AudioLMConfig
 from valle.models.parts import LossPart, UnitWindow, loss_part, valid_mask
 from valle.modules.transformer import Attend, Transformer
@@ -20,6 +23,7 @@ class FineLM(nn.Module):
     def __init__(self, config: AudioLMConfig) -> None:
         super().__init__()
         self.num_coarse, self.num_levels, self.codebook_size = config.num_coarse, config.num_quantizers, config.codebook_size
+        self.prompted = config.prefix_mode == 1
         fine_levels = self.num_levels - self.num_coarse
         self.embed = nn.Embedding(self.num_levels * self.codebook_size, config.d_model)
         nn.init.normal_(self.embed.weight, std=self.num_levels**-0.5)
@@ -58,7 +62,8 @@ class FineLM(nn.Module):
         """Logits ``(B, T, codebook_size)`` of each row's level; target frames show only what lies below it."""
         frames = codes.shape[1]
         level = torch.arange(self.num_levels, device=codes.device)
-        prompt = valid_mask(prompt_lengths, frames)  # (B, T)
+        # A model that has learned without prompts is not shown one: it sees those frames like all others.
+        prompt = valid_mask(prompt_lengths if self.prompted else torch.zeros_like(prompt_lengths), frames)  # (B, T)
         seen = prompt[..., None] | (level < levels[:, None, None])  # (B, T, Q)
         x = (self.embed(codes[..., : self.num_levels] + level * self.codebook_size) * seen[..., None]).sum(2)  # (B, T, D)
         x = x + self.role_embed(prompt.long())
@@ -77,21 +82,17 @@ class FineLM(nn.Module):
         lengths: Tensor,
         prompt_lengths: Tensor,
         sampling: Sampling,
-        seeds: list[int],
+        seeds: Sequence[int],
         units: Tensor | None = None,
         unit_lengths: Tensor | None = None,
     ) -> Tensor:
-        """Fill levels ``num_coarse..`` of ``codes (B, T, Q)`` after each row's prompt, one pass a level, in place of what stood there."""
+        """Fill levels ``num_coarse..`` of ``codes (B, T, Q)`` after each row's prompt, one pass a level -> ``(B, T, Q)``."""
         codes = codes.clone()
         target = valid_mask(lengths, codes.shape[1]) & ~valid_mask(prompt_lengths, codes.shape[1])
-        noises = [RowNoise([seed * self.num_levels + level for seed in seeds], self.codebook_size, codes.device) for level in range(self.num_levels)]
-        for level in range(self.num_coarse, self.num_levels):
-            levels = torch.full_like(lengths, level)
-            logits = self(codes, lengths, prompt_lengths, levels, units, unit_lengths)
-            noise = noises[level]
-            if sampling.temperature == 0:
-                drawn = logits.argmax(-1)
-            else:  # frame by frame from the row's own stream, so that batch mates change nothing
-                drawn = torch.stack([sample(logits[:, t], sampling, noise) for t in range(codes.shape[1])], 1)
-            codes[..., level] = torch.where(target, drawn, codes[..., level])
+        with evaluating(self):
+            for level in range(self.num_coarse, self.num_levels):
+                logits = self(codes, lengths, prompt_lengths, torch.full_like(lengths, level), units, unit_lengths)
+                # A stream for each row and level, so that batch mates change nothing.
+                noise = RowNoise([seed * self.num_levels + level for seed in seeds], self.codebook_size, codes.device)
+                codes[..., level] = torch.where(target, sample_all(logits, sampling, noise), codes[..., level])
         return codes

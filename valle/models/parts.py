@@ -14,7 +14,7 @@ class LossPart(NamedTuple):
     """Sums over the targets of a batch, 0-dim tensors; the mean of many batches is the ratio of their sums."""
 
     sum: Tensor  # nats
-    count: Tensor  # targets
+    count: Tensor  # type: ignore[assignment]  # targets; a tuple's own count() gives way
     correct: Tensor  # targets that were the likeliest token
 
 

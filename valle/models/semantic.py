@@ -49,12 +49,24 @@ class SemanticLM(nn.Module):
         return tokens, stops + ends.long()
 
     def generate(
-        self, prompts: Sequence[Tensor], *, max_new: Sequence[int], min_new: Sequence[int], sampling: Sampling, seeds: Sequence[int], window: int
+        self,
+        prompts: Sequence[Tensor],
+        *,
+        max_new: Sequence[int],
+        min_new: Sequence[int],
+        sampling: Sampling,
+        seeds: Sequence[int],
+        window: int,
     ) -> list[Tensor]:
         """Continue ``prompts`` (units ``(n_b,)``, each from its utterance's start) -> new units of each, until EOS is sampled."""
         decoding = _Continuation(self)
         request = DecodingRequest(
-            prompts=[prompt + self.first_unit for prompt in prompts], max_new=max_new, min_new=min_new, seeds=seeds, sampling=sampling, window=window
+            prompts=[prompt + self.first_unit for prompt in prompts],
+            max_new=max_new,
+            min_new=min_new,
+            seeds=seeds,
+            sampling=sampling,
+            window=window,
         )
         return [tokens - self.first_unit for tokens in decode(decoding, request)]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -97,9 +98,8 @@ class ResidualVQ(nn.Module):
     ) -> None:
         super().__init__()
         self.dropout = dropout
-        self.codebooks = nn.ModuleList(
-            Codebook(codebook_size, dim, decay=decay, revive_ratio=revive_ratio) for _ in range(num_codebooks)
-        )
+        codebooks = (Codebook(codebook_size, dim, decay=decay, revive_ratio=revive_ratio) for _ in range(num_codebooks))
+        self.codebooks: Sequence[Codebook] = nn.ModuleList(codebooks)  # type: ignore[assignment]
 
     def forward(self, x: Tensor, mask: Tensor, *, revive: bool = False) -> Quantized:
         """Quantize ``x (B, T, D)`` for training; ``mask (B, T)`` bool says which frames are audio."""

@@ -6,6 +6,7 @@ dot-product attention.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -162,7 +163,7 @@ class Transformer(nn.Module):
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         self.config = config
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_layers))
+        self.blocks: Sequence[Block] = nn.ModuleList(Block(config) for _ in range(config.num_layers))  # type: ignore[assignment]
         self.final_norm = LevelNorm(config.d_model, config.num_levels) if config.norm_first else None
         self._init_weights()
 
@@ -189,9 +190,14 @@ class Transformer(nn.Module):
         cos, sin = angle.cos(), angle.sin()
         return torch.cat([cos, cos], -1).to(dtype), torch.cat([-sin, sin], -1).to(dtype)
 
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are."""
+        return self.blocks[0].qkv.weight.device
+
     def new_caches(self, batch: int, capacity: int) -> list[LayerCache]:
         """Empty caches of every layer for ``batch`` rows of up to ``capacity`` positions."""
-        weight = self.blocks[0].qkv.weight
+        weight: Tensor = self.blocks[0].qkv.weight
         size = self.config.d_model // self.config.nhead
         return [LayerCache(batch, self.config.nhead, capacity, size, device=weight.device, dtype=weight.dtype) for _ in self.blocks]
 

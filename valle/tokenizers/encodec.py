@@ -50,9 +50,10 @@ class Encodec(AcousticTokenizer):
         config: Any = model.config
         if config.audio_channels != 1 or config.normalize or config.chunk_length_s is not None:
             raise EncodecError(
-                f"{name} is stereo, scaled or chunked (as EnCodec at 48 kHz), which this protocol does not carry; use encodec-24khz or encodec-32khz"
+                f"{name} is stereo, scaled or chunked (as EnCodec at 48 kHz), which this protocol does not carry; "
+                "use encodec-24khz or encodec-32khz"
             )
-        self.model = model
+        self.model: Any = model
         self.name = name
         self.sample_rate = config.sampling_rate
         self.hop_length = int(torch.tensor(config.upsampling_ratios).prod())
@@ -98,7 +99,9 @@ def load_encodec(name: str, path: Path | None) -> Encodec:
     """The published model ``name`` from a hub's cache or network, or from ``path``: a folder, or the package's ``.th`` file."""
     release = PRETRAINED_ENCODEC[name]
     if path is not None and not path.exists():
-        raise EncodecError(f"expected the weights of {name} in {path}, found nothing there; name a folder with config.json and model.safetensors")
+        raise EncodecError(
+            f"expected the weights of {name} in {path}, found nothing there; name a folder with config.json and model.safetensors"
+        )
     if path is not None and path.is_file():
         return _from_package_file(name, path, release)
     from transformers import EncodecModel
@@ -112,7 +115,9 @@ def load_encodec(name: str, path: Path | None) -> Encodec:
             f"into a folder and name it: {name}=FOLDER ({type(error).__name__})"
         ) from error
     if release.num_codebooks > len(model.quantizer.layers):
-        raise EncodecError(f"expected at least {release.num_codebooks} codebooks in {name}, found {len(model.quantizer.layers)}; is it another model?")
+        raise EncodecError(
+            f"expected at least {release.num_codebooks} codebooks in {name}, found {len(model.quantizer.layers)}; is it another model?"
+        )
     return Encodec(model, name=name, num_codebooks=release.num_codebooks).eval().requires_grad_(False)
 
 
@@ -149,7 +154,9 @@ def rename_package_weights(weights: dict[str, Tensor], wanted: dict[str, Tensor]
     ours = [key for key in wanted if not key.endswith(("inited", "cluster_size", "embed_avg"))]
     theirs = [key for key in weights if not key.endswith(("inited", "cluster_size", "embed_avg"))]
     if len(ours) != len(theirs) or any(weights[a].shape != wanted[b].shape for a, b in zip(theirs, ours, strict=False)):
-        raise EncodecError(f"expected the {len(ours)} tensors of EnCodec at 24 kHz, found {len(theirs)} of other shapes; is it another model?")
+        raise EncodecError(
+            f"expected the {len(ours)} tensors of EnCodec at 24 kHz, found {len(theirs)} of other shapes; is it another model?"
+        )
     renamed = dict(wanted)
     renamed.update({b: weights[a] for a, b in zip(theirs, ours, strict=True)})
     return renamed

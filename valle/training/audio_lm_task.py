@@ -26,11 +26,10 @@ from valle.training.options import AudioLMOptions
 class AudioLMTask:
     """Binds ``AudioLM`` to tokenized manifests."""
 
-    best_by = "valid"
-
     def __init__(self, options: AudioLMOptions) -> None:
         self.options = options
         self.manifests = read_manifests(options.manifest_dir)
+        self.manifests.refuse_overlap()
         self.config = model_config(options, self.manifests)
         torch.manual_seed(options.seed)
         self.model = AudioLM.from_config(self.config)
@@ -53,7 +52,9 @@ class AudioLMTask:
         absent = [stage for stage in wanted if stage not in here]
         if absent and set(wanted) != {"semantic", "coarse", "fine"}:
             reason = "the manifests hold no units" if "semantic" in absent else "all codebooks are coarse"
-            raise UserError(f"--train-stage asks for {', '.join(absent)}, which this model does not have ({reason}); choose among {', '.join(here)}")
+            raise UserError(
+                f"--train-stage asks for {', '.join(absent)}, which this model does not have ({reason}); choose among {', '.join(here)}"
+            )
         return tuple(stage for stage in wanted if stage in here)
 
     def part_parameters(self) -> dict[str, list[nn.Parameter]]:
@@ -86,7 +87,9 @@ class AudioLMTask:
                     "change the filters or run ./prepare.sh --stage 4 with a larger dev part"
                 )
             self._fixed[of_train] = cuts
-        return fixed_batches(self._fixed[of_train], self.dataset(0), max_duration=self.options.max_duration, rank=world.rank, world_size=world.size)
+        return fixed_batches(
+            self._fixed[of_train], self.dataset(0), max_duration=self.options.max_duration, rank=world.rank, world_size=world.size
+        )
 
     def validation_loss(self, batch: Batch) -> dict[str, LossPart]:
         """The parts of training, the fine one as ``fine_1``, ``fine_2``, ...: every level of every cut, none drawn."""
@@ -103,7 +106,11 @@ class AudioLMTask:
 
     def describe(self, batch: Batch) -> dict[str, float]:
         first = next(iter(batch.values()))
-        return {"batch_size": len(first["lengths"]), "frames": sum(int(part["lengths"].sum()) for part in batch.values()), "padding": padding_share(batch)}
+        return {
+            "batch_size": len(first["lengths"]),
+            "frames": sum(int(part["lengths"].sum()) for part in batch.values()),
+            "padding": padding_share(batch),
+        }
 
     def after_step(self, step: int) -> None:
         """Nothing follows a step of a language model."""
@@ -138,7 +145,7 @@ class AudioLMTask:
             counts[of_train] = total
         result = {}
         for name, valid in counts[False].items():
-            train = counts[True][name] + 1
+            train = counts[True][name] + 1  # so that a token that training never saw is not impossible
             result[name] = float(-(valid * (train / train.sum()).log()).sum() / valid.sum())
         coarse = [result.pop(f"coarse_{level}") for level in range(self.config.num_coarse) if f"coarse_{level}" in result]
         return {**result, "coarse": sum(coarse) / len(coarse)} if coarse else result
@@ -153,7 +160,10 @@ class AudioLMTask:
         for stage in ("coarse", "fine"):
             if stage in batch:
                 codes = batch[stage]["codes"]
-                valid = torch.arange(codes.shape[1]) < batch[stage]["lengths"][:, None]
+                place = torch.arange(codes.shape[1])
+                valid = place < batch[stage]["lengths"][:, None]
+                if "prompt_lengths" in batch[stage]:
+                    valid &= place >= batch[stage]["prompt_lengths"][:, None]
                 levels = range(self.config.num_coarse) if stage == "coarse" else range(self.config.num_coarse, self.config.num_quantizers)
                 for level in levels:
                     found[f"{stage}_{level}"] = torch.bincount(codes[..., level][valid], minlength=self.config.codebook_size).double()
@@ -174,7 +184,8 @@ def model_config(options: AudioLMOptions, manifests: TokenManifests) -> AudioLMC
         num_coarse=options.num_coarse, coarse_conditioning=options.coarse_conditioning, unit_window=options.unit_window,
         fine_units=options.fine_units, prefix_mode=options.prefix_mode, prompt_share=options.prompt_share,
         units_per_period=manifests.timeline.units_per_period, frames_per_period=manifests.timeline.frames_per_period,
-        semantic_num_layers=options.semantic_num_layers, coarse_num_layers=options.coarse_num_layers, fine_num_layers=options.fine_num_layers,
+        semantic_num_layers=options.semantic_num_layers, coarse_num_layers=options.coarse_num_layers,
+        fine_num_layers=options.fine_num_layers,
     )  # fmt: skip
 
 
@@ -205,8 +216,8 @@ def load_own_tokenizers(manifests: TokenManifests) -> dict[str, Tokenizer | None
         tokenizer = load_tokenizer(str(manifests.tokenizers_folder / kind))
         if tokenizer.identity.sha256 != identity.sha256:
             raise ManifestError(
-                f"the tokens in {manifests.folder} were made by {identity} and {manifests.tokenizers_folder / kind} holds {tokenizer.identity}; "
-                "run ./prepare.sh --stage 3 again, or put the old tokenizer back"
+                f"the tokens in {manifests.folder} were made by {identity} and {manifests.tokenizers_folder / kind} "
+                f"holds {tokenizer.identity}; run ./prepare.sh --stage 3 again, or put the old tokenizer back"
             )
         loaded[kind] = tokenizer
     return loaded

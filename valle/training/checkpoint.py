@@ -24,7 +24,19 @@ from valle.timeline import Timeline
 from valle.tokenizers.base import AcousticTokenizer, SemanticTokenizer
 from valle.tokenizers.registry import expect_acoustic, expect_semantic, tokenizer_from_state
 
-STATE_KEYS = ("model", "optimizer", "scheduler", "grad_scaler", "sampler", "model_avg", "tokenizers", "identities", "timeline", "dtype", "counters")
+STATE_KEYS = (
+    "model",
+    "optimizer",
+    "scheduler",
+    "grad_scaler",
+    "sampler",
+    "model_avg",
+    "tokenizers",
+    "identities",
+    "timeline",
+    "dtype",
+    "counters",
+)
 
 
 class CheckpointError(UserError):
@@ -41,8 +53,21 @@ def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(path)
+        _sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename last through a power cut, where the system allows it."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:  # Windows cannot open folders
+        return
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
@@ -51,16 +76,23 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         near = sorted(other.name for other in path.parent.glob("*.pt"))[:5] if path.parent.is_dir() else []
         found = f"; beside it are {', '.join(near)}" if near else ""
         raise CheckpointError(f"expected a checkpoint at {path}, found no file{found}; check the name, or train first")
+    if not zipfile.is_zipfile(path):  # torch would take any other file for an old pickle
+        raise CheckpointError(f"{path} is damaged or no checkpoint (no archive of torch's); use another, such as the one before it")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f"{path} holds more than tensors and plain values, so it could run code when opened, and is refused; use a checkpoint of this project"
+            f"{path} holds more than tensors and plain values, so it could run code when opened, and is refused; "
+            "use a checkpoint of this project"
         ) from error
     except (RuntimeError, EOFError, ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
-        raise CheckpointError(f"{path} is damaged or no checkpoint ({type(error).__name__}); use another, such as the one before it") from error
+        raise CheckpointError(
+            f"{path} is damaged or no checkpoint ({type(error).__name__}); use another, such as the one before it"
+        ) from error
     if not isinstance(state, dict) or "model" not in state:
-        raise CheckpointError(f"expected a checkpoint with the key 'model' in {path}, found something else; use a file that the trainer wrote")
+        raise CheckpointError(
+            f"expected a checkpoint with the key 'model' in {path}, found something else; use a file that the trainer wrote"
+        )
     return state
 
 
@@ -68,7 +100,9 @@ def model_from_checkpoint(state: Mapping[str, Any]) -> tuple[AudioLM, Timeline, 
     """The model, its timeline and its tokenizers, from the checkpoint alone, in evaluation mode and fp32."""
     missing = [key for key in ("model", "timeline", "tokenizers", "d_model", "num_quantizers") if key not in state]
     if missing:
-        raise CheckpointError(f"expected an AudioLM's checkpoint, found one without {', '.join(missing)}; use a file that trainer_audiolm.py wrote")
+        raise CheckpointError(
+            f"expected an AudioLM's checkpoint, found one without {', '.join(missing)}; use a file that trainer_audiolm.py wrote"
+        )
     fields = {name: state[name] for name in AudioLMConfig.__dataclass_fields__ if name in state}
     model = AudioLM(**fields)
     try:
@@ -77,7 +111,12 @@ def model_from_checkpoint(state: Mapping[str, Any]) -> tuple[AudioLM, Timeline, 
         raise CheckpointError(f"the checkpoint's weights do not fit its own settings: {' '.join(str(error).split())[:200]}") from error
     acoustic = expect_acoustic(tokenizer_from_state(state["tokenizers"]["acoustic"]))
     semantic = state["tokenizers"].get("semantic")
-    return model.eval(), Timeline.from_dict(state["timeline"]), acoustic, expect_semantic(tokenizer_from_state(semantic)) if semantic else None
+    return (
+        model.eval(),
+        Timeline.from_dict(state["timeline"]),
+        acoustic,
+        expect_semantic(tokenizer_from_state(semantic)) if semantic else None,
+    )
 
 
 def choose_checkpoint(exp_dir: Path, *, epoch: int = 0, avg: int = 1, use_averaged_model: bool = False) -> dict[str, Any]:
@@ -121,19 +160,28 @@ def average_weights(states: list[dict[str, Tensor]]) -> dict[str, Tensor]:
 
 
 def newest_checkpoint(exp_dir: Path) -> Path | None:
-    """The file written last among ``epoch-N.pt`` and ``checkpoint-N.pt``."""
-    newest: tuple[float, Path] | None = None
-    for path in exp_dir.glob("*.pt"):
-        if re.fullmatch(r"(epoch|checkpoint)-\d+\.pt", path.name) and (newest is None or path.stat().st_mtime >= newest[0]):
-            newest = (path.stat().st_mtime, path)
-    return newest[1] if newest else None
+    """Of the last ``epoch-N.pt`` and the last ``checkpoint-N.pt`` the one that went further, by its own counters."""
+    last = [files[-1] for kind in ("checkpoint", "epoch") if (files := _numbered(exp_dir, kind))]
+    if len(last) < 2:
+        return last[0] if last else None
+    return max(last, key=_steps)  # the times of files change when they are copied
 
 
 def remove_old(exp_dir: Path, keep: int) -> None:
-    """Leave the ``keep`` newest ``checkpoint-N.pt`` files."""
-    numbered = [(int(path.stem.split("-")[1]), path) for path in exp_dir.glob("checkpoint-*.pt") if re.fullmatch(r"checkpoint-\d+", path.stem)]
-    for _, path in sorted(numbered)[: max(0, len(numbered) - keep)]:
+    """Leave the ``keep`` newest ``checkpoint-N.pt`` files, at least one."""
+    for path in _numbered(exp_dir, "checkpoint")[: -max(keep, 1)]:
         path.unlink()
+
+
+def _numbered(exp_dir: Path, kind: str) -> list[Path]:
+    """``<kind>-N.pt`` in the order of N."""
+    found = [path for path in exp_dir.glob(f"{kind}-*.pt") if re.fullmatch(rf"{kind}-\d+", path.stem)]
+    return sorted(found, key=lambda path: int(path.stem.split("-")[1]))
+
+
+def _steps(path: Path) -> tuple[int, int]:
+    counters = load_checkpoint(path).get("counters", {})
+    return counters.get("step", 0), counters.get("epoch", 0)
 
 
 def hyper_parameters(options: Any) -> dict[str, Any]:

@@ -46,7 +46,9 @@ class CodecOptions(LoopOptions):
         if not self.manifests:
             raise UserError("expected manifests of cuts after --manifests, found none; stage 1 of a recipe's prepare.sh writes them")
         if self.shares and len(self.shares) != len(self.manifests):
-            raise UserError(f"expected a share for each of {len(self.manifests)} manifests, found {len(self.shares)}; give as many --shares")
+            raise UserError(
+                f"expected a share for each of {len(self.manifests)} manifests, found {len(self.shares)}; give as many --shares"
+            )
 
 
 class _TrainedCodec(nn.Module):
@@ -80,7 +82,9 @@ class CodecTask:
         self.model = _TrainedCodec(self.codec, options.commitment)
         self.num_samples = round(options.segment_seconds * self.codec.sample_rate) // self.codec.hop_length * self.codec.hop_length
         shares = options.shares or [1.0] * len(options.manifests)
-        self.sources = [Source.read(path, share, min_seconds=options.segment_seconds) for path, share in zip(options.manifests, shares, strict=True)]
+        self.sources = [
+            Source.read(path, share, min_seconds=options.segment_seconds) for path, share in zip(options.manifests, shares, strict=True)
+        ]
         valid = options.valid_manifest or options.manifests[0]
         self.valid_sources = [Source.read(valid, 1.0, min_seconds=options.segment_seconds)]
         if options.init_codec is None:
@@ -141,7 +145,12 @@ class CodecTask:
         self.model.revive = step % REVIVE_EVERY == REVIVE_EVERY - 1 and not settled
 
     def checkpoint_fields(self) -> dict[str, Any]:
-        return {**hyper_parameters(self.options), "tokenizers": {"acoustic": tokenizer_to_state(self.codec), "semantic": None}, "identities": None, "timeline": None}
+        return {
+            **hyper_parameters(self.options),
+            "tokenizers": {"acoustic": tokenizer_to_state(self.codec), "semantic": None},
+            "identities": None,
+            "timeline": None,
+        }
 
     def samples(self, step: int) -> list[tuple[str, Tensor, int]]:
         """The first validation piece, as it is and as the codec renders it."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import os
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -13,6 +13,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing
 from torch import Tensor
+from torch.multiprocessing.spawn import ProcessExitedException, spawn
 
 from valle.errors import UserError
 
@@ -35,6 +36,13 @@ class World:
             dist.all_reduce(values)
         return values
 
+    def gather(self, value: Any) -> list[Any]:
+        """Every process's plain ``value``, in the order of ranks."""
+        values: list[Any] = [value] * self.size
+        if self.size > 1:
+            dist.all_gather_object(values, value)
+        return values
+
     def barrier(self) -> None:
         if self.size > 1:
             dist.barrier()
@@ -48,37 +56,57 @@ class World:
         return box[0]
 
 
-def launch(run: Callable[..., None], world_size: int, master_port: int, *args: Any) -> None:
-    """Call ``run(world, *args)`` in every process: those of torchrun, or ``world_size`` started here."""
+def launch(run: Callable[..., None], world_size: int, master_port: int, *args: Any, device: str = "auto") -> None:
+    """Call ``run(world, *args)`` in every process: those of torchrun, or ``world_size`` started here.
+
+    A ``UserError`` of any process ends all, and is raised here.
+    """
     if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
         rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-        _run_one(int(os.environ.get("LOCAL_RANK", rank)), run, size, rank, args)
+        _run_one(int(os.environ.get("LOCAL_RANK", rank)), run, size, rank, device, args)
     elif world_size == 1:
         run(World(), *args)
     else:
         os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
         os.environ["MASTER_PORT"] = str(master_port)
+        _refuse_taken(master_port)
+        errors = torch.multiprocessing.get_context("spawn").SimpleQueue()
         try:
-            torch.multiprocessing.spawn(_run_spawned, args=(run, world_size, args), nprocs=world_size)
-        except torch.multiprocessing.ProcessExitedException as error:
+            spawn(_run_spawned, args=(run, world_size, device, errors, args), nprocs=world_size)
+        except ProcessExitedException as error:
+            if not errors.empty():
+                raise UserError(errors.get()) from None
             raise SystemExit(error.exit_code if error.exit_code > 0 else 1) from None
 
 
-def _run_spawned(local_rank: int, run: Callable[..., None], size: int, args: tuple[Any, ...]) -> None:
+def _refuse_taken(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise UserError(
+                f"expected port {port} to be free for the processes to meet, found it taken ({error.strerror}); give another --master-port"
+            ) from None
+
+
+def _run_spawned(local_rank: int, run: Callable[..., None], size: int, device: str, errors: Any, args: tuple[Any, ...]) -> None:
     try:
-        _run_one(local_rank, run, size, None, args)
+        _run_one(local_rank, run, size, None, device, args)
     except UserError as error:
-        logging.error("%s", error)
+        errors.put(str(error))
         raise SystemExit(2) from None
 
 
-def _run_one(local_rank: int, run: Callable[..., None], size: int, rank: int | None, args: tuple[Any, ...]) -> None:
+def _run_one(local_rank: int, run: Callable[..., None], size: int, rank: int | None, device: str, args: tuple[Any, ...]) -> None:
     rank = local_rank if rank is None else rank
-    use_cuda = torch.cuda.is_available()
+    use_cuda = torch.cuda.is_available() and device in ("auto", "cuda")
     if use_cuda:
         if local_rank >= torch.cuda.device_count():
             raise UserError(f"expected at most {torch.cuda.device_count()} processes, one a GPU, found {size}; lower --world-size")
         torch.cuda.set_device(local_rank)
+    elif "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // size))  # every process would take all cores otherwise
     dist.init_process_group("nccl" if use_cuda else "gloo", rank=rank, world_size=size, timeout=timedelta(minutes=30))
     try:
         run(World(rank=rank, size=size, local_rank=local_rank), *args)

@@ -8,12 +8,24 @@ from valle.errors import UserError
 
 
 class BrokenBatchError(UserError):
-    """A loss that is not a number or infinite."""
+    """A loss, or gradients, not a number or infinite."""
 
-    def __init__(self, *, step: int, parts: list[str], path: Path, module: str | None, dtype: str) -> None:
+    def __init__(self, *, step: int, what: list[str], path: Path, module: str | None, dtype: str) -> None:
         where = f" (first in module {module})" if module else "; --inf-check true names the module"
-        advice = "--dtype float32 or a lower --base-lr" if dtype != "float32" else "a lower --base-lr"
-        super().__init__(f"the loss of {' and '.join(parts)} was not finite at step {step}{where}; the batch is kept in {path}, try {advice}")
+        advice = "a lower --base-lr" if dtype == "float32" else "--dtype float32 or a lower --base-lr"
+        super().__init__(
+            f"{' and '.join(what)} became infinite or not a number at step {step}{where}; the batch is kept in {path}, try {advice}"
+        )
+
+
+class MemoryShortError(UserError):
+    """A batch that does not fit the device."""
+
+    def __init__(self, *, step: int, device: str) -> None:
+        super().__init__(
+            f"{device} has too little memory for the batch of step {step}; lower --max-duration "
+            "(and raise --accumulate-grad-steps by as much), or try --dtype bfloat16"
+        )
 
 
 class OtherRunError(UserError):

@@ -23,7 +23,8 @@ from valle.training.train import summarise
 SIZES = {
     "d_model": "decoder_dim", "nhead": "nhead", "num_layers": "num_decoder_layers", "dim_feedforward": "dim_feedforward",
     "norm_first": "norm_first", "num_quantizers": "num_quantizers", "num_coarse": "num_coarse",
-    "coarse_conditioning": "coarse_conditioning", "unit_window": "unit_window", "fine_units": "fine_units", "prefix_mode": "prefix_mode", "prompt_share": "prompt_share",
+    "coarse_conditioning": "coarse_conditioning", "unit_window": "unit_window", "fine_units": "fine_units",
+    "prefix_mode": "prefix_mode", "prompt_share": "prompt_share",
     "semantic_num_layers": "semantic_num_layers", "coarse_num_layers": "coarse_num_layers", "fine_num_layers": "fine_num_layers",
 }  # fmt: skip
 
@@ -53,7 +54,8 @@ def trainer_settings(source: Path) -> dict[str, Any]:
     missing = [name for name in SIZES if name not in sizes]
     if missing:
         raise UserError(
-            f"expected an AudioLM's settings in {source}, found none of {', '.join(missing)}; use what trainer_audiolm.py or export.py wrote"
+            f"expected an AudioLM's settings in {source}, found none of {', '.join(missing)}; "
+            "use what trainer_audiolm.py or export.py wrote"
         )
     return {
         **{flag: sizes[name] for name, flag in SIZES.items()},

@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from valle.models.parts import LossPart
@@ -29,8 +30,13 @@ def setup_logging(exp_dir: Path, rank: int) -> None:
 
 
 def sums_of(parts: Mapping[str, LossPart]) -> Sums:
-    """Parts as plain numbers."""
-    return {name: (float(part.sum.detach()), float(part.count), float(part.correct)) for name, part in parts.items()}
+    """Parts as plain numbers, by one transfer from the device."""
+    if not parts:
+        return {}
+    some = next(iter(parts.values())).sum
+    dtype = torch.float32 if some.device.type == "mps" else torch.float64  # which MPS does not have
+    table = torch.stack([torch.stack([value.detach().to(dtype) for value in part]) for part in parts.values()])
+    return {name: (row[0], row[1], row[2]) for name, row in zip(parts, table.tolist(), strict=True)}
 
 
 def add_sums(total: Sums, more: Sums) -> None:
@@ -54,15 +60,16 @@ def loss_text(sums: Sums) -> str:
 class Recorder:
     """Tensorboard and ``curves.jsonl`` of one run; does nothing on other ranks than the first."""
 
-    def __init__(self, exp_dir: Path, *, enabled: bool, tensorboard: bool) -> None:
+    def __init__(self, exp_dir: Path, *, enabled: bool, tensorboard: bool, step: int) -> None:
         self.path = exp_dir / "curves.jsonl" if enabled else None
         self.writer: Any = None
         if enabled and tensorboard:
             from torch.utils.tensorboard import SummaryWriter
 
-            self.writer = SummaryWriter(str(exp_dir / "tensorboard"))
+            self.writer = SummaryWriter(str(exp_dir / "tensorboard"), purge_step=step + 1)
+        self._forget_after(step)
 
-    def forget_after(self, step: int) -> None:
+    def _forget_after(self, step: int) -> None:
         """Drop what a killed run wrote past the checkpoint that it is resumed from."""
         if self.path is None or not self.path.is_file():
             return
@@ -84,7 +91,14 @@ class Recorder:
         with self.path.open("a", encoding="utf-8") as stream:
             for part, (nats, count, hits) in sums.items():
                 if count:
-                    row = {"step": step, "seconds": round(seconds, 2), "part": part, "kind": kind, "nll": nats / count, "accuracy": hits / count}
+                    row = {
+                        "step": step,
+                        "seconds": round(seconds, 2),
+                        "part": part,
+                        "kind": kind,
+                        "nll": nats / count,
+                        "accuracy": hits / count,
+                    }
                     stream.write(json.dumps(row) + "\n")
 
     def scalars(self, prefix: str, sums: Sums, step: int) -> None:
@@ -95,6 +109,8 @@ class Recorder:
             if count:
                 self.writer.add_scalar(f"train/{prefix}_{part}_loss", nats / count, step)
                 self.writer.add_scalar(f"train/{prefix}_{part}_accuracy", hits / count, step)
+        if sums:
+            self.writer.add_scalar(f"train/{prefix}_loss", sum(means(sums).values()), step)
 
     def scalar(self, tag: str, value: float, step: int) -> None:
         if self.writer is not None:

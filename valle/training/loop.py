@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from hashlib import blake2b
-from typing import Any
+from itertools import islice
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +17,7 @@ from tqdm import tqdm
 
 from valle.training.checkpoint import save_checkpoint
 from valle.training.distributed import World, pick_device
-from valle.training.errors import BrokenBatchError
+from valle.training.errors import BrokenBatchError, MemoryShortError
 from valle.training.logs import Recorder, Sums, add_sums, loss_text, means, sums_of
 from valle.training.optim import build_optimizer, learning_rate
 from valle.training.options import LoopOptions
@@ -23,6 +25,7 @@ from valle.training.precision import Precision, resolve_dtype
 from valle.training.resume import Progress, RunState
 from valle.training.task import Batch, Task
 
+OVERFIT_BATCHES = 100  # repeats of the one batch that count as an epoch
 LOSS_SCALE = 1000.0  # a backward pass runs on sum / LOSS_SCALE, and the true count divides afterwards
 
 
@@ -44,12 +47,8 @@ class Loop:
         self.precision.load(self.state.grad_scaler)
         self.parts = task.part_parameters()
         self.model = self._wrapped()
-        self.recorder = Recorder(options.exp_dir, enabled=world.is_first, tensorboard=options.tensorboard)
-        self.recorder.forget_after(self.progress.step)
-        self.total: Sums = {}
-        self.recent: Sums = {}
+        self.recorder = Recorder(options.exp_dir, enabled=world.is_first, tensorboard=options.tensorboard, step=self.progress.step)
         self.started = time.monotonic() - self.progress.seconds
-        self.last_validation: dict[str, float] = {}
 
     def run(self) -> dict[str, float]:
         """Train until the last epoch, step or minute -> the dev set's nats a target by part, at the end."""
@@ -57,17 +56,16 @@ class Loop:
         if options.oom_check:
             self._try_longest()
         while self.progress.epoch <= options.num_epochs and not self._is_over():
-            self.total = {}
             self._train_epoch()
             self.validate()
             if self._is_over():
                 self._save(f"checkpoint-{self.progress.step}.pt")
                 break
             finished = self.progress.epoch
-            self.progress.epoch, self.progress.batch = finished + 1, 0
+            self.progress.epoch, self.progress.batch, self.progress.total = finished + 1, 0, {}
             self._save(f"epoch-{finished}.pt")
         logging.info("Done after %d steps and %.1f minutes", self.progress.step, self._seconds() / 60)
-        return self.last_validation
+        return means(self.progress.valid)
 
     def _train_epoch(self) -> None:
         progress, options = self.progress, self.options
@@ -88,38 +86,48 @@ class Loop:
         batches = self.task.batches(epoch=progress.epoch, skip=progress.batch, world=self.world)
         if self.options.overfit_one_batch:
             first = next(iter(self.task.batches(epoch=1, skip=0, world=self.world)))
-            batches = (first for _ in range(max(self.options.max_steps, 100) if progress.batch == 0 else 0))
+            batches = (first for _ in range(progress.batch, OVERFIT_BATCHES))
         return batches
 
     def train_step(self, micro_batches: list[Batch]) -> Sums:
-        """Gradients of the mean over all ranks and micro-batches, exactly, and one step of the optimizer."""
+        """One step of the optimizer on the mean over all ranks and micro-batches."""
         progress, options = self.progress, self.options
         torch.manual_seed(mix(options.seed, self.world.rank, progress.step))
+        try:
+            sums = self.gradients(micro_batches)
+        except torch.OutOfMemoryError as error:
+            raise MemoryShortError(step=progress.step, device=str(self.device)) from error
+        progress.rate = learning_rate(options, step=progress.step, epoch=progress.epoch, share_done=self._share_done())
+        for group in self.optimizer.param_groups:
+            group["lr"] = progress.rate
+        progress.grad_norm = self.precision.step(self.optimizer, self.task.model, options.clip_grad_norm)
+        if self.precision.is_broken(progress.grad_norm):
+            self._refuse(["the gradients"], micro_batches)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.task.after_step(progress.step)
+        self.state.update_average(progress.step)
+        for kept in (progress.recent, progress.total, progress.since_valid):
+            add_sums(kept, sums)
+        return sums
+
+    def gradients(self, micro_batches: list[Batch]) -> Sums:
+        """Leave in every parameter the gradient of its part's mean over all ranks and micro-batches -> the sums of all."""
         self.task.model.train()
         sums: Sums = {}
         for index, batch in enumerate(micro_batches):
             batch = self.task.to_device(batch, self.device)
-            last = index == len(micro_batches) - 1
             if isinstance(self.model, DistributedDataParallel):
-                self.model.require_backward_grad_sync = last  # what no_sync() sets
+                self.model.require_backward_grad_sync = index == len(micro_batches) - 1  # what no_sync() sets
             with self.precision.autocast():
                 parts = self.model(batch)
             loss = torch.stack([part.sum for part in parts.values()]).sum() / LOSS_SCALE
             self.precision.scale(loss).backward()
             add_sums(sums, sums_of(parts))
-        sums = self._sum_over_ranks(sums)
-        self._refuse_broken(sums, micro_batches)
+        sums = self._sum_over_ranks(sums, self.parts)
+        broken = [f"the loss of {name}" for name, (nats, _, _) in sums.items() if not math.isfinite(nats)]
+        if broken:
+            self._refuse(broken, micro_batches)
         self._divide_by_counts(sums)
-        rate = learning_rate(options, step=progress.step, epoch=progress.epoch, share_done=self._share_done())
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        progress.grad_norm = self.precision.step(self.optimizer, self.task.model, options.clip_grad_norm)
-        self.optimizer.zero_grad(set_to_none=True)
-        self.task.after_step(progress.step)
-        progress.rate = rate
-        self.state.update_average(progress.step)
-        add_sums(self.recent, sums)
-        add_sums(self.total, sums)
         return sums
 
     def _divide_by_counts(self, sums: Sums) -> None:
@@ -130,22 +138,24 @@ class Loop:
                 factor = LOSS_SCALE * self.world.size / count
                 torch._foreach_mul_([parameter.grad for parameter in parameters if parameter.grad is not None], factor)
 
-    def _sum_over_ranks(self, sums: Sums) -> Sums:
+    def _sum_over_ranks(self, sums: Sums, names: Iterable[str] = ()) -> Sums:
+        """``names`` if they are known to be the same on every rank; a rank without targets may lack some."""
         if self.world.size == 1:
             return sums
-        names = list(self.parts) if set(sums) <= set(self.parts) else sorted(sums)
+        names = sorted(names or {name for rank in self.world.gather(list(sums)) for name in rank})
         table = torch.tensor([sums.get(name, (0.0, 0.0, 0.0)) for name in names], dtype=torch.float64, device=self.device)
-        return {name: tuple(row) for name, row in zip(names, self.world.sum(table).tolist(), strict=True)}  # type: ignore[misc]
+        return {name: (row[0], row[1], row[2]) for name, row in zip(names, self.world.sum(table).tolist(), strict=True)}
 
-    def _refuse_broken(self, sums: Sums, micro_batches: list[Batch]) -> None:
-        broken = [name for name, (nats, _, _) in sums.items() if nats != nats or nats in (float("inf"), float("-inf"))]
-        if not broken:
-            return
-        path = self.options.exp_dir / f"batch-{self.progress.step}.pt"
-        suffix = path if self.world.is_first else path.with_stem(f"{path.stem}-rank{self.world.rank}")
-        save_checkpoint(suffix, {"batches": micro_batches, "step": self.progress.step, "seed": self.options.seed})
-        culprit = first_not_finite(self.task.model, self.task.to_device(micro_batches[-1], self.device)) if self.options.inf_check else None
-        raise BrokenBatchError(step=self.progress.step, parts=broken, path=suffix, module=culprit, dtype=self.precision.name)
+    def _refuse(self, what: list[str], micro_batches: list[Batch]) -> NoReturn:
+        """Stop with the batch kept; every rank finds the same, as sums and gradients are those of all."""
+        name = f"batch-{self.progress.step}" + (f"-rank{self.world.rank}" if self.world.rank else "")
+        path = self.options.exp_dir / f"{name}.pt"
+        save_checkpoint(path, {"batches": micro_batches, "step": self.progress.step, "seed": self.options.seed})
+        culprit = None
+        if self.options.inf_check:
+            with self.precision.autocast():
+                culprit = first_not_finite(self.task.model, self.task.to_device(micro_batches[-1], self.device))
+        raise BrokenBatchError(step=self.progress.step, what=what, path=path, module=culprit, dtype=self.precision.name)
 
     def _after_step(self, batch: Batch) -> None:
         progress, options = self.progress, self.options
@@ -160,38 +170,39 @@ class Loop:
         progress, about = self.progress, self.task.describe(batch)
         logging.info(
             "Epoch %d, batch %d, loss%s, tot_loss%s, batch size: %d, lr: %.2e, padding: %.1f%%",
-            progress.epoch, progress.batch, loss_text(self.recent), loss_text(self.total), about["batch_size"], progress.rate, 100 * about["padding"],
+            progress.epoch, progress.batch, loss_text(progress.recent), loss_text(progress.total), about["batch_size"], progress.rate,
+            100 * about["padding"],
         )  # fmt: skip
-        self.recorder.scalars("current", self.recent, progress.step)
-        self.recorder.scalars("tot", self.total, progress.step)
+        self.recorder.scalars("current", progress.recent, progress.step)
+        self.recorder.scalars("tot", progress.total, progress.step)
+        self.recorder.scalar("train/padding", about["padding"], progress.step)
         self.recorder.scalar("train/learning_rate", progress.rate, progress.step)
         self.recorder.scalar("train/grad_norm", progress.grad_norm, progress.step)
         seconds = self._seconds()
-        frames = sum(count for _, count, _ in self.recent.values())
+        frames = sum(count for _, count, _ in progress.recent.values())
         self.recorder.scalar("train/targets_per_second", frames / max(seconds - progress.logged_at, 1e-9), progress.step)
-        self.recorder.curve(progress.step, seconds, "train", self.recent)
-        progress.logged_at = seconds
-        if self.world.is_first and means(self.recent):
-            self.state.keep_best_train(sum(means(self.recent).values()), progress)
-        self.recent = {}
+        self.recorder.curve(progress.step, seconds, "train", progress.recent)
+        progress.logged_at, progress.recent = seconds, {}
 
-    def validate(self) -> dict[str, float]:
-        """Nats a target of every part on the dev set; the weights are kept if they are the best so far."""
-        if self.progress.validated_at == self.progress.step:
-            return self.last_validation
-        sums = self.evaluate()
+    def validate(self) -> Sums:
+        """Sums of every part on the dev set; the weights are kept if they are the best so far, here or in training."""
         progress = self.progress
+        if progress.validated_at == progress.step:
+            return progress.valid
+        progress.valid = sums = self.evaluate()
         progress.validated_at = progress.step
         logging.info("Epoch %d, validation: loss%s", progress.epoch, loss_text(sums))
         self.recorder.scalars("valid", sums, progress.step)
         self.recorder.curve(progress.step, self._seconds(), "valid", sums)
-        self.last_validation = means(sums)
-        self.state.keep_best_valid(sum(self.last_validation.values()), progress, self.precision)
+        self.state.keep_best_valid(sum(means(sums).values()), progress)
+        if progress.since_valid:
+            self.state.keep_best_train(sum(means(progress.since_valid).values()), progress)
+            progress.since_valid = {}
         if self.options.visualize and self.world.is_first:
             self.task.model.eval()
             for tag, wav, sample_rate in self.task.samples(progress.step):
                 self.recorder.audio(tag, wav, sample_rate, progress.step)
-        return self.last_validation
+        return sums
 
     def evaluate(self, *, of_train: bool = False) -> Sums:
         """Sums over the fixed validation batches (or as many train cuts), over all ranks, without dropout."""
@@ -200,16 +211,7 @@ class Loop:
         with torch.inference_mode(), self.precision.autocast():
             for batch in self.task.validation_batches(self.world, of_train=of_train):
                 add_sums(sums, sums_of(self.task.validation_loss(self.task.to_device(batch, self.device))))
-        if self.world.size > 1:
-            names = sorted({name for rank in self._gather_names(sums) for name in rank})
-            table = torch.tensor([sums.get(name, (0.0, 0.0, 0.0)) for name in names], dtype=torch.float64, device=self.device)
-            sums = {name: tuple(row) for name, row in zip(names, self.world.sum(table).tolist(), strict=True)}  # type: ignore[misc]
-        return sums
-
-    def _gather_names(self, sums: Sums) -> list[list[str]]:
-        gathered: list[Any] = [None] * self.world.size
-        torch.distributed.all_gather_object(gathered, list(sums))
-        return gathered
+        return self._sum_over_ranks(sums)
 
     def _save(self, name: str) -> None:
         self.progress.seconds = self._seconds()
@@ -239,12 +241,15 @@ class Loop:
 
     def _try_longest(self) -> None:
         """One pass over the largest of the first batches of a sampler of its own, before anything is trained."""
-        from itertools import islice
-
-        largest = max(islice(self.task.batches(epoch=1, skip=0, world=self.world), 20), key=lambda batch: self.task.describe(batch)["frames"])
-        with self.precision.autocast():
-            parts = self.task.model(self.task.to_device(largest, self.device))
-        torch.stack([part.sum for part in parts.values()]).sum().backward()
+        largest = max(
+            islice(self.task.batches(epoch=1, skip=0, world=self.world), 20), key=lambda batch: self.task.describe(batch)["frames"]
+        )
+        try:
+            with self.precision.autocast():
+                parts = self.task.model(self.task.to_device(largest, self.device))
+            torch.stack([part.sum for part in parts.values()]).sum().backward()
+        except torch.OutOfMemoryError as error:
+            raise MemoryShortError(step=0, device=str(self.device)) from error
         self.optimizer.zero_grad(set_to_none=True)
         logging.info("The largest of the first batches fits")
 

@@ -39,7 +39,9 @@ class LoopOptions:
     clip_grad_norm: float = setting(1.0, "largest norm of all gradients together; 0 for no clipping")
     accumulate_grad_steps: int = setting(1, "batches to a step")
     seed: int = setting(42, "of everything random")
-    dtype: Literal["float32", "bfloat16", "float16", "auto"] = setting("auto", "of the matrix products; auto measures once and keeps the result")
+    dtype: Literal["float32", "bfloat16", "float16", "auto"] = setting(
+        "auto", "of the matrix products; auto measures once and keeps the result"
+    )
     device: str = setting("auto", "cpu, cuda or mps; auto takes the fastest that is there")
     num_threads: int = setting(0, "CPU threads a process; 0 leaves torch's choice")
     save_every_n: int = setting(1000, "steps between checkpoint-N.pt files")
@@ -61,7 +63,9 @@ class LoopOptions:
             if not getattr(self, name) > 0:
                 raise UserError(f"--{name.replace('_', '-')} must be above 0, found {getattr(self, name)}")
         if self.scheduler_name == "cosine" and not (self.max_steps or self.max_minutes):
-            raise UserError("--scheduler-name cosine falls to zero at the end of training and must know when that is: give --max-steps or --max-minutes")
+            raise UserError(
+                "--scheduler-name cosine falls to zero at the end of training and must know when that is: give --max-steps or --max-minutes"
+            )
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,7 @@ class AudioLMOptions(LoopOptions):
     fine_units: bool = setting(True, "the fine stage sees units")
     prefix_mode: int = setting(1, "fine stage: 1 learns beside a random acoustic prompt, 0 without")
     prompt_share: float = setting(0.4, "share of a crop that is prompt, without units")
+    prompt_share_to: float = setting(0.0, "draw each example's share between --prompt-share and this; 0 for always the same")
     manifest_dir: Path = setting(Path("data/tokenized"), "where prepare.sh left cuts_train.jsonl.gz, cuts_dev.jsonl.gz and info.json")
     semantic_seconds: float = setting(30.0, "longest crop of the semantic stage")
     coarse_seconds: float = setting(10.0, "longest crop of the coarse stage")
@@ -105,7 +110,9 @@ class AudioLMOptions(LoopOptions):
         super().__post_init__()
         self.stages()
         if self.filter_min_duration >= self.filter_max_duration:
-            raise UserError(f"--filter-min-duration {self.filter_min_duration} leaves nothing below --filter-max-duration {self.filter_max_duration}")
+            raise UserError(
+                f"--filter-min-duration {self.filter_min_duration} leaves nothing below --filter-max-duration {self.filter_max_duration}"
+            )
         if self.max_duration <= 0:
             raise UserError(f"--max-duration must be above 0 seconds, found {self.max_duration}")
         if not 0 <= self.dropout < 1:

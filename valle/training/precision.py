@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -14,6 +15,7 @@ from valle.training.distributed import World
 from valle.training.options import LoopOptions
 from valle.training.task import Batch, Task
 
+SMALLEST_SCALE = 2.0**-16  # below which float16 gradients say nothing any more
 WORTH = 1.1  # times faster that bfloat16 must be to be chosen
 
 
@@ -32,13 +34,23 @@ class Precision:
         return self.scaler.scale(loss)
 
     def step(self, optimizer: torch.optim.Optimizer, model: nn.Module, clip: float) -> float:
-        """Unscale, clip to ``clip`` (0 for not), step -> the norm of all gradients before clipping."""
+        """Unscale, clip to ``clip`` (0 for not), step -> the norm of all gradients before clipping.
+
+        Without a scaler, which expects overflows and skips them, gradients that are not finite move nothing.
+        """
         self.scaler.unscale_(optimizer)
         parameters = [parameter for parameter in model.parameters() if parameter.grad is not None]
-        norm = torch.nn.utils.clip_grad_norm_(parameters, clip if clip > 0 else float("inf"))
-        self.scaler.step(optimizer)
-        self.scaler.update()
-        return float(norm)
+        norm = float(torch.nn.utils.clip_grad_norm_(parameters, clip if clip > 0 else float("inf")))
+        if self.scaler.is_enabled() or math.isfinite(norm):
+            self.scaler.step(optimizer)
+            self.scaler.update()
+        return norm
+
+    def is_broken(self, norm: float) -> bool:
+        """Whether a step's gradients mean that training is over: not finite, or a scale that has fallen without end."""
+        if self.scaler.is_enabled():
+            return bool(self.scaler.get_scale() < SMALLEST_SCALE)
+        return not math.isfinite(norm)
 
     def state(self) -> dict[str, Any]:
         return self.scaler.state_dict()

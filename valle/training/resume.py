@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import Tensor
 from valle.training.checkpoint import hyper_parameters, load_checkpoint, newest_checkpoint, remove_old, save_checkpoint
 from valle.training.distributed import World
 from valle.training.errors import OtherRunError
+from valle.training.logs import Sums
 from valle.training.options import LoopOptions
 from valle.training.precision import Precision
 from valle.training.task import Task
@@ -20,7 +21,8 @@ from valle.training.task import Task
 # Settings that may change between a run and its continuation: they say how long and where, not what.
 FREE = {
     "num_epochs", "max_steps", "max_minutes", "start_epoch", "start_batch", "exp_dir", "save_every_n", "keep_last_k", "valid_interval",
-    "log_interval", "tensorboard", "visualize", "num_workers", "master_port", "device", "num_threads", "inf_check", "oom_check", "init_from",
+    "log_interval", "tensorboard", "visualize", "num_workers", "master_port", "device", "num_threads", "inf_check", "oom_check",
+    "world_size",
 }  # fmt: skip
 
 
@@ -35,6 +37,10 @@ class Progress:
     best_valid: float = float("inf")
     best_train: float = float("inf")
     validated_at: int = -1
+    valid: Sums = field(default_factory=dict)  # of the last validation
+    recent: Sums = field(default_factory=dict)  # of training since the last log line,
+    total: Sums = field(default_factory=dict)  # in this epoch,
+    since_valid: Sums = field(default_factory=dict)  # and since the last validation
     logged_at: float = 0.0
     rate: float = 0.0
     grad_norm: float = 0.0
@@ -60,14 +66,14 @@ class RunState:
         self.task.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.grad_scaler = state["grad_scaler"]
-        self.average = state["model_avg"]
+        self.average = state["model_avg"] if self.world.is_first else None
         logging.info("Resuming from %s", path)
         return Progress(**state["counters"], dtype=state["dtype"])
 
     def _start_average(self) -> None:
         if self.world.is_first:
             weights = self.task.model.state_dict()
-            self.average = {name: tensor.detach().to("cpu", torch.float64, copy=True) for name, tensor in weights.items()}
+            self.average = {name: tensor.detach().cpu().to(torch.float64, copy=True) for name, tensor in weights.items()}
 
     def update_average(self, step: int) -> None:
         """The running mean of the weights over all steps, moved every ``average_period`` steps, in float64 on the CPU."""
@@ -75,7 +81,7 @@ class RunState:
         if self.average is None or not self.world.is_first or step % period:
             return
         for name, tensor in self.task.model.state_dict().items():
-            self.average[name].lerp_(tensor.detach().to("cpu", torch.float64), min(1.0, period / step))
+            self.average[name].lerp_(tensor.detach().cpu().double(), min(1.0, period / step))
 
     def save(self, name: str, progress: Progress, precision: Precision) -> None:
         """Write ``exp_dir/name`` on the first process; others wait for it."""
@@ -84,7 +90,7 @@ class RunState:
             remove_old(self.options.exp_dir, self.options.keep_last_k)
         self.world.barrier()
 
-    def keep_best_valid(self, loss: float, progress: Progress, precision: Precision) -> None:
+    def keep_best_valid(self, loss: float, progress: Progress) -> None:
         """``best-valid-loss.pt``: the very weights that scored best, not those of the epoch's end."""
         if loss < progress.best_valid:
             progress.best_valid = loss
@@ -92,10 +98,11 @@ class RunState:
                 save_checkpoint(self.options.exp_dir / "best-valid-loss.pt", self._weights(progress))
 
     def keep_best_train(self, loss: float, progress: Progress) -> None:
-        """``best-train-loss.pt``, by the mean since the last log line; written at most every tenth of them."""
-        if loss < progress.best_train and progress.step % (10 * self.options.log_interval) == 0:
+        """``best-train-loss.pt``, by the mean since the last validation."""
+        if loss < progress.best_train:
             progress.best_train = loss
-            save_checkpoint(self.options.exp_dir / "best-train-loss.pt", self._weights(progress))
+            if self.world.is_first:
+                save_checkpoint(self.options.exp_dir / "best-train-loss.pt", self._weights(progress))
 
     def _chosen(self) -> Path | None:
         options = self.options
@@ -108,6 +115,12 @@ class RunState:
     def _refuse_other(self, state: dict[str, Any], path: Path) -> None:
         ours = {**hyper_parameters(self.options), **{key: self.task.checkpoint_fields().get(key) for key in ("identities", "timeline")}}
         differing = [key for key, value in ours.items() if key not in FREE and key in state and key != "dtype" and state[key] != value]
+        processes = len(state["sampler"]["batches_done"])
+        if processes != self.world.size:
+            raise OtherRunError(
+                f"{path} was written by {processes} processes and {self.world.size} would go on, whose batches are others; "
+                f"use --world-size {processes}, or another --exp-dir with --init-from"
+            )
         asked, stored = self.options.dtype, state["dtype"]
         if asked not in ("auto", stored):
             differing.append("dtype")

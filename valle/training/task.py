@@ -16,15 +16,22 @@ Batch = Any  # nested dictionaries of tensors, as the task's data gives them
 class Task(Protocol):
     """A model, the batches it learns from, and what is said of it.
 
-    The loop calls ``loss`` of every batch through ``model`` (wrapped for DDP), adds the parts up over ranks and
-    micro-batches and divides each part's gradients by its own global count, so parts must own disjoint parameters.
+    The loop calls ``model(batch)`` (wrapped for DDP), runs backward on the sum of all parts' sums, adds sums and
+    counts up over ranks and micro-batches, and divides each part's gradients by its own global count.  So parts own
+    disjoint parameters, and their names are the keys of ``part_parameters``.  A task of one loss has one part.
+
+    Whatever a task draws at random in a step comes from torch's global generator, which the loop seeds for every
+    step, or from hashes of (seed, epoch, example): then a run that was killed goes on bit for bit.  State that
+    training changes beside the optimizer (running statistics, codebooks) lives in the model's buffers.
     """
 
-    model: nn.Module  # called with a batch, returns dict[str, LossPart]
-    best_by: str  # "valid": the sum of all parts' means decides which weights are the best
+    @property
+    def model(self) -> nn.Module:
+        """Called with a batch, returns ``dict[str, LossPart]``: sum, count and hits of every part, 0-dim tensors."""
+        ...
 
     def part_parameters(self) -> dict[str, list[nn.Parameter]]:
-        """The parameters of every part that is trained."""
+        """The parameters of every part that is trained; what requires no gradient is left alone."""
         ...
 
     def batches(self, *, epoch: int, skip: int, world: World) -> Iterator[Batch]:

@@ -17,7 +17,7 @@ FINE_KEYS = ("levels", "nll_per_codebook", "train_nll_per_codebook", "unigram_nl
 
 def train_audio_lm(options: AudioLMOptions) -> None:
     """Train on as many processes as asked for; ends with ``exp_dir/summary.json``."""
-    launch(_train, options.world_size, options.master_port, options)
+    launch(_train, options.world_size, options.master_port, options, device=options.device)
 
 
 def _train(world: World, options: AudioLMOptions) -> None:
@@ -26,7 +26,7 @@ def _train(world: World, options: AudioLMOptions) -> None:
     task = AudioLMTask(options)
     loop = Loop(task, options, world)
     loop.run()
-    valid, train = loop.evaluate(), loop.evaluate(of_train=True)
+    valid, train = loop.validate(), loop.evaluate(of_train=True)
     if world.is_first:
         path = options.exp_dir / "summary.json"
         summary = summarise(task, train=train, valid=valid)

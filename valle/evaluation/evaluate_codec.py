@@ -1,0 +1,92 @@
+"""A codec scored on recordings: what ``bin/evaluate_codec.py`` does."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from valle.audio import read_audio
+from valle.corpora.folder_walk import AUDIO_SUFFIXES
+from valle.evaluation.codec_report import LONGEST_SECONDS, CodecReportError, Progress, Recording, codec_report
+from valle.evaluation.listening_page import PageTable
+from valle.tokenizers.registry import load_acoustic
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateCodecOptions:
+    """Flags of ``bin/evaluate_codec.py``."""
+
+    audio: list[Path] = field(metadata={"help": "audio files, or folders of them, nested as you like"})
+    codec: str = field(default="valle-16khz", metadata={"help": "a codec's name, NAME=FILE_OR_FOLDER, or a saved tokenizer's folder"})
+    title: str = field(default="recordings", metadata={"help": "what these recordings are called in --output"})
+    codebooks: list[int] = field(
+        default_factory=list, metadata={"help": "how many codebooks to decode by; not given: 1, 2, 4, ... and all"}
+    )
+    max_recordings: int = field(default=100, metadata={"help": "of more, so many are taken, evenly over their names"})
+    output: Path | None = field(default=None, metadata={"help": "JSON file of reports by title; those of other titles stay in it"})
+
+    def __post_init__(self) -> None:
+        if self.max_recordings < 1:
+            raise CodecReportError(f"--max-recordings must be 1 or more, found {self.max_recordings}")
+
+
+def evaluate_codec(options: EvaluateCodecOptions, *, progress: Progress | None = None) -> dict[str, Any]:
+    """The report of :func:`valle.evaluation.codec_report.codec_report`, which also goes into ``options.output``."""
+    before = _read_reports(options.output)
+    codec = load_acoustic(options.codec)
+    recordings = [Recording(*read_audio(path, duration=LONGEST_SECONDS)) for path in choose_files(options.audio, options.max_recordings)]
+    report = codec_report(codec, recordings, codebooks=options.codebooks or None, progress=progress)
+    if options.output is not None:
+        options.output.parent.mkdir(parents=True, exist_ok=True)
+        temporary = options.output.with_name(f".{options.output.name}.tmp")
+        temporary.write_text(json.dumps({**before, options.title: report}, indent=2) + "\n", encoding="utf-8")
+        temporary.replace(options.output)
+    return report
+
+
+def choose_files(audio: list[Path], most: int) -> list[Path]:
+    """The files among ``audio`` and the audio files below its folders; of more than ``most``, evenly spread ones."""
+    found: list[Path] = []
+    for path in audio:
+        found += sorted(inner for inner in path.rglob("*") if _is_audio(inner)) if path.is_dir() else [path]
+    if not found:
+        raise CodecReportError(
+            f"expected audio files in {', '.join(map(str, audio)) or '--audio'}, found none; name other folders or files"
+        )
+    return [found[index * len(found) // most] for index in range(most)] if len(found) > most else found
+
+
+def codec_table(title: str, report: dict[str, Any]) -> PageTable:
+    """The report for people: a row a number of codebooks, then the controls."""
+    names = {"identity": "the recording itself", "silence": "silence"}
+    rows = []
+    for system, scores in report["systems"].items():
+        name = names.get(system, f"{system} codebook{'' if system == '1' else 's'}")
+        cells = [_with_interval(scores[measure], digits) for measure, digits in (("stoi", 3), ("mel_l1", 2), ("si_sdr", 1))]
+        rows.append((name, *cells))
+    note = f"{report['recordings']} recordings, {report['seconds'] / 60:.1f} minutes; means with 95 % intervals over recordings."
+    return PageTable(title, ("decoded from", "STOI", "mel L1, nats", "SI-SDR, dB"), rows, note=note)
+
+
+def _with_interval(estimate: dict[str, float], digits: int) -> str:
+    mean, low, high = (f"{estimate[name]:.{digits}f}" for name in ("mean", "low", "high"))
+    return mean if low == high or estimate["count"] < 2 else f"{mean} ({low} to {high})"
+
+
+def _is_audio(path: Path) -> bool:
+    return path.is_file() and path.suffix.lower() in AUDIO_SUFFIXES and not path.name.startswith(".")
+
+
+def _read_reports(path: Path | None) -> dict[str, Any]:
+    """Reports that are there already, so that none is lost."""
+    if path is None or not path.exists():
+        return {}
+    try:
+        reports = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError, IsADirectoryError):
+        reports = None
+    if not isinstance(reports, dict) or not all(isinstance(report, dict) and "systems" in report for report in reports.values()):
+        raise CodecReportError(f"expected codec reports in {path}, found something else; name another --output, so that nothing is lost")
+    return reports

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from lhotse import CutSet
 from lhotse.cut import Cut
+from lhotse.features.io import close_cached_file_handles, lookup_cache_or_open
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -18,6 +19,8 @@ from valle.data.manifests import ManifestError, TokenManifests
 from valle.tokenizers.base import TokenizerIdentity
 
 Batch = dict[str, dict[str, Tensor]]
+
+MAX_OPEN_FILES = 200  # shards that lhotse keeps open; systems allow a process 1024, and a large corpus has more shards
 
 
 @dataclass(frozen=True)
@@ -128,7 +131,7 @@ def read_tokens(cut: Cut, manifests: TokenManifests, num_quantizers: int) -> Tok
     if tag != manifests.tag:
         raise ManifestError(
             f"cut {cut.id} was tokenized by {tag!r} and info.json names {manifests.tag!r} ({manifests.acoustic}, {manifests.semantic}); "
-            "run ./prepare.sh --stage 3 so that all tokens come from one pair of tokenizers"
+            "delete {manifests.folder} and run ./prepare.sh, so that all tokens come from one pair of tokenizers"
         )
     codes = _load(cut, "codes", manifests.acoustic)
     units = _load(cut, "units", manifests.semantic) if manifests.semantic else np.zeros(0, np.int64)
@@ -138,7 +141,7 @@ def read_tokens(cut: Cut, manifests: TokenManifests, num_quantizers: int) -> Tok
         )
     periods = manifests.timeline.periods_in(len(units), len(codes))
     if periods == 0:
-        raise ManifestError(f"cut {cut.id} holds no whole period of tokens; raise --filter-min-duration or run ./prepare.sh --stage 4")
+        raise ManifestError(f"cut {cut.id} holds no whole period of tokens; raise --filter-min-duration")
     return Tokens(cut_id=cut.id, units=units, codes=codes[:, :num_quantizers], num_periods=periods)
 
 
@@ -146,20 +149,24 @@ def _load(cut: Cut, field: str, identity: TokenizerIdentity) -> NDArray[np.int64
     """A stored stream, whole: ``cut.truncate()`` would round each stream its own way, so crops are taken by index."""
     stored = (cut.custom or {}).get(field)
     if stored is None:
-        raise ManifestError(f"expected {field} in cut {cut.id}, found none; run ./prepare.sh --stage 3")
+        raise ManifestError(
+            f"expected {field} in cut {cut.id}, found none; run ./prepare.sh, or point --manifest-dir at its data/tokenized"
+        )
+    if lookup_cache_or_open.cache_info().currsize >= MAX_OPEN_FILES:
+        close_cached_file_handles()
     try:
         values = np.asarray(stored.load(), dtype=np.int64)
     except (OSError, KeyError, ValueError) as error:
         path = stored.array.storage_path
         raise ManifestError(
             f"the {field} of cut {cut.id} in {path} cannot be read ({type(error).__name__}: {' '.join(str(error).split())[:120]}); "
-            "run from the recipe's folder (egs/<corpus>), or ./prepare.sh --stage 3 again"
+            "run from the recipe's folder (egs/<corpus>), or delete data/tokenized and run ./prepare.sh"
         ) from error
     if values.size and not 0 <= values.min() <= values.max() < identity.codebook_size:
         raise ManifestError(
             f"expected {field} in 0..{identity.codebook_size - 1} as {identity} makes them, "
             f"found {values.min()}..{values.max()} in cut {cut.id}; "
-            "run ./prepare.sh --stage 3 again"
+            "delete data/tokenized and run ./prepare.sh"
         )
     return values
 

@@ -50,7 +50,7 @@ class TokenManifests:
             if both:
                 raise ManifestError(
                     f"expected {part} cuts that training never sees, found {min(both)} in {path} and in cuts_train; "
-                    "run ./prepare.sh --stage 4 again"
+                    f"delete {self.folder} and run ./prepare.sh"
                 )
 
     @property
@@ -82,7 +82,7 @@ def read_manifests(folder: Path) -> TokenManifests:
             statistics=info.get("statistics", {}),
         )
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-        raise ManifestError(f"{path} is damaged ({type(error).__name__}: {error}); run ./prepare.sh --stage 4 again") from error
+        raise ManifestError(f"{path} is damaged ({type(error).__name__}: {error}); delete it and run ./prepare.sh --stage 4") from error
 
 
 def _check_gzip(path: Path) -> None:
@@ -97,7 +97,7 @@ def _check_gzip(path: Path) -> None:
             while stream.read(1 << 20):
                 pass
     except (OSError, EOFError, json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ManifestError(f"{path} is damaged ({error}); run ./prepare.sh --stage 4 again") from error
+        raise ManifestError(f"{path} is damaged ({error}); delete it and run ./prepare.sh --stage 4") from error
 
 
 def _ids(path: Path) -> set[str]:

@@ -23,6 +23,7 @@ import numpy as np
 from lhotse import NumpyHdf5Writer
 from lhotse.array import TemporalArray
 from lhotse.cut import Cut
+from lhotse.features.io import close_cached_file_handles
 from lhotse.serialization import deserialize_item
 from lhotse.utils import fastcopy
 from numpy.typing import NDArray
@@ -102,7 +103,7 @@ def read_lines(path: Path) -> Iterator[str]:
         try:
             yield from lines
         except (EOFError, gzip.BadGzipFile, UnicodeDecodeError) as error:
-            raise TokenizeError(f"the manifest {path} cannot be read to its end ({error}); run stage 1 of prepare.sh again") from error
+            raise TokenizeError(f"the manifest {path} cannot be read to its end ({error}); delete it and run ./prepare.sh again") from error
 
 
 def _duration(line: str) -> float:
@@ -168,6 +169,7 @@ def _write_shard(stem: Path, lines: list[str], tokenizer: BatchTokenizer, count:
             if result is not None and len(result.codes):
                 kept.append(_with_tokens(cut, result, tokenizer, writer, key=f"{number:05d}", path=arrays))
     temporary.replace(arrays)
+    close_cached_file_handles()  # lhotse would go on to read the file that lay there before
     write_cuts(kept, stem.with_suffix(".jsonl.gz"))
     present = [result for result in tokens if result is not None and len(result.codes)]
     return {
@@ -218,10 +220,10 @@ def _delete_beyond(folder: Path, part: str, num_shards: int) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """An object of a file written by :func:`write_json`; None where there is none."""
+    """An object of a file written by :func:`write_json`; None where there is none, or none that can be read."""
     try:
         values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError):
         return None
     return values
 

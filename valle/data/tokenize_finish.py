@@ -35,7 +35,7 @@ def finish_cuts(config: FinishConfig) -> dict[str, PartCounts]:
     first = described["train"]
     for part, values in described.items():
         if values["tokenizers"] != first["tokenizers"]:
-            raise TokenizeError(f"train and {part} were tokenised by different tokenizers; run stage 3 of prepare.sh again")
+            raise TokenizeError(f"train and {part} were tokenised by different tokenizers; delete {config.output_dir} and run ./prepare.sh")
     counts = {}
     for part, values in described.items():
         write_cuts(_cuts(config.output_dir, part, values["num_shards"]), config.output_dir / f"cuts_{part}.jsonl.gz")
@@ -70,7 +70,7 @@ def _read_part(output_dir: Path, part: str) -> dict[str, Any]:
 def _read_shard(output_dir: Path, part: str, number: int) -> dict[str, Any]:
     values = read_json(shards_folder(output_dir) / f"{part}-{number:05d}.json")
     if values is None:
-        raise TokenizeError(f"shard {number} of {part} is missing in {shards_folder(output_dir)}; run stage 3 of prepare.sh again")
+        raise TokenizeError(f"shard {number} of {part} is missing in {shards_folder(output_dir)}; delete {output_dir} and run ./prepare.sh")
     return values
 
 

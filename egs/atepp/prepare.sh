@@ -25,7 +25,7 @@ Solo piano, codes only.
 Stages: 0 audio, 1 manifests, 2 tokenizers, 3 tokens, 4 cuts and statistics.
 What is done is skipped, and done again when its settings change."
 
-[ -e bin ] || { echo "prepare.sh: error: run it in its own folder: cd egs/atepp && ./prepare.sh" >&2; exit 2; }
+[ ./prepare.sh -ef "$0" ] || { echo "prepare.sh: error: run it in its own folder: cd egs/atepp && ./prepare.sh" >&2; exit 2; }
 . shared/parse_options.sh || exit 1
 . shared/stages.sh
 

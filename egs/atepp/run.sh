@@ -21,7 +21,7 @@ infer_options=        # more flags of bin/infer.py, in one quoted word
 help_message="Usage: ./run.sh [options]      in egs/atepp
 Prepare piano recordings, train a model of codes on them, and let it continue pieces of the test part."
 
-[ -e bin ] || { echo "run.sh: error: run it in its own folder: cd egs/atepp && ./run.sh" >&2; exit 2; }
+[ ./run.sh -ef "$0" ] || { echo "run.sh: error: run it in its own folder: cd egs/atepp && ./run.sh" >&2; exit 2; }
 . shared/parse_options.sh || exit 1
 . shared/stages.sh
 

@@ -11,7 +11,7 @@ exp_dir=exp/demo         # where the model, the sounds and summary.json go
 help_message="Usage: ./demo.sh [options]      in egs/espeak
 Trains a small AudioLM on synthetic speech with the bundled tokenizers and lets you hear it."
 
-[ -e bin ] || { echo "demo.sh: error: run it in its own folder: cd egs/espeak && ./demo.sh" >&2; exit 2; }
+[ ./demo.sh -ef "$0" ] || { echo "demo.sh: error: run it in its own folder: cd egs/espeak && ./demo.sh" >&2; exit 2; }
 . shared/parse_options.sh || exit 1
 
 export PYTHONPATH="$(cd ../.. && pwd)${PYTHONPATH:+:$PYTHONPATH}"

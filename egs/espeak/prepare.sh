@@ -26,7 +26,7 @@ English of many speakers, synthesised on the spot.
 Stages: 0 audio, 1 manifests, 2 tokenizers, 3 tokens, 4 cuts and statistics.
 What is done is skipped, and done again when its settings change."
 
-[ -e bin ] || { echo "prepare.sh: error: run it in its own folder: cd egs/espeak && ./prepare.sh" >&2; exit 2; }
+[ ./prepare.sh -ef "$0" ] || { echo "prepare.sh: error: run it in its own folder: cd egs/espeak && ./prepare.sh" >&2; exit 2; }
 . shared/parse_options.sh || exit 1
 . shared/stages.sh
 

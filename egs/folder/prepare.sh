@@ -27,7 +27,7 @@ Your own recordings: wav, flac, mp3, ogg, opus, m4a, aiff and more.
 Stages: 0 audio, 1 manifests, 2 tokenizers, 3 tokens, 4 cuts and statistics.
 What is done is skipped, and done again when its settings change."
 
-[ -e bin ] || { echo "prepare.sh: error: run it in its own folder: cd egs/folder && ./prepare.sh" >&2; exit 2; }
+[ ./prepare.sh -ef "$0" ] || { echo "prepare.sh: error: run it in its own folder: cd egs/folder && ./prepare.sh" >&2; exit 2; }
 . shared/parse_options.sh || exit 1
 . shared/stages.sh
 

@@ -23,7 +23,7 @@ infer_options=        # more flags of bin/infer.py, in one quoted word
 help_message="Usage: ./run.sh [options]      in egs/folder
 Prepare your recordings, tune the bundled model on them, and let it continue what it has not heard."
 
-[ -e bin ] || { echo "run.sh: error: run it in its own folder: cd egs/folder && ./run.sh" >&2; exit 2; }
+[ ./run.sh -ef "$0" ] || { echo "run.sh: error: run it in its own folder: cd egs/folder && ./run.sh" >&2; exit 2; }
 . shared/parse_options.sh || exit 1
 . shared/stages.sh
 

@@ -5,8 +5,8 @@
 #   . shared/parse_options.sh || exit 1
 #
 # Every variable assigned in lower case at the start of a line before this one is an option: `--some-name value`
-# sets some_name, and `--help` prints the list with the comments beside the defaults.  Options end at `--` or
-# at the first word without dashes; what follows stays in "$@".
+# sets some_name, and `--help` prints the list with the comments beside the defaults.  A word that belongs to no
+# option is refused, so that a forgotten dash does not run with the defaults.
 
 _script=${BASH_SOURCE[1]:-$0}
 
@@ -50,10 +50,6 @@ while [ $# -gt 0 ]; do
       _print_help
       exit 0
       ;;
-    --)
-      shift
-      break
-      ;;
     --*)
       _flag=${1%%=*}
       _name=${_flag#--}
@@ -82,7 +78,7 @@ while [ $# -gt 0 ]; do
       printf -v "$_name" '%s' "$_value"
       shift
       ;;
-    *) break ;;
+    *) _refuse "expected options, which begin with two dashes, found '$1'; --help lists all" ;;
   esac
 done
 

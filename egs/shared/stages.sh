@@ -124,7 +124,7 @@ stage_tokens() {
 
 # stage_cuts TITLE
 stage_cuts() {
-  local left=(data/tokenized/cuts_{train,dev,test}.jsonl.gz data/tokenized/{info.json,statistics.png})
+  local left=(data/tokenized/cuts_{train,dev,test}.jsonl.gz data/tokenized/{info.json,statistics.png} data/report.html)
   must_run 4 "cuts and statistics" "${left[@]}" || return 0
   $python bin/finish_cuts.py --title "$1"
   mark_done 4

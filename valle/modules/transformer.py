@@ -29,10 +29,17 @@ class TransformerConfig:
     num_levels: int = 0
 
     def __post_init__(self) -> None:
-        if self.d_model % self.nhead or self.d_model // self.nhead % 2:
+        for name in ("d_model", "nhead", "num_layers", "dim_feedforward"):
+            if getattr(self, name) < 1:
+                raise UserError(f"a transformer's {name} must be 1 or more, found {getattr(self, name)}")
+        if not 0 <= self.dropout < 1:
+            raise UserError(f"dropout must be 0 or more and below 1, found {self.dropout}")
+        if self.d_model % (2 * self.nhead):
+            fitting = [heads for heads in range(1, self.d_model // 2 + 1) if self.d_model % (2 * heads) == 0]
+            advice = f"try {min(fitting, key=lambda heads: abs(heads - self.nhead))} heads" if fitting else "choose an even width"
             raise UserError(
-                f"the model's width must be an even multiple of its heads (rotary positions pair dimensions), "
-                f"found width {self.d_model} and {self.nhead} heads; try {max(1, self.d_model // 64)} heads"
+                "the model's width must be an even multiple of its heads (rotary positions pair dimensions), "
+                f"found width {self.d_model} and {self.nhead} heads; {advice}"
             )
 
 
@@ -148,9 +155,9 @@ class Block(nn.Module):
         if step.slot is not None:
             cache.keys[:, :, step.slot] = k[:, :, 0]
             cache.values[:, :, step.slot] = v[:, :, 0]
-        else:
-            cache.keys[step.rows, :, step.slots] = k[:, :, 0]
-            cache.values[step.rows, :, step.slots] = v[:, :, 0]
+        else:  # under autocast the cache is wider than what is put in it
+            cache.keys[step.rows, :, step.slots] = k[:, :, 0].to(cache.keys.dtype)
+            cache.values[step.rows, :, step.slots] = v[:, :, 0].to(cache.values.dtype)
         keys, values = cache.keys[:, :, : step.extent], cache.values[:, :, : step.extent]
         # Not is_causal: with one query and many keys, torch would let it see key 0 alone.
         mixed = F.scaled_dot_product_attention(q, keys, values, attn_mask=step.bias)

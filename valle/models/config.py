@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
 from typing import Literal
 
 from valle.errors import UserError
@@ -48,6 +50,21 @@ class AudioLMConfig:
             raise UserError(f"codebooks need at least one token, found {self.codebook_size} codes and {self.num_units} units")
         if not 0 < self.prompt_share < 1:
             raise UserError(f"the prompt's share must lie between 0 and 1, found {self.prompt_share}")
+        if self.num_units is not None and (self.unit_window < 0 or self.units_per_period < 1 or self.frames_per_period < 1):
+            raise UserError(
+                "expected 0 units or more on each side of a frame, and 1 unit and 1 frame or more in a period, "
+                f"found {self.unit_window}, {self.units_per_period} and {self.frames_per_period}"
+            )
+
+    @classmethod
+    def refuse_unknown(cls, names: Iterable[str]) -> None:
+        """Raises ``UserError`` for a name that is no field, with its neighbours."""
+        known = [field.name for field in fields(cls)]
+        for name in names:
+            if name not in known:
+                near = get_close_matches(name, known, n=3, cutoff=0.5)
+                advice = f"did you mean {' or '.join(near)}?" if near else f"the fields are {', '.join(known)}"
+                raise UserError(f"expected fields of AudioLMConfig, found {name!r}; {advice}")
 
     @property
     def has_fine(self) -> bool:
@@ -59,7 +76,7 @@ class AudioLMConfig:
             d_model=self.d_model,
             nhead=self.nhead,
             num_layers=self.num_layers if num_layers is None else num_layers,
-            dim_feedforward=self.dim_feedforward or 4 * self.d_model,
+            dim_feedforward=4 * self.d_model if self.dim_feedforward is None else self.dim_feedforward,
             dropout=self.dropout,
             norm_first=self.norm_first,
             num_levels=num_levels,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from valle.decoding.sampling import Sampling
@@ -26,10 +27,8 @@ class AudioLM(nn.Module):
 
     def __init__(self, **fields: Any) -> None:
         super().__init__()
-        try:
-            config = AudioLMConfig(**fields)
-        except TypeError as error:
-            raise UserError(f"AudioLM takes the fields of AudioLMConfig: {error}") from error
+        AudioLMConfig.refuse_unknown(fields)
+        config = AudioLMConfig(**fields)
         self.config = config
         self.semantic = SemanticLM(config) if config.num_units is not None else None
         self.coarse = CoarseLM(config)
@@ -92,20 +91,24 @@ class AudioLM(nn.Module):
             raise UserError(f"expected codes of shape (B, T, Q) with Q at least {self.config.num_quantizers}, found {tuple(x.shape)}")
         if x_lens.shape != (len(x),) or (len(x) and not 0 <= int(x_lens.min()) <= int(x_lens.max()) <= x.shape[1]):
             raise UserError(f"expected {len(x)} lengths of 0 to {x.shape[1]} frames, found {x_lens.tolist()}")
-        if x.numel() and not 0 <= int(x.min()) <= int(x.max()) < self.config.codebook_size:
-            raise UserError(
-                f"expected codes of 0 to {self.config.codebook_size - 1}, found {int(x.min())} to {int(x.max())}; "
-                "is codebook_size the codec's?"
-            )
         if max_new_tokens < 0:
             raise UserError(f"max_new_tokens must be 0 or more, found {max_new_tokens}")
-        prompts = [row[:length] for row, length in zip(x, x_lens.tolist(), strict=True)]
+        if len(x) == 0:
+            return x.new_zeros(0, max_new_tokens, self.config.num_quantizers, dtype=torch.int64)
+        prompts = [row[:length, : self.config.num_quantizers] for row, length in zip(x, x_lens.tolist(), strict=True)]
+        given = torch.cat(prompts)  # without the padding, which may be any number
+        if given.numel() and not 0 <= int(given.min()) <= int(given.max()) < self.config.codebook_size:
+            raise UserError(
+                f"expected codes of 0 to {self.config.codebook_size - 1}, found {int(given.min())} to {int(given.max())}; "
+                "is codebook_size the codec's?"
+            )
         totals = [len(prompt) + max_new_tokens for prompt in prompts]
         sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p)
+        unbounded = 2 * max(totals) + 2  # half of a window is context, so that every row sees all of its prompt
         request = AcousticRequest(
             prompt_codes=prompts, num_frames=totals, seeds=[seed + row for row in range(len(prompts))], units=None,
             coarse_sampling=sampling, fine_sampling=sampling,
-            coarse_window=window or max(totals) + 1, fine_window=window or max(totals) + 1,
+            coarse_window=window or unbounded, fine_window=window or unbounded,
         )  # fmt: skip
         rows = self.acoustic.generate(request)
         new, _ = pad_codes([codes[len(prompt) :] for codes, prompt in zip(rows, prompts, strict=True)])

@@ -28,10 +28,11 @@ class AcousticRequest:
     fine_window: int = 150
 
     def __post_init__(self) -> None:
-        rows = len(self.prompt_codes)
-        if not rows == len(self.num_frames) == len(self.seeds) == len(self.prompt_codes if self.units is None else self.units):
+        rows, units = len(self.prompt_codes), self.prompt_codes if self.units is None else self.units
+        if not rows == len(self.num_frames) == len(self.seeds) == len(units):
             raise ValueError(
-                f"expected lengths, seeds and units for {rows} prompts, found {len(self.num_frames)} lengths and {len(self.seeds)} seeds"
+                f"expected a length, a seed and units for each of {rows} prompts, "
+                f"found {len(self.num_frames)} lengths, {len(self.seeds)} seeds and units of {len(units)} rows"
             )
         for prompt, frames in zip(self.prompt_codes, self.num_frames, strict=True):
             if frames < len(prompt):
@@ -52,11 +53,8 @@ class ArNar(nn.Module):
     def generate(self, request: AcousticRequest) -> list[Tensor]:
         """Codes ``(num_frames_b, Q)`` int64 of every row; they begin with its prompt's."""
         for row, frames in enumerate(request.num_frames):
-            if (
-                request.units is not None
-                and len(request.units[row]) * self.frames_per_period < (frames - self.frames_per_period + 1) * self.units_per_period
-            ):
-                needed = -(-frames // self.frames_per_period) * self.units_per_period
+            needed = (frames - 1) * self.units_per_period // self.frames_per_period + 1 if frames else 0  # one under every frame
+            if request.units is not None and len(request.units[row]) < needed:
                 raise ValueError(f"{frames} frames need {needed} units, found {len(request.units[row])}")
         coarse = self.coarse.generate(
             request.prompt_codes, num_frames=request.num_frames, units=request.units,
@@ -111,7 +109,7 @@ def fine_windows(num_prompt: int, num_frames: int, *, window: int, period: int) 
     window = max(window, 2 * period)  # its half holds a whole period
     filled = num_prompt
     while filled < num_frames:
-        start = (filled - min(filled, window // 2)) // period * period
+        start = -(-max(0, filled - window // 2) // period) * period
         stop = min(num_frames, start + window)
         yield start, filled, stop
         filled = stop

@@ -28,7 +28,7 @@ class Sampling:
     repetition_ratio: float = 0.1
 
     def __post_init__(self) -> None:
-        if self.temperature < 0:
+        if not 0 <= self.temperature < float("inf"):
             raise UserError(f"the temperature must be 0 (the likeliest token) or more, found {self.temperature}")
         if self.top_k < 0:
             raise UserError(f"top-k must be 0 (keep all) or more, found {self.top_k}")
@@ -39,6 +39,11 @@ class Sampling:
                 "the repetition window must be 0 (off) or more and its ratio in 0..1, "
                 f"found {self.repetition_window} and {self.repetition_ratio}"
             )
+
+    @property
+    def greedy(self) -> bool:
+        """So cold that only the likeliest token is left; logits over less would overflow."""
+        return self.temperature < 1e-6
 
 
 class RowNoise:
@@ -69,7 +74,7 @@ class RowNoise:
 
 def sample(logits: Tensor, sampling: Sampling, noise: RowNoise, recent: Tensor | None = None) -> Tensor:
     """``logits (B, V)`` -> tokens ``(B,)`` int64; ``recent (B, K)`` are the tokens that repetition is judged by (-1 for none)."""
-    if sampling.temperature == 0:
+    if sampling.greedy:
         return logits.argmax(-1)
     probability = torch.softmax(logits.float() / sampling.temperature, -1)
     tokens = (keep_likely(probability, sampling) / noise.next()).argmax(-1)
@@ -84,7 +89,7 @@ def sample(logits: Tensor, sampling: Sampling, noise: RowNoise, recent: Tensor |
 
 def sample_all(logits: Tensor, sampling: Sampling, noise: RowNoise) -> Tensor:
     """``logits (B, T, V)`` -> tokens ``(B, T)``, each position by itself: nothing is a repetition."""
-    if sampling.temperature == 0:
+    if sampling.greedy:
         return logits.argmax(-1)
     probability = torch.softmax(logits.float() / sampling.temperature, -1)
     kept = keep_likely(probability.flatten(0, 1), sampling).view(probability.shape)

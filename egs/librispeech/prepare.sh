@@ -10,6 +10,7 @@ corpus_dir=                  # folder in LibriSpeech's layout; none: download/Li
 train_parts=train-clean-100  # parts for train, separated by spaces or commas
 dev_parts=dev-clean          # parts for dev
 test_parts=                  # parts for test; none: half of dev's, by chapter or utterance
+speeds=                      # train has every utterance at these speeds too, such as "0.9 1.1", each as another speaker
 acoustic=bundled             # codec: bundled, encodec-24khz, NAME=FILE_OR_FOLDER, or a saved tokenizer's folder
 semantic=bundled             # units: bundled, fit (on this corpus), none, NAME=FILE_OR_FOLDER, or a folder
 num_units=200                # units to fit
@@ -22,13 +23,14 @@ help_message="Usage: ./prepare.sh [options]      in egs/librispeech
 Stages: 0 audio, 1 manifests, 2 tokenizers, 3 tokens, 4 cuts and statistics.
 What is done is skipped, and done again when its settings change."
 
-[ -e bin ] || { echo "prepare.sh: error: run it in its own folder: cd egs/librispeech && ./prepare.sh" >&2; exit 2; }
+[ ./prepare.sh -ef "$0" ] || { echo "prepare.sh: error: run it in its own folder: cd egs/librispeech && ./prepare.sh" >&2; exit 2; }
 . shared/parse_options.sh || exit 1
 . shared/stages.sh
 
 train_parts=${train_parts//,/ }
 dev_parts=${dev_parts//,/ }
 test_parts=${test_parts//,/ }
+speeds=${speeds//,/ }
 corpus=${corpus_dir:-download/LibriSpeech}
 [ -n "$train_parts" ] && [ -n "$dev_parts" ] || fail "--train-parts and --dev-parts expect names of parts, found none"
 [ -z "$corpus_dir" ] || [ -d "$corpus_dir" ] || fail "--corpus-dir expects a folder in LibriSpeech's layout, found none at $corpus_dir"
@@ -36,7 +38,7 @@ mkdir -p data download
 take_the_lock
 
 settings 0 "$corpus_dir" "$train_parts" "$dev_parts" "$test_parts"
-settings 1 "$(resolved "$corpus")"
+settings 1 "$(resolved "$corpus")" "$speeds"
 token_settings
 
 if [ $stage -le 0 ] && [ $stop_stage -ge 0 ]; then
@@ -57,7 +59,7 @@ fi
 if [ $stage -le 1 ] && [ $stop_stage -ge 1 ]; then
   if must_run 1 "manifests" data/manifests; then
     $python bin/prepare_librispeech.py --corpus-dir "$corpus" --output-dir data/manifests --num-workers "$nj" \
-      --train-parts $train_parts --dev-parts $dev_parts ${test_parts:+--test-parts $test_parts}
+      --train-parts $train_parts --dev-parts $dev_parts ${test_parts:+--test-parts $test_parts} ${speeds:+--speeds $speeds}
     mark_done 1
   fi
 fi

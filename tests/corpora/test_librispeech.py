@@ -9,6 +9,7 @@ from lhotse import CutSet
 from lhotse.cut import Cut
 from tiny_audio import write_librispeech, write_sound
 
+from valle.corpora.cut_audio import read_cut
 from valle.corpora.librispeech import LibriSpeechConfig, LibriSpeechError, prepare_librispeech
 from valle.corpora.report import read_left_out, summary_lines
 from valle.corpora.report_reasons import Reason
@@ -55,6 +56,21 @@ def test_without_parts_for_test_speakers_are_halved_by_chapter_or_by_utterance(c
     prepare_librispeech(config(corpus, tmp_path))
     assert ids(tmp_path, "dev") == ["21-1-0000", "21-1-0001", "22-1-0000", "22-3-0000"]
     assert ids(tmp_path, "test") == ["21-1-0002", "22-2-0000", "22-2-0001"]
+
+
+def test_train_alone_has_every_utterance_at_other_speeds_too_each_as_another_speaker(corpus: Path, tmp_path: Path) -> None:
+    sizes = prepare_librispeech(config(corpus, tmp_path, speeds=[0.8, 1.25]))
+    assert ids(tmp_path, "train")[:3] == ["11-1-0000", "11-1-0000_sp0.8", "11-1-0000_sp1.25"] and len(ids(tmp_path, "dev")) == 4
+    assert sizes["train"] == (9, pytest.approx(1.5 * (1 + 1.25 + 0.8), abs=1e-3))
+    for cut, speaker, seconds in zip(cuts(tmp_path, "train"), ("11", "11_sp0.8", "11_sp1.25"), (0.5, 0.625, 0.4), strict=False):
+        samples, rate = read_cut(cut)
+        assert cut.supervisions[0].speaker == speaker and len(samples) / rate == pytest.approx(seconds, abs=1e-3)
+
+
+@pytest.mark.parametrize("speed", [0.0, 1.0, 3.0])
+def test_speeds_that_change_nothing_or_everything_are_refused(corpus: Path, tmp_path: Path, speed: float) -> None:
+    with pytest.raises(LibriSpeechError, match="expected speeds"):
+        config(corpus, tmp_path, speeds=[speed])
 
 
 @pytest.mark.parametrize("options", [{"dev_parts": ["train-a"]}, {"test_parts": ["train-a"]}, {"test_parts": ["dev-a"]}])

@@ -21,7 +21,7 @@ class CutAudioError(UserError):
 def read_cut(cut: Cut) -> tuple[Waveform, int]:
     """A cut's audio, mean over its channels, ``(T,)`` float32, and its sample rate in Hz."""
     source = cut.recording.sources[0]
-    if source.type != "file":
+    if source.type != "file" or cut.recording.transforms:  # such as another speed
         return cut.load_audio().mean(0, dtype=np.float32), cut.sampling_rate
     count = round(cut.duration * cut.sampling_rate)
     samples, rate = read_audio(source.source, offset=cut.start, duration=cut.duration)

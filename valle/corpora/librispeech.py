@@ -47,12 +47,18 @@ class LibriSpeechConfig:
     train_parts: list[str] = field(default_factory=lambda: ["train-clean-100"], metadata={"help": "parts for train"})
     dev_parts: list[str] = field(default_factory=lambda: ["dev-clean"], metadata={"help": "parts for dev"})
     test_parts: list[str] = field(default_factory=list, metadata={"help": "parts for test; none: half of dev's, by chapter or utterance"})
+    speeds: list[float] = field(
+        default_factory=list, metadata={"help": "speeds at which train has every utterance too, each as another speaker"}
+    )
     num_workers: int = field(default=2, metadata={"help": "threads that read file headers"})
 
     def __post_init__(self) -> None:
         if not self.train_parts or not self.dev_parts:
             raise LibriSpeechError("expected parts of the corpus for train and for dev, found none; name them, such as dev-clean")
         check_parts([*self.train_parts, *self.dev_parts, *self.test_parts])
+        for speed in self.speeds:
+            if not 0.5 <= speed <= 2 or speed == 1:
+                raise LibriSpeechError(f"expected speeds of 0.5 to 2 other than 1, which is there anyway, found {speed:g}")
         if self.num_workers < 1:
             raise LibriSpeechError(f"expected at least 1 worker, found {self.num_workers}; give --num-workers 1 or more")
         for one, two in (("train", "dev"), ("train", "test"), ("dev", "test")):
@@ -109,8 +115,9 @@ def prepare_librispeech(config: LibriSpeechConfig, *, progress: Progress | None 
                 if isinstance(found, LeftOut):
                     left_out[found] = None
                 else:
-                    sizes[part] = (sizes[part][0] + 1, sizes[part][1] + found.duration)
-                    yield found
+                    for cut in (found, *(at_speed(found, speed) for speed in config.speeds if part == "train")):
+                        sizes[part] = (sizes[part][0] + 1, sizes[part][1] + cut.duration)
+                        yield cut
             done += 1
             if progress:
                 progress(done, sum(map(len, speakers.values())))
@@ -121,6 +128,14 @@ def prepare_librispeech(config: LibriSpeechConfig, *, progress: Progress | None 
             write_cuts(cuts(part), config.output_dir / f"cuts_{part}.jsonl.gz")
     write_left_out(sorted(left_out, key=lambda entry: entry.path), config.output_dir / "left_out.jsonl")
     return sizes
+
+
+def at_speed(cut: MonoCut, speed: float) -> MonoCut:
+    """The cut faster or slower, higher or lower with it (Ko et al. 2015): another voice, so another speaker."""
+    changed: MonoCut = cut.perturb_speed(speed)
+    for supervision in changed.supervisions:
+        supervision.speaker = f"{supervision.speaker}_sp{speed:g}"
+    return changed
 
 
 def halve(utterances: list[Utterance]) -> tuple[list[Utterance], list[Utterance]]:

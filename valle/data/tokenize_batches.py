@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from valle.audio import Waveform, resample
 from valle.corpora.cut_audio import read_cut
+from valle.device import find_device
 from valle.errors import UserError
 from valle.timeline import Timeline
 from valle.tokenizers.base import AcousticTokenizer, SemanticTokenizer
@@ -57,15 +58,14 @@ class BatchTokenizer:
         batch_seconds: float = 60.0,
         num_workers: int = 2,
     ) -> None:
-        if device != "cpu" and not torch.cuda.is_available():
-            raise TokenizeError(f"expected a CUDA device for device {device!r}, found none here; use cpu")
-        self.acoustic, self.semantic = acoustic.to(device), semantic.to(device) if semantic else None
+        self._device = find_device(device)
+        self.acoustic, self.semantic = acoustic.to(self._device), semantic.to(self._device) if semantic else None
         self.identities = (acoustic.identity, semantic.identity if semantic else None)
         self.timeline = Timeline(codes=self.identities[0].grid, units=self.identities[1].grid if self.identities[1] else None)
         for identity in self.identities:
             if identity and identity.codebook_size > 2**15:
                 raise TokenizeError(f"tokens are stored as int16, but {identity} has {identity.codebook_size}; use a smaller codebook")
-        self._device, self._batch_seconds, self._num_workers = device, batch_seconds, num_workers
+        self._batch_seconds, self._num_workers = batch_seconds, num_workers
         self._pool = ThreadPoolExecutor(num_workers)
         self._num_threads = torch.get_num_threads()
 
@@ -134,7 +134,7 @@ def batches_of_like_lengths(durations: list[float], batch_seconds: float) -> Ite
         yield batch
 
 
-def _encode_rows(tokenizer: AcousticTokenizer | SemanticTokenizer, batch: list[CutAudio], device: str) -> list[NDArray[np.int16]]:
+def _encode_rows(tokenizer: AcousticTokenizer | SemanticTokenizer, batch: list[CutAudio], device: torch.device) -> list[NDArray[np.int16]]:
     """Tokens of each row without its padding."""
     rows = [audio.by_rate[tokenizer.sample_rate] for audio in batch]
     lengths = torch.tensor([len(row) for row in rows])

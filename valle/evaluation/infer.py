@@ -13,6 +13,7 @@ import torch
 
 from valle.audio import Waveform, audio_info, read_audio, write_wav
 from valle.decoding.sampling import Sampling
+from valle.device import find_device
 from valle.errors import UserError
 from valle.evaluation.listening_page import PageItem, write_page
 from valle.evaluation.source import check_choice, trained_model
@@ -90,7 +91,7 @@ def infer(options: InferOptions) -> dict[str, Any]:
     check_inputs(options)
     if options.num_threads:
         torch.set_num_threads(options.num_threads)
-    pipeline = Pipeline(choose_model(options), device=choose_device(options.device))
+    pipeline = Pipeline(choose_model(options), device=find_device(options.device))
     rate = pipeline.sample_rate
     audio = [read_prompt(path, rate, settings) for path in options.audio_prompts]  # every prompt is read before work begins
     jobs = [(row, sample) for row in range(len(audio)) for sample in range(options.num_samples)]
@@ -170,17 +171,6 @@ def _names(options: InferOptions, jobs: list[tuple[int, int]]) -> list[str]:
         taken.add(name)
         names.append(name)
     return names
-
-
-def choose_device(name: str) -> str:
-    """A device that is there; ``auto`` takes the fastest."""
-    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    here = [device for device, found in available.items() if found]
-    if name == "auto":
-        return here[0]
-    if name.split(":")[0] not in here:
-        raise UserError(f"--device {name} is not to be had here; use auto or {', '.join(here)}")
-    return name
 
 
 def _plain(value: Any) -> Any:

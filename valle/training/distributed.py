@@ -15,6 +15,7 @@ import torch.multiprocessing
 from torch import Tensor
 from torch.multiprocessing.spawn import ProcessExitedException, spawn
 
+from valle.device import find_device
 from valle.errors import UserError
 
 
@@ -115,13 +116,6 @@ def _run_one(local_rank: int, run: Callable[..., None], size: int, rank: int | N
 
 
 def pick_device(name: str, world: World) -> torch.device:
-    """``auto`` takes CUDA, then MPS, then the CPU."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise UserError(f"--device must be auto, cpu, cuda or mps, found {name!r}") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device cuda was asked for and torch finds no CUDA device here; use --device auto or cpu")
-    return torch.device("cuda", world.local_rank) if device.type == "cuda" else device
+    """What ``--device`` names; of several GPUs, this process's own."""
+    device = find_device(name)
+    return torch.device("cuda", world.local_rank) if device.type == "cuda" and device.index is None else device

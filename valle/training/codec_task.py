@@ -73,8 +73,6 @@ class _TrainedCodec(nn.Module):
 class CodecTask:
     """Binds the codec to pieces of audio."""
 
-    best_by = "valid"
-
     def __init__(self, options: CodecOptions) -> None:
         self.options = options
         torch.manual_seed(options.seed)

@@ -10,11 +10,10 @@ from valle.errors import UserError
 class BrokenBatchError(UserError):
     """A loss, or gradients, not a number or infinite."""
 
-    def __init__(self, *, step: int, what: list[str], path: Path, module: str | None, dtype: str) -> None:
-        where = f" (first in module {module})" if module else "; --inf-check true names the module"
+    def __init__(self, *, step: int, what: list[str], path: Path, where: str, dtype: str) -> None:
         advice = "a lower --base-lr" if dtype == "float32" else "--dtype float32 or a lower --base-lr"
         super().__init__(
-            f"{' and '.join(what)} became infinite or not a number at step {step}{where}; the batch is kept in {path}, try {advice}"
+            f"{' and '.join(what)} became infinite or not a number at step {step} ({where}); the batch is kept in {path}, try {advice}"
         )
 
 

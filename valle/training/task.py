@@ -55,7 +55,7 @@ class Task(Protocol):
         ...
 
     def after_step(self, step: int) -> None:
-        """Anything that follows an optimizer step."""
+        """Anything that follows an optimizer step; called too when a run goes on after ``step``, so it sets and never adds."""
         ...
 
     def checkpoint_fields(self) -> dict[str, Any]:

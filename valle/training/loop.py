@@ -8,14 +8,16 @@ import time
 from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 from itertools import islice
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
+from valle.errors import UserError
 from valle.training.checkpoint import save_checkpoint
+from valle.training.diagnose import first_not_finite
 from valle.training.distributed import World, pick_device
 from valle.training.errors import BrokenBatchError, MemoryShortError
 from valle.training.logs import Recorder, Sums, add_sums, loss_text, means, sums_of
@@ -41,6 +43,8 @@ class Loop:
         self.optimizer = build_optimizer(task.model, options)
         self.state = RunState(task, options, self.optimizer, world)
         self.progress: Progress = self.state.restore(self.device)
+        if self.progress.step:
+            task.after_step(self.progress.step)  # what it sets for the next step is no part of a checkpoint
         dtype = self.progress.dtype or world.broadcast(resolve_dtype(task, options, self.device, world))
         self.progress.dtype = dtype
         self.precision = Precision(dtype, self.device)
@@ -80,6 +84,11 @@ class Loop:
             bar.update()
             self._after_step(micro_batches[-1])
         bar.close()
+        if progress.batch == 0 and not self._is_over():
+            raise UserError(
+                f"expected at least one batch in epoch {progress.epoch}, found none; "
+                "lower --max-duration or --num-buckets, or leave out --drop-last, which leaves out batches that are not full"
+            )
 
     def _batches(self) -> Iterator[Batch]:
         progress = self.progress
@@ -151,11 +160,20 @@ class Loop:
         name = f"batch-{self.progress.step}" + (f"-rank{self.world.rank}" if self.world.rank else "")
         path = self.options.exp_dir / f"{name}.pt"
         save_checkpoint(path, {"batches": micro_batches, "step": self.progress.step, "seed": self.options.seed})
-        culprit = None
+        advice = "--inf-check true names the module"
         if self.options.inf_check:
+            here = first_not_finite(self.task.model, lambda: self._repeat(micro_batches))
+            culprit = next((name for name in self.world.gather(here) if name), None)
+            advice = f"first in module {culprit}" if culprit else "in no module alone"
+        raise BrokenBatchError(step=self.progress.step, what=what, path=path, where=advice, dtype=self.precision.name)
+
+    def _repeat(self, micro_batches: list[Batch]) -> None:
+        """The last step's passes once more, with the same draws."""
+        torch.manual_seed(mix(self.options.seed, self.world.rank, self.progress.step))
+        for batch in micro_batches:
             with self.precision.autocast():
-                culprit = first_not_finite(self.task.model, self.task.to_device(micro_batches[-1], self.device))
-        raise BrokenBatchError(step=self.progress.step, what=what, path=path, module=culprit, dtype=self.precision.name)
+                parts = self.task.model(self.task.to_device(batch, self.device))
+            self.precision.scale(torch.stack([part.sum for part in parts.values()]).sum() / LOSS_SCALE).backward()
 
     def _after_step(self, batch: Batch) -> None:
         progress, options = self.progress, self.options
@@ -244,13 +262,17 @@ class Loop:
         largest = max(
             islice(self.task.batches(epoch=1, skip=0, world=self.world), 20), key=lambda batch: self.task.describe(batch)["frames"]
         )
+        model = self.task.model
+        buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}  # such as codebooks, which a pass moves
         try:
             with self.precision.autocast():
-                parts = self.task.model(self.task.to_device(largest, self.device))
+                parts = model(self.task.to_device(largest, self.device))
             torch.stack([part.sum for part in parts.values()]).sum().backward()
         except torch.OutOfMemoryError as error:
             raise MemoryShortError(step=0, device=str(self.device)) from error
         self.optimizer.zero_grad(set_to_none=True)
+        for name, buffer in model.named_buffers():
+            buffer.copy_(buffers[name])
         logging.info("The largest of the first batches fits")
 
 
@@ -269,22 +291,3 @@ def grouped(batches: Iterator[Batch], size: int) -> Iterator[list[Batch]]:
 def mix(seed: int, rank: int, step: int) -> int:
     """One seed out of three numbers, so that no generator's state needs to be stored."""
     return int.from_bytes(blake2b(f"{seed}|{rank}|{step}".encode(), digest_size=7).digest(), "big")
-
-
-def first_not_finite(model: nn.Module, batch: Any) -> str | None:
-    """The name of the first module whose output is not finite on ``batch``."""
-    found: list[str] = []
-
-    def watch(name: str) -> Any:
-        def look(module: nn.Module, inputs: Any, output: Any) -> None:
-            if isinstance(output, Tensor) and not bool(torch.isfinite(output).all()):
-                found.append(name)
-
-        return look
-
-    handles = [module.register_forward_hook(watch(name)) for name, module in model.named_modules() if name]
-    with torch.no_grad():
-        model(batch)
-    for handle in handles:
-        handle.remove()
-    return found[0] if found else None

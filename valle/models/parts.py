@@ -20,7 +20,8 @@ class LossPart(NamedTuple):
 
 def loss_part(logits: Tensor, targets: Tensor, valid: Tensor) -> LossPart:
     """Cross entropy of ``logits (..., V)`` at ``targets (...)`` where ``valid (...)``; padding is never computed on."""
-    logits, targets = logits[valid].float(), targets[valid]
+    logits, targets = logits[valid], targets[valid]
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     correct = (logits.argmax(-1) == targets).sum()
     return LossPart(F.cross_entropy(logits, targets, reduction="sum"), valid.sum(), correct)
 

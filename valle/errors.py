@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 from collections.abc import Callable
 
@@ -13,27 +15,44 @@ class UserError(Exception):
 def run_program(main: Callable[[], None]) -> None:
     """Run a program's ``main``; a user's mistake is one line and exit status 2, never a traceback.
 
-    Ctrl-C ends with status 130, as shells expect; a programmer's mistake keeps its traceback.
+    Ctrl-C ends with status 130 and a reader that left with 141, as shells expect; a programmer's mistake keeps its traceback.
     """
     name = sys.argv[0].rsplit("/", 1)[-1]
     try:
         main()
+        sys.stdout.flush()  # here, where a reader that left is understood
     except UserError as error:
-        print(f"{name}: error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+        _end(name, f"error: {error}", 2)
     except KeyboardInterrupt:
-        print(f"{name}: interrupted; what was finished is kept, and the same command goes on", file=sys.stderr)
-        raise SystemExit(130) from None
+        _end(name, "interrupted; what was finished is kept, and the same command goes on", 130)
     except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would try once more, and complain, on its way out
         raise SystemExit(141) from None
     except OSError as error:
         if error.errno in _DISK_ERRORS:
-            where = f" ({error.filename})" if error.filename else ""
-            print(
-                f"{name}: error: cannot write{where}: {error.strerror}; free some space, then run the same command again", file=sys.stderr
-            )
-            raise SystemExit(2) from None
+            where = f" {error.filename}" if error.filename else ""
+            _end(name, f"error: cannot write{where}: {error.strerror}; free some space, then run the same command again", 2)
+        if error.errno in _PATH_ERRORS and error.filename:
+            found = f"{error.strerror[:1].lower()}{error.strerror[1:]}"
+            _end(name, f"error: expected {_shown(error.filename)} to be of use here, found: {found}; name another path or change it", 2)
         raise
 
 
-_DISK_ERRORS = {28, 30, 122}  # ENOSPC, EROFS, EDQUOT
+def one_line(text: str) -> str:
+    """``text`` as a terminal shows it safely: on one line, and without what would move its cursor or colour it."""
+    joined = " ".join(text.splitlines())
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in joined)
+
+
+def _end(name: str, text: str, status: int) -> None:
+    print(one_line(f"{name}: {text}"), file=sys.stderr)
+    raise SystemExit(status) from None
+
+
+def _shown(path: object) -> str:
+    return os.fsdecode(path) if isinstance(path, bytes) else str(path)
+
+
+# What the system says where a disk is full, and where a path is no good.
+_DISK_ERRORS = {errno.EFBIG, errno.ENOSPC, errno.EROFS, errno.EDQUOT}
+_PATH_ERRORS = {errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTEMPTY}

@@ -24,20 +24,6 @@ from valle.timeline import Timeline
 from valle.tokenizers.base import AcousticTokenizer, SemanticTokenizer
 from valle.tokenizers.registry import expect_acoustic, expect_semantic, tokenizer_from_state
 
-STATE_KEYS = (
-    "model",
-    "optimizer",
-    "scheduler",
-    "grad_scaler",
-    "sampler",
-    "model_avg",
-    "tokenizers",
-    "identities",
-    "timeline",
-    "dtype",
-    "counters",
-)
-
 
 class CheckpointError(UserError):
     """A checkpoint that is missing, damaged, or not ours."""
@@ -54,8 +40,21 @@ def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
             os.fsync(stream.fileno())
         temporary.replace(path)
         _sync_folder(path.parent)
+    except (OSError, RuntimeError) as error:
+        reason = _why_not_written(error)
+        if reason is None:
+            raise
+        raise CheckpointError(f"cannot write {path}: {reason}; free some space, then run the same command again, which goes on") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _why_not_written(error: BaseException) -> str | None:
+    """What the system said; torch hides it behind an error of its own archive's end."""
+    found: BaseException | None = error
+    while found is not None and not isinstance(found, OSError):
+        found = found.__context__
+    return found.strerror if found is not None else None
 
 
 def _sync_folder(folder: Path) -> None:
@@ -142,11 +141,16 @@ def choose_checkpoint(exp_dir: Path, *, epoch: int = 0, avg: int = 1, use_averag
 
 
 def averaged_between(first: Mapping[str, Any] | None, last: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Mean weights over the steps after ``first`` up to ``last``, from two running means since step 0."""
-    end = last["counters"]["step"]
-    start = first["counters"]["step"] if first else 0
+    """Mean weights over the steps after ``first`` up to ``last``, from two running means since step 0.
+
+    A mean reaches to the last step that ``average_period`` divides.
+    """
+    end, start = (state["counters"]["step"] // state["average_period"] * state["average_period"] if state else 0 for state in (last, first))
     if end <= start:
-        raise CheckpointError(f"expected a later checkpoint to average to, found steps {start} and {end}")
+        raise CheckpointError(
+            f"expected at least one average after step {start}, found none up to step {last['counters']['step']}, as they are taken "
+            f"every {last['average_period']} steps; leave out --use-averaged-model, or train with a smaller --average-period"
+        )
     mean = {}
     for name, value in last["model_avg"].items():
         before = first["model_avg"][name].double() if first else 0.0

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from valle.training.checkpoint import hyper_parameters, load_checkpoint, newest_checkpoint, remove_old, save_checkpoint
+from valle.training.checkpoint import CheckpointError, hyper_parameters, load_checkpoint, newest_checkpoint, remove_old, save_checkpoint
 from valle.training.distributed import World
 from valle.training.errors import OtherRunError
 from valle.training.logs import Sums
@@ -24,6 +24,8 @@ FREE = {
     "log_interval", "tensorboard", "visualize", "num_workers", "master_port", "device", "num_threads", "inf_check", "oom_check",
     "world_size",
 }  # fmt: skip
+
+NEEDED = ("model", "optimizer", "grad_scaler", "sampler", "model_avg", "dtype", "counters")  # to go on
 
 
 @dataclass
@@ -62,9 +64,19 @@ class RunState:
             self._start_average()
             return Progress()
         state = load_checkpoint(path)
+        missing = [key for key in NEEDED if key not in state]
+        if missing:
+            raise CheckpointError(
+                f"expected a checkpoint of this trainer's in {path}, found one without {', '.join(missing)}; "
+                "use another --exp-dir, with --init-from to take its weights"
+            )
         self._refuse_other(state, path)
-        self.task.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        try:
+            self.task.model.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+        except (RuntimeError, ValueError, KeyError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise CheckpointError(f"{path} does not fit its own settings ({reason}); use another, such as the one before it") from error
         self.grad_scaler = state["grad_scaler"]
         self.average = state["model_avg"] if self.world.is_first else None
         logging.info("Resuming from %s", path)

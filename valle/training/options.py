@@ -108,7 +108,8 @@ class AudioLMOptions(LoopOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.stages()
+        stages = self.stages()
+        object.__setattr__(self, "train_stage", "all" if stages == STAGES else ",".join(stages))  # aliases are the same setting
         if self.filter_min_duration >= self.filter_max_duration:
             raise UserError(
                 f"--filter-min-duration {self.filter_min_duration} leaves nothing below --filter-max-duration {self.filter_max_duration}"

@@ -19,7 +19,8 @@ class ScaledAdam(torch.optim.Optimizer):
     """Adam whose step is proportional to each tensor's size, and which also learns that size.
 
     With ``r`` the root mean square of a tensor, its direction moves by ``lr * r * m / sqrt(v)``; along the tensor
-    itself an Adam of its own moves the size by ``lr * scale_speed`` (the paper's equations 4 to 6).
+    itself an Adam of its own moves the size by ``lr * scale_speed`` (the paper's equations 4 to 6).  A single number has
+    no direction: it is moved by an Adam at ``lr * scale_speed``, as in icefall.
     """
 
     def __init__(
@@ -63,7 +64,7 @@ class ScaledAdam(torch.optim.Optimizer):
             change = torch.where(rms * (1 + change) > group["max_rms"], change.clamp(max=0), change)
             scaled = parameter * change
         else:
-            scaled = torch.zeros_like(parameter)
+            rms, scaled = parameter.new_tensor(group["scale_speed"]), torch.zeros_like(parameter)
         state["mean"].lerp_(grad, 1 - beta1)
         state["square"].lerp_(grad.square(), 1 - beta2)
         direction = state["mean"] / (state["square"].sqrt() + group["eps"])

@@ -26,6 +26,7 @@ def setup_logging(exp_dir: Path, rank: int) -> None:
     handlers: list[logging.Handler] = [logging.FileHandler(name, encoding="utf-8")]
     if rank == 0:
         handlers.append(logging.StreamHandler())
+    logging.disable(logging.NOTSET)  # whatever a library that was imported has silenced
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s [%(module)s] %(message)s", handlers=handlers, force=True)
 
 

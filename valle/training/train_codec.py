@@ -14,7 +14,7 @@ from valle.training.loop import Loop
 
 def train_codec(options: CodecOptions) -> None:
     """Train on as many processes as asked for; ends with the tokenizer's folder ``exp_dir/codec``, in half precision."""
-    launch(_train, options.world_size, options.master_port, options)
+    launch(_train, options.world_size, options.master_port, options, device=options.device)
 
 
 def _train(world: World, options: CodecOptions) -> None:

@@ -1,0 +1,46 @@
+"""Anyone's own recordings: killed and started again the same, bad files listed, new files noticed."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from recipe import Recipe, stages
+from tiny_audio import write_sound
+
+SIZES = "--max-seconds 3 --dev-share 0.2 --test-share 0.2 --shard-seconds 8 --nj 1".split()
+KILLS = {1: ["manifests/cuts_dev.jsonl.gz:1"], 4: ["tokenized/cuts_train.jsonl.gz:1"]}
+
+
+def write_recordings(folder: Path) -> Path:
+    for number, name in enumerate(("one.wav", "two.flac", "deep/er/three.ogg", "deep/four.wav", "five.aiff")):
+        write_sound(folder / name, 2.5 + number, rate=(16000, 22050, 44100, 8000, 16000)[number], seed=number)
+    (folder / "broken.mp3").write_bytes(b"not audio at all")
+    (folder / "empty.wav").write_bytes(b"")
+    return folder
+
+
+@pytest.mark.slow
+def test_killed_in_its_stages_it_completes_to_the_same_content_and_notices_new_files(tmp_path: Path) -> None:
+    recipe = Recipe.copy("folder", tmp_path)
+    audio = write_recordings(tmp_path / "my recordings")
+    options = ["--audio-dir", str(audio), *SIZES]
+    assert stages(recipe.finish(*options), "run") == [0, 1, 2, 3, 4]
+    unbroken = recipe.content("data")
+    page = unbroken["data/report.html"].decode()
+    assert "broken.mp3" in page and "empty.wav" in page and "two.flac" not in page
+    shutil.rmtree(recipe.folder / "data")
+
+    for stage, places in KILLS.items():
+        for place in places:
+            assert stages(recipe.kill(*options, at=place), "run")[-1] == stage
+    recipe.finish(*options)
+    content = recipe.content("data")
+    assert content.keys() == unbroken.keys()
+    assert [name for name in content if content[name] != unbroken[name]] == []
+
+    assert stages(recipe.finish("--audio-dir", f"{audio}/deep/..", *SIZES), "run") == [], "the same folder by another path"
+    write_sound(audio / "six.wav", 2.0, seed=6)
+    output = recipe.finish(*options, "--stop-stage", "1")
+    assert stages(output, "run") == [0, 1] and "six" in (recipe.folder / "data" / "scan.jsonl").read_text()

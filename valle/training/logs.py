@@ -63,6 +63,8 @@ class Recorder:
 
     def __init__(self, exp_dir: Path, *, enabled: bool, tensorboard: bool, step: int) -> None:
         self.path = exp_dir / "curves.jsonl" if enabled else None
+        if enabled:
+            exp_dir.mkdir(parents=True, exist_ok=True)
         self.writer: Any = None
         if enabled and tensorboard:
             from torch.utils.tensorboard import SummaryWriter

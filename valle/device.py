@@ -16,7 +16,7 @@ def find_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise UserError(f"--device must be auto, cpu, cuda or mps, found {name!r}") from error
+        raise UserError(f"--device {name} names no device; use auto, cpu, cuda or mps") from error
     if device.type not in here or (device.index or 0) >= max(1, torch.cuda.device_count() if device.type == "cuda" else 1):
         raise UserError(f"--device {name} is not to be had here; use auto or {', '.join(here)}")
     return device

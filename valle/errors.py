@@ -33,8 +33,8 @@ def run_program(main: Callable[[], None]) -> None:
             where = f" {error.filename}" if error.filename else ""
             _end(name, f"error: cannot write{where}: {error.strerror}; free some space, then run the same command again", 2)
         if error.errno in _PATH_ERRORS and error.filename:
-            found = f"{error.strerror[:1].lower()}{error.strerror[1:]}"
-            _end(name, f"error: expected {_shown(error.filename)} to be of use here, found: {found}; name another path or change it", 2)
+            reason = (error.strerror or "").lower()
+            _end(name, f"error: {_shown(error.filename)} cannot be used as it is asked for here ({reason}); name another path", 2)
         raise
 
 

@@ -11,8 +11,10 @@ import sys
 from collections.abc import Sequence
 from dataclasses import MISSING, Field, fields
 from difflib import get_close_matches
+from enum import Enum
+from math import isnan
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NoReturn, TypeVar, get_args, get_origin, get_type_hints
 
 import jsonargparse
 import yaml
@@ -29,8 +31,14 @@ class FlagError(UserError):
 class _Parser(jsonargparse.ArgumentParser):
     """jsonargparse, with errors as ours: raised, one sentence."""
 
+    hints: dict[str, Any]
+
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        text = re.sub(r'Parser key "(\w+)"', lambda match: _dashed(match[1]), " ".join(str(message).split()).rstrip("."))
+        text = " ".join(str(message).split()).rstrip(".")
+        named = re.match(r'Parser key "(\w+)"(?: element \d+)?:(?:.*(?:Got|Given) value: (.*))?', text)
+        if named and named[1] in self.hints:
+            text = f"expected {_described(self.hints[named[1]])} for {_dashed(named[1])}, found {named[2] or 'something else'}"
+        text = re.sub(r"--\w+", lambda match: match[0].replace("_", "-"), text)
         raise FlagError(f"{text}; --help lists every flag") from ex
 
 
@@ -52,12 +60,18 @@ def parse_flags(
     named = _value_of("config", arguments)
     files = [path for path in config_files if path.is_file()] + ([_existing(Path(named))] if named else [])
     overrides: dict[str, Any] = {}
+    types = _build_parser(settings, known, {}, prog=prog, usage=usage)
     for path in files:
-        overrides.update(_read_yaml(path, known))
+        values = _read_yaml(path, known)
+        _check_values(types, values, path)
+        overrides.update(values)
     parser = _build_parser(settings, known, overrides, prog=prog, usage=usage)
     _refuse_unknown_flags(arguments, known)
     values = parser.parse_args(arguments).as_dict()
     values.pop("config", None)
+    for name, value in values.items():
+        if isinstance(value, float) and isnan(value):
+            raise FlagError(f"expected a number for {_dashed(name)}, found nan; give another value")
     missing = [name for name, entry in known.items() if values.get(name) is None and _required(entry) and name not in overrides]
     if missing:
         raise FlagError(f"expected {', '.join('--' + name.replace('_', '-') for name in missing)}, found no value; --help lists every flag")
@@ -66,7 +80,7 @@ def parse_flags(
 
 def _build_parser(settings: type, known: dict[str, Field[Any]], overrides: dict[str, Any], *, prog: str | None, usage: str) -> _Parser:
     parser = _Parser(prog=prog, description=usage, exit_on_error=True, formatter_class=_HelpFormatter, env_prefix=False)
-    hints = get_type_hints(settings)
+    parser.hints = hints = get_type_hints(settings)
     parser.add_argument("--config", type=str | None, default=None, help="a YAML file of these settings")
     for name, entry in known.items():
         hint = hints[name]
@@ -108,8 +122,18 @@ def _value_of(name: str, arguments: Sequence[str]) -> str | None:
 def _refuse_unknown_flags(arguments: Sequence[str], known: dict[str, Field[Any]]) -> None:
     for argument in arguments:
         name = argument.partition("=")[0]
+        if name.startswith("-") and not name.startswith("--") and name not in ("-", "-h") and not _is_number(name):
+            raise FlagError(f"unknown flag {name}; write ./{name} for a file of that name, and --help lists every flag")
         if name.startswith("--") and name[2:] not in (*known, "config", "help"):
             raise FlagError(f"unknown flag {_dashed(name[2:])}{_neighbours(name[2:], known, flags=True)}; --help lists every flag")
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _neighbours(name: str, known: dict[str, Field[Any]], *, flags: bool) -> str:
@@ -139,6 +163,33 @@ def _read_yaml(path: Path, known: dict[str, Field[Any]]) -> dict[str, Any]:
         if key not in known:
             raise FlagError(f"unknown setting {key!r} in {path}{_neighbours(key, known, flags=False)}")
     return values
+
+
+def _check_values(parser: _Parser, values: dict[str, Any], path: Path) -> None:
+    """Refuse in a file what would be refused as a flag: its values become defaults, at which the parser does not look."""
+    for name, value in values.items():
+        if "\0" in str(value):
+            raise FlagError(f"expected text for {name} in {path}, found a null character in it; remove that")
+        try:
+            if value is None and type(None) not in get_args(parser.hints[name]):
+                parser.error(f'Parser key "{name}": Got value: nothing')
+            parser.parse_object({name: value})
+        except FlagError as error:
+            raise FlagError(f"{path}: {error}") from error
+
+
+def _described(hint: Any) -> str:
+    """A type in a user's words."""
+    choices = [choice for choice in get_args(hint) if choice is not type(None)]
+    if get_origin(hint) is Literal:
+        return " or ".join(", ".join(map(str, choices)).rsplit(", ", 1))
+    if get_origin(hint) in (list, tuple):
+        return f"values, each {_described(choices[0])},"
+    if choices:
+        return _described(choices[0])
+    if issubclass(hint, Enum):
+        return " or ".join(", ".join(member.name for member in hint).rsplit(", ", 1))
+    return {float: "a number", int: "a whole number", bool: "true or false", Path: "a path"}.get(hint, "text")
 
 
 def _required(entry: Field[Any]) -> bool:

@@ -42,13 +42,13 @@ class EspeakConfig:
     def __post_init__(self) -> None:
         for name in ("num_hours", "dev_minutes", "test_minutes"):
             if not 0 < getattr(self, name) < math.inf:
-                raise EspeakConfigError(f"{name} must be above 0 and finite, found {getattr(self, name):g}; give a duration")
+                raise EspeakConfigError(f"{_flag(name)} must be above 0 and finite, found {getattr(self, name):g}; give a duration")
         for name in ("num_voices", "num_test_voices"):
             if getattr(self, name) < 1:
-                raise EspeakConfigError(f"{name} must be at least 1, found {getattr(self, name)}; give a number of voices")
+                raise EspeakConfigError(f"{_flag(name)} must be at least 1, found {getattr(self, name)}; give a number of voices")
         if not (self.min_seconds >= 1.0 and self.min_seconds + 3.0 <= self.max_seconds <= 60.0):
             raise EspeakConfigError(
-                f"utterances must last from min_seconds >= 1 to max_seconds <= 60, at least 3 s apart, found "
+                f"utterances must last from --min-seconds >= 1 to --max-seconds <= 60, at least 3 s apart, found "
                 f"{self.min_seconds:g} to {self.max_seconds:g}; widen the range"
             )
 
@@ -69,3 +69,7 @@ class EspeakConfig:
             "grammar": hashlib.blake2b(repr(sorted(RULES.items())).encode(), digest_size=8).hexdigest(),
             "espeakng_loader": version("espeakng-loader"),
         }
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")

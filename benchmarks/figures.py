@@ -1,0 +1,297 @@
+"""Puts figures into the documents: every table between ``<!-- figures: NAME -->`` and ``<!-- end -->`` is written here.
+
+python3 -m benchmarks.figures            write them anew
+python3 -m benchmarks.figures --check    status 1 where a document does not say what benchmarks/results says
+
+A block whose results are not there keeps what it has.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from valle.evaluation.demo_summary import PER_CODEBOOK, demo_tables
+from valle.evaluation.evaluate_codec import codec_table
+from valle.evaluation.listening_page import PageTable
+
+ROOT = Path(__file__).parent.parent
+BLOCK = re.compile(r"<!-- figures: (?P<name>[a-z-]+) -->\n(?P<content>.*?)<!-- end -->", re.DOTALL)
+DOCUMENTS = ("README.md", "docs/**/*.md", "egs/*/README.md", "valle/assets/**/README.md")
+STAGE_COLUMNS = ("stage", "train", "dev", "unigram", "below it", "accuracy")
+
+Results = Mapping[str, Any]  # name of a file in benchmarks/results: its content
+
+
+def documents(root: Path = ROOT) -> list[Path]:
+    """Every document that may hold figures."""
+    return sorted({path for pattern in DOCUMENTS for path in root.glob(pattern)})
+
+
+def read_results(root: Path = ROOT) -> dict[str, Any]:
+    """Whatever was measured, by file name."""
+    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted((root / "benchmarks" / "results").glob("*.json"))}
+
+
+def fill(path: Path, results: Results, root: Path = ROOT) -> str:
+    """The text of a document with every block that has results written anew."""
+
+    def content(match: re.Match[str]) -> str:
+        name = match["name"]
+        if name not in BLOCKS and name not in PICTURES:
+            raise ValueError(f"{path}: expected one of {', '.join([*BLOCKS, *PICTURES])}, found {name!r}")
+        new = picture(name, path, root) if name in PICTURES else BLOCKS[name](results)
+        return f"<!-- figures: {name} -->\n{match['content'] if new is None else new}<!-- end -->"
+
+    return BLOCK.sub(content, path.read_text(encoding="utf-8"))
+
+
+def picture(name: str, document: Path, root: Path) -> str | None:
+    """A picture that a run has left, as seen from the document."""
+    place, caption = PICTURES[name]
+    if not (root / place).is_file():
+        return None
+    up = len(document.relative_to(root).parents) - 1
+    own_folder = f"{document.relative_to(root).parent.as_posix()}/"
+    link = place.removeprefix(own_folder) if place.startswith(own_folder) else "../" * up + place
+    return f"![{caption}]({link})\n"
+
+
+def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]], note: str = "") -> str:
+    """A table; what stands in all columns but the first is set to the right."""
+    head = [f"| {' | '.join(columns)} |", f"|---|{'---:|' * (len(columns) - 1)}"]
+    return "\n".join([*head, *(f"| {' | '.join(row)} |" for row in rows), *(["", note] if note else [])]) + "\n"
+
+
+def page_table(table: PageTable, *, titled: bool = False) -> str:
+    columns = table.columns if any(table.columns) else ("", *("value" for _ in table.columns[1:]))
+    text = markdown(columns, table.rows, table.note)
+    return f"**{table.title}**\n\n{text}" if titled else text
+
+
+def demo_block(title: str) -> Callable[[Results], str | None]:
+    """One table of the demo's report."""
+
+    def block(results: Results) -> str | None:
+        if "demo" not in results:
+            return None
+        return next((page_table(table) for table in demo_tables(results["demo"]) if table.title == title), None)
+
+    return block
+
+
+def works(results: Results) -> str | None:
+    """What works, in one table for the front page."""
+    rows: list[tuple[str, str]] = []
+    if "demo" in results:
+        rows += _demo_rows(results["demo"])
+    for title, report in results.get("codec", {}).items():
+        if "heard" not in title:
+            scores = report["systems"][max((name for name in report["systems"] if name.isdigit()), key=int)]
+            rows.append((f"the codec, on {title} (the recording itself 1, silence 0)", f"STOI {estimate(scores['stoi'], 2)}"))
+    rows += _folder_rows(results["folder"]) if "folder" in results else []
+    for name in ("basics", "memory"):
+        rows += [(words, f"{text(found['value'])} ({found['goal']})") for words, found in figures_of(results.get(name)) if "goal" in found]
+    return markdown(("what", "measured"), rows) if rows else None
+
+
+def _demo_rows(demo: Mapping[str, Any]) -> list[tuple[str, str]]:
+    fine = [unigram - nll for unigram, nll in zip(demo["fine"]["unigram_nll_per_codebook"], demo["fine"]["nll_per_codebook"], strict=True)]
+    semantic, coarse = (demo[stage]["unigram_nll"] - demo[stage]["valid_nll"] for stage in ("semantic", "coarse"))
+    rows = [
+        ("`make demo`, from nothing to sound, once installed", f"{demo['wall_seconds'] / 60:.1f} min"),
+        (
+            "what its model learned: nats a token below the unigram on dev",
+            f"units {semantic:.2f}, coarse {coarse:.2f}, fine {fine[0]:.2f} to {fine[-1]:.2f}",
+        ),
+    ]
+    if "left_out" not in demo["voices"]:
+        shares = [f"{100 * demo['voices'][name]['mean']:.0f} %" for name in ("generated", "real", "shuffled")]
+        rows.append(
+            ("its continuations that keep the prompt's voice (real speech, prompts shuffled)", f"{shares[0]} ({shares[1]}, {shares[2]})")
+        )
+    rows.append(("work for a second of new audio", f"{demo['rtf_infer']:.2f} s"))
+    return rows
+
+
+def _folder_rows(folder: Mapping[str, Any]) -> list[tuple[str, str]]:
+    before, after = (folder[when]["coarse"]["valid_nll"] for when in ("before", "after"))
+    return [("fine-tuning on one's own recordings: coarse nats a token on dev, before and after", f"{before:.2f}, {after:.2f}")]
+
+
+def codec(results: Results) -> str | None:
+    if "codec" not in results:
+        return None
+    return "\n".join(page_table(codec_table(title, report), titled=True) for title, report in results["codec"].items())
+
+
+def recipe(name: str) -> Callable[[Results], str | None]:
+    """Hours, nats a token and speed of a recipe's run."""
+
+    def block(results: Results) -> str | None:
+        if name not in results:
+            return None
+        values = results[name]
+        training = values["training"]
+        hours = ", ".join(f"{part} {amount:.2f} h" for part, amount in values["hours"].items())
+        note = f"{hours}; {training['steps']} steps in {training['seconds'] / 60:.0f} minutes, {training['dtype']}."
+        if "infer" in values:
+            note += f" A second of new audio takes {values['infer']['rtf']:.2f} s."
+        return markdown(STAGE_COLUMNS, stage_rows(training), note)
+
+    return block
+
+
+def stage_rows(training: Mapping[str, Any]) -> list[Sequence[str]]:
+    """One row a stage, and one a level of the fine stage, in nats a token."""
+    rows = [(stage, training[stage]) for stage in ("semantic", "coarse") if stage in training]
+    fine = training.get("fine", {"levels": []})
+    for place, level in enumerate(fine["levels"]):
+        rows.append((f"fine, level {level}", {of_stage: fine[of_fine][place] for of_stage, of_fine in PER_CODEBOOK.items()}))
+    return [
+        (
+            name, f"{row['train_nll']:.2f}", f"{row['valid_nll']:.2f}", f"{row['unigram_nll']:.2f}",
+            f"{row['unigram_nll'] - row['valid_nll']:.2f}", f"{100 * row['accuracy']:.0f} %",
+        )
+        for name, row in rows
+    ]  # fmt: skip
+
+
+def folder_block(results: Results) -> str | None:
+    """The same dev recordings under the bundled model and under the tuned one."""
+    if "folder" not in results:
+        return None
+    values = results["folder"]
+    before, after = (stage_rows(values[when]) for when in ("before", "after"))
+    rows = [(old[0], old[2], new[2], old[3]) for old, new in zip(before, after, strict=True)]
+    hours = ", ".join(f"{part} {60 * amount:.1f} min" for part, amount in values["hours"].items())
+    return markdown(("stage", "before", "after", "unigram"), rows, f"{hours}; {values['training']['seconds'] / 60:.0f} minutes of tuning.")
+
+
+def measured(name: str) -> Callable[[Results], str | None]:
+    """Every figure of a benchmark with its spread and its goal, and on which machine."""
+
+    def block(results: Results) -> str | None:
+        if name not in results:
+            return None
+        values = results[name]
+        rows = [
+            (words, text(found["value"]), " to ".join(map(text, found["spread"])), found.get("goal", ""))
+            for words, found in figures_of(values)
+        ]
+        machine = values["machine"]
+        note = (
+            f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gib']} GiB; `{values['command']}`, {values['date'][:10]}."
+        )
+        return markdown(("figure", "median", "least to most", "goal"), rows, note)
+
+    return block
+
+
+def figures_of(values: Any, words: str = "") -> list[tuple[str, Mapping[str, Any]]]:
+    """Every figure within the results of a benchmark, by the words of its path, in order."""
+    if not isinstance(values, dict):
+        return []
+    if {"value", "spread"} <= values.keys():
+        return [(f"{words} ({values['means']})" if "means" in values else words, values)]
+    return [
+        found
+        for key, value in values.items()
+        for found in figures_of(value, f"{words}: {key.replace('_', ' ')}" if words else key.replace("_", " "))
+    ]
+
+
+def plain_block(name: str) -> Callable[[Results], str | None]:
+    """Results as they are, for files of lists and numbers."""
+    return lambda results: as_tables(results[name]) if name in results else None
+
+
+def as_tables(values: Any, level: int = 0) -> str:
+    """A list of rows, a row, or sections of them -> Markdown tables."""
+    if isinstance(values, list):
+        columns = list(dict.fromkeys(key for row in values for key in row))
+        rows = [[text(row[key]) if key in row else "" for key in columns] for row in values]
+        return markdown([column.replace("_", " ") for column in columns], rows)
+    if values and all(isinstance(row, dict) and not is_estimate(row) and all(map(is_cell, row.values())) for row in values.values()):
+        return as_tables([{"": key.replace("_", " "), **row} for key, row in values.items()])
+    cells = {key: value for key, value in values.items() if is_cell(value)}
+    parts = [markdown(("", "value"), [(key.replace("_", " "), text(value)) for key, value in cells.items()])] if cells else []
+    parts += [
+        f"**{key.replace('_', ' ')}**\n\n{as_tables(value, level + 1)}" for key, value in values.items() if key not in cells and value
+    ]
+    return "\n".join(parts)
+
+
+def is_cell(value: Any) -> bool:
+    """Whether a value fits into one cell."""
+    scalars = isinstance(value, list) and all(not isinstance(item, (dict, list)) for item in value)
+    return scalars or not isinstance(value, (dict, list)) or is_estimate(value)
+
+
+def is_estimate(value: Any) -> bool:
+    return isinstance(value, dict) and {"mean", "low", "high"} <= value.keys()
+
+
+def text(value: Any) -> str:
+    """A value as a cell says it: three digits that matter, at most."""
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: ""}[value]
+    if isinstance(value, float):
+        return f"{value:,.0f}".replace(",", " ") if abs(value) >= 1000 else f"{value:.3g}"
+    if is_estimate(value):
+        return estimate(value, 3)
+    return " / ".join(map(text, value)) if isinstance(value, list) else str(value).replace("|", "\\|")
+
+
+def estimate(value: Mapping[str, float], digits: int) -> str:
+    return f"{value['mean']:.{digits}f} ({value['low']:.{digits}f} to {value['high']:.{digits}f})"
+
+
+BLOCKS: dict[str, Callable[[Results], str | None]] = {
+    "works": works,
+    "demo-stages": demo_block("Nats a token"),
+    "demo-voices": demo_block("Is it still the prompt's voice?"),
+    "demo-codec": demo_block("What the codec keeps"),
+    "demo-run": demo_block("This run"),
+    "codec": codec,
+    "librispeech": recipe("librispeech"),
+    "atepp": recipe("atepp"),
+    "folder": folder_block,
+    "ablation": plain_block("ablation"),
+    "memory": measured("memory"),
+    "basics": measured("basics"),
+}
+PICTURES = {
+    "continuation": (
+        "docs/images/continuation.png",
+        "A spectrogram: three seconds of a recording, in grey, and what was generated after them",
+    ),
+    "demo-curves": ("egs/espeak/curves.png", "Nats a token over steps, of train and dev, a panel a stage"),
+    "librispeech-curves": ("egs/librispeech/curves.png", "Nats a token over steps, of train and dev, a panel a stage"),
+    "atepp-curves": ("egs/atepp/curves.png", "Nats a token over steps, of train and dev, a panel a stage"),
+    "folder-curves": ("egs/folder/curves.png", "Nats a token over steps, of train and dev, a panel a stage"),
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="write nothing; status 1 where something would change")
+    check = parser.parse_args().check
+    results, changed = read_results(), []
+    for path in documents():
+        new = fill(path, results)
+        if new != path.read_text(encoding="utf-8"):
+            changed.append(path)
+            if not check:
+                path.write_text(new, encoding="utf-8")
+    for path in changed:
+        print(f"{'differs' if check else 'wrote'}: {path.relative_to(ROOT)}")
+    return 1 if check and changed else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

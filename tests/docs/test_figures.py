@@ -1,0 +1,139 @@
+"""Figures in the documents are those that were measured."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks.collect import CollectOptions, collect
+from benchmarks.figures import BLOCK, BLOCKS, PICTURES, ROOT, as_tables, documents, figures_of, fill, read_results
+from valle.errors import UserError
+
+STAGE = {"train_nll": 1.9, "valid_nll": 2.0, "unigram_nll": 4.5, "accuracy": 0.41}
+FINE = {
+    "levels": [1, 2], "train_nll_per_codebook": [3.0, 4.0], "nll_per_codebook": [3.1, 4.1], "unigram_nll_per_codebook": [4.2, 4.6],
+    "accuracy_per_codebook": [0.3, 0.2],
+}  # fmt: skip
+ESTIMATE = {"mean": 0.8, "low": 0.7, "high": 0.9, "count": 32}
+REPORT = {
+    "recordings": 3, "seconds": 60.0,
+    "systems": {name: {"stoi": ESTIMATE, "mel_l1": ESTIMATE, "si_sdr": ESTIMATE} for name in ("1", "8", "identity", "silence")},
+}  # fmt: skip
+TRAINING = {"semantic": STAGE, "coarse": STAGE, "fine": FINE, "steps": 70, "seconds": 480.0, "dtype": "float32"}
+DEMO = {
+    **TRAINING, "wall_seconds": 720.0, "hours_train": 8.0, "n_voices": 40, "rtf_infer": 0.31, "continuations": [],
+    "codec": {"real": REPORT, "synthetic": REPORT},
+    "voices": {
+        **dict.fromkeys(("generated", "real", "round_trip", "shuffled"), ESTIMATE), "chance": 0.025, "num_voices": 40,
+        "left_out_after_the_prompt_seconds": 0.63,
+    },
+}  # fmt: skip
+HOURS = {"train": 0.8, "dev": 0.05, "test": 0.05}
+RUN = {"hours": HOURS, "training": TRAINING, "infer": {"rtf": 0.4, "continuations": 8}}
+BENCH = {
+    "command": "python -m benchmarks.run", "date": "2026-01-02T03:04:05+00:00",
+    "machine": {"processor": "A CPU", "cores": 2, "memory_gib": 8.0},
+    "decoding": {"256x4": {"ours_over_llama": {"value": 1.25, "spread": [1.1, 1.3], "repeats": 3, "goal": "at least 1", "met": True}}},
+    "goals": [{"figure": "decoding.256x4.ours_over_llama", "value": 1.25, "goal": "at least 1", "met": True}],
+}  # fmt: skip
+RESULTS = {
+    "demo": DEMO, "codec": {"speech": REPORT}, "librispeech": RUN, "atepp": RUN, "folder": {**RUN, "before": TRAINING, "after": TRAINING},
+    "basics": BENCH, "memory": BENCH, "ablation": {"aligned": {"coarse_nll": 1.5}, "prefix": {"coarse_nll": 2.5}},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("document", documents(), ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_a_document_says_what_was_measured(document: Path) -> None:
+    assert fill(document, read_results()) == document.read_text(encoding="utf-8"), "run python3 -m benchmarks.figures"
+
+
+def test_every_block_stands_in_some_document() -> None:
+    placed = {match["name"] for document in documents() for match in BLOCK.finditer(document.read_text(encoding="utf-8"))}
+    assert placed == {*BLOCKS, *PICTURES}
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_a_block_is_written_from_its_results_and_kept_without_them(name: str, tmp_path: Path) -> None:
+    page = tmp_path / "README.md"
+    page.write_text(f"before\n<!-- figures: {name} -->\nstale\n<!-- end -->\nafter\n")
+    assert fill(page, {}, tmp_path) == page.read_text()
+    filled = fill(page, RESULTS, tmp_path)
+    assert "stale" not in filled and filled.startswith("before\n<!-- figures") and filled.endswith("<!-- end -->\nafter\n")
+    assert "\n| " in filled and "|---|" in filled
+    page.write_text(filled)
+    assert fill(page, RESULTS, tmp_path) == filled  # writing again changes nothing
+
+
+def test_the_front_page_shows_figures_and_their_goals(tmp_path: Path) -> None:
+    page = tmp_path / "README.md"
+    page.write_text("<!-- figures: works -->\n<!-- end -->\n")
+    filled = fill(page, RESULTS, tmp_path)
+    for words in ("| 12.0 min |", "units 2.50, coarse 2.50, fine 1.10 to 0.50", "80 % (80 %, 80 %)", "STOI 0.80 (0.70 to 0.90)"):
+        assert words in filled
+    assert "| decoding: 256x4: ours over llama | 1.25 (at least 1) |" in filled
+
+
+def test_a_picture_is_shown_once_it_is_there(tmp_path: Path) -> None:
+    page = tmp_path / "docs" / "curves.md"
+    page.parent.mkdir()
+    page.write_text("<!-- figures: demo-curves -->\n<!-- end -->\n")
+    assert fill(page, {}, tmp_path) == page.read_text()
+    (tmp_path / "egs" / "espeak").mkdir(parents=True)
+    (tmp_path / "egs" / "espeak" / "curves.png").touch()
+    assert "](../egs/espeak/curves.png)\n<!-- end -->" in fill(page, {}, tmp_path)
+    beside = tmp_path / "egs" / "espeak" / "README.md"
+    beside.write_text(page.read_text())
+    assert "](curves.png)" in fill(beside, {}, tmp_path)
+
+
+def test_an_unknown_block_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("<!-- figures: speling -->\n<!-- end -->\n")
+    with pytest.raises(ValueError, match="speling"):
+        fill(tmp_path / "README.md", {}, tmp_path)
+
+
+def test_results_of_any_shape_become_tables() -> None:
+    assert as_tables([{"a": 1, "b_c": 0.123456}, {"a": None, "d": "x|y"}]).splitlines()[2:] == ["| 1 | 0.123 |  |", "|  |  | x\\|y |"]
+    assert as_tables({"one": {"x": 2345.6}, "two": {"x": [1, 2.5]}}).splitlines()[2:] == ["| one | 2 346 |", "| two | 1 / 2.5 |"]
+    nested = as_tables({"minutes": 8, "models": {"aligned": {"nll": ESTIMATE}}})
+    assert "| minutes | 8 |" in nested and "**models**" in nested and "0.800 (0.700 to 0.900)" in nested
+    assert [words for words, _ in figures_of(BENCH)] == ["decoding: 256x4: ours over llama"]
+
+
+def write(path: Path, content: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+
+
+def curve() -> str:
+    return "".join(json.dumps({"step": step, "part": "coarse", "kind": "valid", "nll": 3.0}) + "\n" for step in (5, 10))
+
+
+@pytest.mark.parametrize("recipe", ["librispeech", "folder"])
+def test_a_recipe_leaves_its_figures_and_its_curves(recipe: str, tmp_path: Path) -> None:
+    exp_dir = tmp_path / "egs" / recipe / "exp" / "audio-lm"
+    for name in ("summary.json", "before.json", "after.json"):
+        write(exp_dir / name, TRAINING)
+    write(exp_dir / "curves.jsonl", curve())
+    write(exp_dir / "continued" / "summary.json", {"rtf": 0.4, "items": [{}, {}]})
+    write(tmp_path / "egs" / recipe / "data" / "tokenized" / "info.json", {"statistics": {"train": {"hours": 0.5}}})
+    path = collect(CollectOptions(recipe=recipe, root=tmp_path))  # type: ignore[arg-type]
+    values = json.loads(path.read_text())
+    assert path == tmp_path / "benchmarks" / "results" / f"{recipe}.json"
+    assert values["hours"] == {"train": 0.5} and values["training"] == TRAINING and values["infer"] == {"rtf": 0.4, "continuations": 2}
+    assert ("before" in values) == (recipe == "folder") and (tmp_path / "egs" / recipe / "curves.png").is_file()
+    assert BLOCKS[recipe]({recipe: values})
+
+
+def test_a_demo_is_collected_only_once_it_has_ended(tmp_path: Path) -> None:
+    exp_dir = tmp_path / "egs" / "espeak" / "exp" / "demo"
+    options = CollectOptions(recipe="demo", root=tmp_path)
+    with pytest.raises(UserError, match="found nothing there"):
+        collect(options)
+    write(exp_dir / "summary.json", TRAINING)
+    with pytest.raises(UserError, match="let make demo end"):
+        collect(options)
+    write(exp_dir / "summary.json", DEMO)
+    write(exp_dir / "curves.png", "a picture")
+    assert json.loads(collect(options).read_text()) == DEMO
+    assert (tmp_path / "egs" / "espeak" / "curves.png").read_text() == "a picture"

@@ -29,13 +29,20 @@ def run_program(main: Callable[[], None]) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would try once more, and complain, on its way out
         raise SystemExit(141) from None
     except OSError as error:
-        if error.errno in _DISK_ERRORS:
-            where = f" {error.filename}" if error.filename else ""
-            _end(name, f"error: cannot write{where}: {error.strerror}; free some space, then run the same command again", 2)
-        if error.errno in _PATH_ERRORS and error.filename:
-            reason = (error.strerror or "").lower()
-            _end(name, f"error: {_shown(error.filename)} cannot be used as it is asked for here ({reason}); name another path", 2)
-        raise
+        if (text := explained(error)) is None:
+            raise
+        _end(name, f"error: {text}", 2)
+
+
+def explained(error: OSError) -> str | None:
+    """One sentence where a disk is full or a path is no good; None for all else, which may be a programmer's mistake."""
+    path, reason = error.filename, (error.strerror or "").lower()
+    path = os.fsdecode(path) if isinstance(path, bytes) else path
+    if error.errno in _DISK_ERRORS:
+        return f"cannot write{f' {path}' if path else ''}: {reason}; free some space, then run the same command again"
+    if error.errno in _PATH_ERRORS and path:
+        return f"{path} cannot be used as it is asked for here ({reason}); name another path"
+    return None
 
 
 def one_line(text: str) -> str:
@@ -47,10 +54,6 @@ def one_line(text: str) -> str:
 def _end(name: str, text: str, status: int) -> None:
     print(one_line(f"{name}: {text}"), file=sys.stderr)
     raise SystemExit(status) from None
-
-
-def _shown(path: object) -> str:
-    return os.fsdecode(path) if isinstance(path, bytes) else str(path)
 
 
 # What the system says where a disk is full, and where a path is no good.

@@ -54,7 +54,9 @@ class TokenizeConfig:
     def __post_init__(self) -> None:
         for name in ("batch_seconds", "shard_seconds", "num_workers"):
             if not getattr(self, name) > 0:
-                raise TokenizeError(f"--{name.replace('_', '-')} must be above 0, found {getattr(self, name)}; leave it out for its default")
+                raise TokenizeError(
+                    f"--{name.replace('_', '-')} must be above 0, found {getattr(self, name)}; leave it out for its default"
+                )
 
 
 @dataclass(frozen=True)

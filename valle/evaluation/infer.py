@@ -61,6 +61,8 @@ class InferOptions:
     def __post_init__(self) -> None:
         if self.num_samples < 1 or self.batch_size < 1:
             raise UserError(f"--num-samples and --batch-size must be 1 or more, found {self.num_samples} and {self.batch_size}")
+        if self.num_threads < 0:
+            raise UserError(f"--num-threads must be 0 (torch's choice) or more, found {self.num_threads}")
         if sum(choice is not None for choice in (self.checkpoint, self.exp_dir, self.model)) > 1:
             raise UserError("expected one of --checkpoint, --exp-dir and --model, found several; name the one that shall speak")
         check_choice(exp_dir=self.exp_dir, epoch=self.epoch, avg=self.avg, use_averaged_model=self.use_averaged_model)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from valle.tokenizers.convnext_codec import ConvNeXtCodec, ConvNeXtCodecConfig
 from valle.tokenizers.registry import load_acoustic, tokenizer_to_state
 from valle.training.checkpoint import hyper_parameters
 from valle.training.distributed import World
-from valle.training.options import LoopOptions, setting
+from valle.training.options import LoopOptions, require_at_least, setting
 
 REVIVE_EVERY = 20  # steps between looks for codes that nobody uses
 
@@ -49,6 +50,12 @@ class CodecOptions(LoopOptions):
             raise UserError(
                 f"expected a share for each of {len(self.manifests)} manifests, found {len(self.shares)}; give as many --shares"
             )
+        if self.shares and not (min(self.shares) >= 0 < sum(self.shares) < inf):
+            raise UserError(f"expected --shares of 0 or more, some above it, found {', '.join(f'{share:g}' for share in self.shares)}")
+        require_at_least(self, 1, "batch_size", "batches_per_epoch", "dim", "num_blocks", "num_quantizers", "codebook_size")
+        require_at_least(self, 0, "num_workers", "commitment")
+        if not 0.1 <= self.segment_seconds <= 60:
+            raise UserError(f"--segment-seconds must lie in 0.1..60, found {self.segment_seconds:g}")
 
 
 class _TrainedCodec(nn.Module):

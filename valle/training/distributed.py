@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.multiprocessing.spawn import ProcessExitedException, spawn
 
 from valle.device import find_device
-from valle.errors import UserError
+from valle.errors import UserError, explained
 
 
 @dataclass(frozen=True)
@@ -94,8 +94,11 @@ def _refuse_taken(port: int) -> None:
 def _run_spawned(local_rank: int, run: Callable[..., None], size: int, device: str, errors: Any, args: tuple[Any, ...]) -> None:
     try:
         _run_one(local_rank, run, size, None, device, args)
-    except UserError as error:
-        errors.put(str(error))
+    except (UserError, OSError) as error:
+        text = explained(error) if isinstance(error, OSError) else str(error)
+        if text is None:
+            raise
+        errors.put(text)
         raise SystemExit(2) from None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +18,13 @@ def setting(default: Any, text: str) -> Any:
     if isinstance(default, list):
         return field(default_factory=lambda: list(default), metadata={"help": text})
     return field(default=default, metadata={"help": text})
+
+
+def require_at_least(settings: Any, least: int, *names: str) -> None:
+    """Refuse the first of these settings that is below ``least``, or no number."""
+    for name in names:
+        if not getattr(settings, name) >= least:
+            raise UserError(f"--{name.replace('_', '-')} must be {least} or more, found {getattr(settings, name)}")
 
 
 @dataclass(frozen=True)
@@ -56,12 +64,20 @@ class LoopOptions:
     overfit_one_batch: bool = setting(False, "train on the first batch only, to see the loss go to nothing")
 
     def __post_init__(self) -> None:
-        for name in ("num_epochs", "world_size", "accumulate_grad_steps", "average_period", "valid_interval", "log_interval"):
-            if getattr(self, name) < 1:
-                raise UserError(f"--{name.replace('_', '-')} must be 1 or more, found {getattr(self, name)}")
-        for name in ("base_lr",):
-            if not getattr(self, name) > 0:
-                raise UserError(f"--{name.replace('_', '-')} must be above 0, found {getattr(self, name)}")
+        require_at_least(
+            self, 1, "num_epochs", "world_size", "accumulate_grad_steps", "average_period", "valid_interval", "log_interval", "start_epoch",
+            "keep_last_k",
+        )  # fmt: skip
+        require_at_least(
+            self, 0, "max_steps", "max_minutes", "start_batch", "warmup_steps", "weight_decay", "clip_grad_norm", "num_threads",
+            "save_every_n", "seed",
+        )  # fmt: skip
+        if self.seed >= 2**63:
+            raise UserError(f"--seed must be below 2 to the power of 63, found {self.seed}")
+        if not 1 <= self.master_port <= 65535:
+            raise UserError(f"--master-port must be a port, 1 to 65535, found {self.master_port}")
+        if not 0 < self.base_lr < inf:
+            raise UserError(f"--base-lr must be above 0, found {self.base_lr}")
         if self.scheduler_name == "cosine" and not (self.max_steps or self.max_minutes):
             raise UserError(
                 "--scheduler-name cosine falls to zero at the end of training and must know when that is: give --max-steps or --max-minutes"
@@ -121,9 +137,8 @@ class AudioLMOptions(LoopOptions):
         for name in ("semantic_seconds", "coarse_seconds", "fine_seconds"):
             if not getattr(self, name) > 0:
                 raise UserError(f"--{name.replace('_', '-')} must be above 0 seconds, found {getattr(self, name)}")
-        for name in ("num_buckets", "buffer_size", "shuffle_buffer_size", "valid_max_cuts", "num_quantizers"):
-            if getattr(self, name) < 1:
-                raise UserError(f"--{name.replace('_', '-')} must be 1 or more, found {getattr(self, name)}")
+        require_at_least(self, 1, "num_buckets", "buffer_size", "shuffle_buffer_size", "valid_max_cuts", "num_quantizers")
+        require_at_least(self, 0, "num_workers", "filter_min_duration")
         if self.prompt_share_to and not self.prompt_share < self.prompt_share_to < 1:
             raise UserError(f"--prompt-share-to must lie between --prompt-share {self.prompt_share} and 1, found {self.prompt_share_to}")
 

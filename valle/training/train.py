@@ -7,7 +7,7 @@ import logging
 from typing import Any
 
 from valle.training.audio_lm_task import AudioLMTask
-from valle.training.distributed import World, launch
+from valle.training.distributed import World, launch, pick_device
 from valle.training.logs import Sums, setup_logging
 from valle.training.loop import Loop
 from valle.training.options import AudioLMOptions
@@ -21,9 +21,10 @@ def train_audio_lm(options: AudioLMOptions) -> None:
 
 
 def _train(world: World, options: AudioLMOptions) -> None:
+    pick_device(options.device, world)
+    task = AudioLMTask(options)  # first, so that what is refused leaves no folder behind
     setup_logging(options.exp_dir, world.rank)
     logging.info("Settings: %s", options)
-    task = AudioLMTask(options)
     loop = Loop(task, options, world)
     loop.run()
     valid, train = loop.validate(), loop.evaluate(of_train=True)

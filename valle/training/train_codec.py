@@ -7,7 +7,7 @@ import torch
 from valle.tokenizers.convnext_codec import ConvNeXtCodec
 from valle.tokenizers.registry import save_tokenizer
 from valle.training.codec_task import CodecOptions, CodecTask
-from valle.training.distributed import World, launch
+from valle.training.distributed import World, launch, pick_device
 from valle.training.logs import setup_logging
 from valle.training.loop import Loop
 
@@ -18,8 +18,9 @@ def train_codec(options: CodecOptions) -> None:
 
 
 def _train(world: World, options: CodecOptions) -> None:
+    pick_device(options.device, world)
+    task = CodecTask(options)  # first, so that what is refused leaves no folder behind
     setup_logging(options.exp_dir, world.rank)
-    task = CodecTask(options)
     loop = Loop(task, options, world)
     loop.run()
     if world.is_first:

@@ -77,6 +77,12 @@ class Codebook(nn.Module):
         self.vector_sum[dead] = fresh[dead] * mean
         return int(dead.sum())
 
+    @property
+    def perplexity(self) -> Tensor:
+        """Codes in even use that would be as hard to guess, 1 to ``size``, over the last few hundred steps of all ranks."""
+        share = self.count / self.count.sum().clamp(min=1e-12)
+        return torch.special.entr(share).sum().exp()
+
     def _assigned(self, vectors: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
         count = torch.bincount(codes, minlength=len(self.count)).to(vectors.dtype)
         return count, torch.zeros_like(self.embedding).index_add_(0, codes, vectors)
@@ -90,7 +96,7 @@ class ResidualVQ(nn.Module):
     """Each level quantizes what the levels before it left over.
 
     ``dropout`` is the share of training examples that use only a random number of levels, 1 to all, each example
-    its own number, so that one model serves every bitrate.
+    its own number, so that one model serves every bitrate.  With ``is_fixed`` the codebooks stay as they are in training.
     """
 
     def __init__(
@@ -98,6 +104,7 @@ class ResidualVQ(nn.Module):
     ) -> None:
         super().__init__()
         self.dropout = dropout
+        self.is_fixed = False
         codebooks = (Codebook(codebook_size, dim, decay=decay, revive_ratio=revive_ratio) for _ in range(num_codebooks))
         self.codebooks: Sequence[Codebook] = nn.ModuleList(codebooks)  # type: ignore[assignment]
 
@@ -112,10 +119,10 @@ class ResidualVQ(nn.Module):
             quantized = codebook.embedding[chosen] * used[..., None]
             error = (x - total - quantized).square().mean(-1)
             commitment = commitment + (error * used).sum() / used.sum().clamp(min=1)
-            if self.training:
+            if self.training and not self.is_fixed:
                 codebook.update(residual[used], chosen[used])
-                if revive and bool(used.any()):
-                    codebook.revive(residual[used])
+                if revive:  # on every rank or none, as it waits for the others: also where no example here uses the level
+                    codebook.revive(residual[used if bool(used.any()) else mask])
             total = total + quantized
             residual = residual - quantized
             codes.append(chosen)

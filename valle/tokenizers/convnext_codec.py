@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from valle.modules.convnext import ConvNeXt
-from valle.modules.rvq import Quantized, ResidualVQ
-from valle.tokenizers.base import AcousticTokenizer, padding_mask
+from valle.modules.rvq import ResidualVQ
+from valle.tokenizers.base import padding_mask
+from valle.tokenizers.residual_codec import ResidualCodec
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class ConvNeXtCodecConfig:
     codebook_size: int = 256
 
 
-class ConvNeXtCodec(AcousticTokenizer):
+class ConvNeXtCodec(ResidualCodec):
     """A codec of about 5.6 M parameters at its default sizes; ``T_f = ceil(samples / hop_length)`` frames."""
 
     window: Tensor
@@ -60,28 +61,10 @@ class ConvNeXtCodec(AcousticTokenizer):
     def config(self) -> dict[str, Any]:
         return {"type": "convnext", **asdict(self.settings)}
 
-    @torch.no_grad()
-    def encode(self, wav: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        frames = torch.div(lengths + self.hop_length - 1, self.hop_length, rounding_mode="floor")
-        wav = wav * padding_mask(lengths, wav.shape[1])
-        codes = self.quantizer.encode(self.analyse(wav, frames))
-        return codes * padding_mask(frames, codes.shape[1])[..., None], frames
-
-    @torch.no_grad()
-    def decode(self, codes: Tensor, lengths: Tensor) -> Tensor:
-        wav = self.synthesise(self.quantizer.decode(codes), lengths)
-        return wav * padding_mask(lengths * self.hop_length, wav.shape[1])
-
-    def reconstruct(self, wav: Tensor, *, revive: bool = False) -> tuple[Tensor, Quantized]:
-        """The training pass on full clips: ``wav (B, T)``, T a multiple of the hop -> wav ``(B, T)`` and the quantizer's view."""
-        frames = torch.full((wav.shape[0],), wav.shape[1] // self.hop_length, device=wav.device)
-        latent = self.analyse(wav, frames)
-        with torch.autocast(wav.device.type, enabled=False):
-            quantized = self.quantizer(latent, padding_mask(frames, latent.shape[1]), revive=revive)
-        return self.synthesise(quantized.vectors, frames), quantized
+    def encoder_parameters(self) -> list[nn.Parameter]:
+        return [parameter for part in (self.encoder_input, self.encoder, self.encoder_output) for parameter in part.parameters()]
 
     def analyse(self, wav: Tensor, frames: Tensor) -> Tensor:
-        """``wav (B, T)`` -> latent vectors ``(B, T_f, vq_dim)`` before quantization, fp32."""
         num_frames = -(-wav.shape[1] // self.hop_length)
         spectrum = self._stft(F.pad(wav.float(), (0, num_frames * self.hop_length - wav.shape[1])))  # (B, T_f, F) complex
         magnitude = spectrum.abs().clamp(min=1e-5)
@@ -91,7 +74,6 @@ class ConvNeXtCodec(AcousticTokenizer):
         return self.encoder_output(self.encoder(self.encoder_input(features), mask)).float()
 
     def synthesise(self, vectors: Tensor, frames: Tensor) -> Tensor:
-        """Quantized vectors ``(B, T_f, vq_dim)`` -> wav ``(B, T_f * hop_length)``, fp32."""
         mask = padding_mask(frames, vectors.shape[1])[..., None].float()
         log_magnitude, phase = self.decoder_output(self.decoder(self.decoder_input(vectors), mask)).float().chunk(2, -1)
         magnitude = log_magnitude.clamp(max=6).exp() * mask

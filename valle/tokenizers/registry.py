@@ -16,7 +16,9 @@ from valle.errors import UserError
 from valle.tokenizers.base import AcousticTokenizer, SemanticTokenizer, Tokenizer
 from valle.tokenizers.convnext_codec import ConvNeXtCodec, ConvNeXtCodecConfig
 from valle.tokenizers.encodec import PRETRAINED_ENCODEC, build_encodec, load_encodec
+from valle.tokenizers.hubert import build_hubert
 from valle.tokenizers.mfcc import MfccConfig, MfccKMeans
+from valle.tokenizers.soundstream import SoundStream, SoundStreamConfig
 
 BUNDLED_FOLDER = Path(__file__).parent.parent / "assets" / "tokenizers"
 BUNDLED = ("valle-16khz", "mfcc-kmeans")
@@ -128,12 +130,18 @@ def _build_convnext(config: dict[str, Any]) -> Tokenizer:
     return ConvNeXtCodec(ConvNeXtCodecConfig(**config))
 
 
+def _build_soundstream(config: dict[str, Any]) -> Tokenizer:
+    return SoundStream(SoundStreamConfig(**config))
+
+
 def _build_mfcc(config: dict[str, Any]) -> Tokenizer:
     return MfccKMeans(MfccConfig(**config))
 
 
 _BUILDERS: dict[str, Callable[[dict[str, Any]], Tokenizer]] = {
     "convnext": _build_convnext,
+    "soundstream": _build_soundstream,
     "mfcc-kmeans": _build_mfcc,
     "encodec": build_encodec,
+    "hubert": build_hubert,
 }

@@ -8,10 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lhotse.recipes.librispeech import download_librispeech
-
 from valle.config import parse_flags
-from valle.corpora.librispeech import check_parts
+from valle.corpora.librispeech import download_parts
 from valle.errors import run_program
 
 
@@ -25,8 +23,7 @@ class Settings:
 
 def main() -> None:
     settings = parse_flags(Settings, usage=__doc__ or "")
-    check_parts(settings.parts)
-    print(download_librispeech(settings.output_dir, dataset_parts=settings.parts))
+    print(download_parts(settings.parts, settings.output_dir))
 
 
 if __name__ == "__main__":

@@ -11,16 +11,20 @@ by chapter where there are several and by utterance where there is one.
 from __future__ import annotations
 
 import re
+import tarfile
+import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from urllib.error import URLError
 
 import soundfile
 from lhotse import MonoCut, Recording, SupervisionSegment
 from lhotse.audio import AudioSource
 from lhotse.qa import validate
+from lhotse.recipes import librispeech as recipe
 
 from valle.corpora.manifests import write_cuts
 from valle.corpora.report import write_left_out
@@ -94,6 +98,24 @@ def check_parts(names: list[str]) -> None:
     for name in names:
         if not re.fullmatch(r"[\w-]+", name):
             raise LibriSpeechError(f"expected the name of a part, such as dev-clean, found {name!r}")
+
+
+def download_parts(parts: list[str], folder: Path, *, base_url: str = "http://www.openslr.org/resources") -> Path:
+    """Download parts by lhotse's recipe into ``folder/LibriSpeech``, which is returned; a part that is there is not fetched again."""
+    known = (*recipe.LIBRISPEECH, *recipe.MINI_LIBRISPEECH)
+    for name in parts:
+        if name not in known:
+            raise LibriSpeechError(f"expected parts of LibriSpeech ({', '.join(known)}), found {name!r}; name one of these")
+    try:
+        return Path(recipe.download_librispeech(folder, dataset_parts=parts, base_url=base_url))
+    except (URLError, TimeoutError, ConnectionError) as error:
+        reason = getattr(error, "reason", error)
+        raise LibriSpeechError(
+            f"expected to download from {base_url}, found no way there ({reason}); run the same command again later, "
+            "or fetch the parts another way and name their folder: --corpus-dir"
+        ) from error
+    except (tarfile.TarError, EOFError, zlib.error) as error:
+        raise LibriSpeechError(f"an archive in {folder} is damaged ({error}); delete it and run the same command again") from error
 
 
 def prepare_librispeech(config: LibriSpeechConfig, *, progress: Progress | None = None) -> dict[str, tuple[int, float]]:

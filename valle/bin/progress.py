@@ -17,7 +17,7 @@ def progress_bar(title: str, unit: str) -> Iterator[Callable[[float, float], Non
     scale = 3600.0 if unit == "h" else 1.0
     count = "{n:.2f}/{total:.2f} h" if unit == "h" else "{n:.0f}/{total:.0f} {unit}"
     layout = "{desc}: {percentage:3.0f}%|{bar}| " + count + " [{elapsed}<{remaining}]"
-    with tqdm(desc=title, total=1.0, unit=unit, bar_format=layout, mininterval=0.5, delay=1e-9, dynamic_ncols=True) as bar:
+    with tqdm(desc=title, total=1.0, unit=unit, bar_format=layout, mininterval=0.5, delay=0.01, dynamic_ncols=True) as bar:
 
         def progress(done: float, wanted: float) -> None:
             bar.total = max(wanted, done) / scale

@@ -21,7 +21,7 @@ from valle.evaluation.listening_page import PageItem, PagePicture, write_page
 from valle.evaluation.source import trained_model
 from valle.evaluation.voice_report import VoiceTrialSettings, voice_of, voice_report
 from valle.evaluation.voices import VoicesError
-from valle.pipeline import Pipeline
+from valle.pipeline import ContinueSettings, Pipeline
 
 REAL_SAMPLES = Path(__file__).parent.parent / "assets" / "samples"  # real speech by speakers that nothing bundled was trained on
 CONTINUED, PROMPTS = "continued", "prompts"
@@ -47,6 +47,7 @@ class DemoOptions:
         for name in ("num_prompts", "num_judged", "num_codec"):
             if getattr(self, name) < 2:
                 raise DemoError(f"--{name.replace('_', '-')} must be 2 or more, found {getattr(self, name)}")
+        ContinueSettings(prompt_seconds=self.prompt_seconds, max_seconds=self.max_seconds)  # refuses what cannot be
 
 
 def report_demo(options: DemoOptions, *, step: Step = lambda text: None) -> dict[str, Any]:

@@ -138,7 +138,10 @@ class AudioLMOptions(LoopOptions):
             if not getattr(self, name) > 0:
                 raise UserError(f"--{name.replace('_', '-')} must be above 0 seconds, found {getattr(self, name)}")
         require_at_least(self, 1, "num_buckets", "buffer_size", "shuffle_buffer_size", "valid_max_cuts", "num_quantizers")
-        require_at_least(self, 0, "num_workers", "filter_min_duration")
+        require_at_least(self, 1, "decoder_dim", "nhead", "num_decoder_layers", "num_coarse")
+        optional = ("dim_feedforward", "semantic_num_layers", "coarse_num_layers", "fine_num_layers")
+        require_at_least(self, 1, *(name for name in optional if getattr(self, name) is not None))
+        require_at_least(self, 0, "num_workers", "filter_min_duration", "unit_window")
         if self.prompt_share_to and not self.prompt_share < self.prompt_share_to < 1:
             raise UserError(f"--prompt-share-to must lie between --prompt-share {self.prompt_share} and 1, found {self.prompt_share_to}")
 

@@ -180,7 +180,7 @@ def measured(name: str) -> Callable[[Results], str | None]:
             return None
         values = results[name]
         rows = [
-            (words, text(found["value"]), " to ".join(map(text, found["spread"])), found.get("goal", ""))
+            (words, text(found["value"]), " to ".join(dict.fromkeys(map(text, found["spread"]))), found.get("goal", ""))
             for words, found in figures_of(values)
         ]
         machine = values["machine"]

@@ -1,0 +1,68 @@
+"""What the documents say of the bundled tokenizers is so."""
+
+from math import log, log2
+
+import pytest
+from doc_commands import ROOT
+
+from valle.pipeline import FADE_SECONDS, tokens_settled
+from valle.timeline import Timeline
+from valle.tokenizers.convnext_codec import ConvNeXtCodec
+from valle.tokenizers.mfcc import MfccKMeans
+from valle.tokenizers.registry import BUNDLED_FOLDER, load_acoustic, load_semantic
+
+
+@pytest.fixture(scope="module")
+def codec() -> ConvNeXtCodec:
+    codec = load_acoustic("valle-16khz")
+    assert isinstance(codec, ConvNeXtCodec)
+    return codec
+
+
+@pytest.fixture(scope="module")
+def units() -> MfccKMeans:
+    units = load_semantic("mfcc-kmeans")
+    assert isinstance(units, MfccKMeans)
+    return units
+
+
+def words(path: str) -> str:
+    return " ".join((ROOT / path).read_text(encoding="utf-8").split())
+
+
+def test_the_codecs_card_says_its_sizes(codec: ConvNeXtCodec) -> None:
+    card = words("valle/assets/tokenizers/valle-16khz/README.md")
+    parameters = sum(parameter.numel() for parameter in codec.parameters())
+    size = (BUNDLED_FOLDER / "valle-16khz" / "model.safetensors").stat().st_size
+    rate = codec.identity.grid.rate
+    bits = rate * log2(codec.codebook_size) / 1000
+    assert f"{rate:g} frames a second, {codec.num_codebooks} codebooks of {codec.codebook_size}" in card
+    assert f"{codec.num_codebooks * bits:g} kbit/s at most, {bits:g} kbit/s a codebook" in card
+    assert f"{parameters / 1e6:.1f} M parameters, {size / 1e6:.1f} MB in half precision" in card
+    assert f"{codec.left_context / codec.sample_rate:.2f} s before it and {codec.right_context / codec.sample_rate:.2f} s after it" in card
+    assert f"STFT of {codec.settings.n_fft} samples every {codec.hop_length}" in card
+
+
+def test_the_units_card_says_its_sizes(units: MfccKMeans) -> None:
+    card = words("valle/assets/tokenizers/mfcc-kmeans/README.md")
+    size = (BUNDLED_FOLDER / "mfcc-kmeans" / "model.safetensors").stat().st_size
+    assert (
+        f"{units.identity.grid.rate:g} a second, {units.num_units} of them: {units.identity.grid.rate * log2(units.num_units):.0f} bit/s"
+        in card
+    )
+    assert f"a unit depends on {units.left_context / units.sample_rate:.2f} s before it and after it" in card
+    assert f"{size / 1000:.0f} kB" in card
+
+
+def test_the_curves_begin_where_the_page_says(codec: ConvNeXtCodec, units: MfccKMeans) -> None:
+    page = words("docs/curves.md")
+    assert f"{log(units.num_units + 2):.2f} for the {units.num_units} bundled units with BOS and EOS" in page
+    assert f"{log(codec.codebook_size):.2f} for {codec.codebook_size} codes" in page
+
+
+def test_a_prompt_keeps_what_the_page_says(codec: ConvNeXtCodec, units: MfccKMeans) -> None:
+    page = words("docs/waveform.md")
+    timeline = Timeline(codes=codec.identity.grid, units=units.identity.grid)
+    _, frames = timeline.align(tokens_settled(3 * units.sample_rate, units), tokens_settled(3 * codec.sample_rate, codec))
+    assert f"Of a prompt of 3 s, the codec keeps {frames} frames: the first {timeline.seconds_of_frames(frames):.2f} s" in page
+    assert f"a crossfade of {1000 * FADE_SECONDS:g} ms" in page and f"({1000 * float(timeline.period):g} ms" in page

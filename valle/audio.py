@@ -102,7 +102,8 @@ def _check_file(path: Path) -> None:
     if path.is_dir():
         raise AudioFileError(f"expected an audio file, found the folder {path}; name a file inside it")
     if not path.is_file():
-        raise AudioFileError(f"expected an audio file at {path}, found nothing there; check the name")
+        found = "something else than a file" if path.exists() else "nothing"
+        raise AudioFileError(f"expected an audio file at {path}, found {found} there; check the name")
     if path.stat().st_size == 0:
         raise AudioFileError(f"expected sound in {path}, found an empty file (0 bytes); choose another file")
 
@@ -198,4 +199,5 @@ def _av_stream(container: Any, path: Path) -> Any:
 
 def _unreadable(path: Path, error: BaseException) -> AudioFileError:
     reason = str(getattr(error, "error_string", None) or getattr(error, "strerror", None) or type(error).__name__).strip(" .")
+    reason = "Format not recognised" if "does not exist" in reason else reason  # what libsndfile says of an mp3 that is none
     return AudioFileError(f"expected an audio file, but {path} cannot be decoded ({reason}); it may be corrupt, cut short or not audio")

@@ -40,6 +40,8 @@ def explained(error: OSError) -> str | None:
     path = os.fsdecode(path) if isinstance(path, bytes) else path
     if error.errno in _DISK_ERRORS:
         return f"cannot write{f' {path}' if path else ''}: {reason}; free some space, then run the same command again"
+    if error.errno in (errno.EEXIST, errno.ENOTDIR) and path:
+        return f"expected a folder at {path}, found a file there or above it; name another path"
     if error.errno in _PATH_ERRORS and path:
         return f"{path} cannot be used as it is asked for here ({reason}); name another path"
     return None
@@ -58,4 +60,4 @@ def _end(name: str, text: str, status: int) -> None:
 
 # What the system says where a disk is full, and where a path is no good.
 _DISK_ERRORS = {errno.EFBIG, errno.ENOSPC, errno.EROFS, errno.EDQUOT}
-_PATH_ERRORS = {errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTEMPTY}
+_PATH_ERRORS = {errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTEMPTY}

@@ -183,11 +183,7 @@ def measured(name: str) -> Callable[[Results], str | None]:
             (words, text(found["value"]), " to ".join(dict.fromkeys(map(text, found["spread"]))), found.get("goal", ""))
             for words, found in figures_of(values)
         ]
-        machine = values["machine"]
-        note = (
-            f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gib']} GiB; `{values['command']}`, {values['date'][:10]}."
-        )
-        return markdown(("figure", "median", "least to most", "goal"), rows, note)
+        return markdown(("figure", "median", "least to most", "goal"), rows, where(values))
 
     return block
 
@@ -205,46 +201,34 @@ def figures_of(values: Any, words: str = "") -> list[tuple[str, Mapping[str, Any
     ]
 
 
-def plain_block(name: str) -> Callable[[Results], str | None]:
-    """Results as they are, for files of lists and numbers."""
-    return lambda results: as_tables(results[name]) if name in results else None
+def ablation(results: Results) -> str | None:
+    """Every run a row; of the fine stage the mean over its levels."""
+    if "ablation" not in results:
+        return None
+    values = results["ablation"]
+    rows = [
+        (
+            stage, name, *(f"{row[key]:.2f}" for key in ("train_nll", "valid_nll", "unigram_nll")),
+            str(row["steps"]), text(float(row["tokens_per_s"])),
+        )
+        for stage in ("coarse", "fine")
+        for name, row in values[stage].items()
+    ]  # fmt: skip
+    note = f"{values['minutes_each']:g} minutes each, in nats a token. {where(values)}"
+    return markdown(("stage", "", "train", "dev", "unigram", "steps", "tokens a second"), rows, note)
 
 
-def as_tables(values: Any, level: int = 0) -> str:
-    """A list of rows, a row, or sections of them -> Markdown tables."""
-    if isinstance(values, list):
-        columns = list(dict.fromkeys(key for row in values for key in row))
-        rows = [[text(row[key]) if key in row else "" for key in columns] for row in values]
-        return markdown([column.replace("_", " ") for column in columns], rows)
-    if values and all(isinstance(row, dict) and not is_estimate(row) and all(map(is_cell, row.values())) for row in values.values()):
-        return as_tables([{"": key.replace("_", " "), **row} for key, row in values.items()])
-    cells = {key: value for key, value in values.items() if is_cell(value)}
-    parts = [markdown(("", "value"), [(key.replace("_", " "), text(value)) for key, value in cells.items()])] if cells else []
-    parts += [
-        f"**{key.replace('_', ' ')}**\n\n{as_tables(value, level + 1)}" for key, value in values.items() if key not in cells and value
-    ]
-    return "\n".join(parts)
+def where(values: Mapping[str, Any]) -> str:
+    """The machine, the command and the day of a benchmark."""
+    machine = values["machine"]
+    return f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gib']} GiB; `{values['command']}`, {values['date'][:10]}."
 
 
-def is_cell(value: Any) -> bool:
-    """Whether a value fits into one cell."""
-    scalars = isinstance(value, list) and all(not isinstance(item, (dict, list)) for item in value)
-    return scalars or not isinstance(value, (dict, list)) or is_estimate(value)
-
-
-def is_estimate(value: Any) -> bool:
-    return isinstance(value, dict) and {"mean", "low", "high"} <= value.keys()
-
-
-def text(value: Any) -> str:
-    """A value as a cell says it: three digits that matter, at most."""
-    if isinstance(value, bool) or value is None:
-        return {True: "yes", False: "no", None: ""}[value]
+def text(value: float) -> str:
+    """A number as a cell says it: three digits that matter, at most."""
     if isinstance(value, float):
         return f"{value:,.0f}".replace(",", " ") if abs(value) >= 1000 else f"{value:.3g}"
-    if is_estimate(value):
-        return estimate(value, 3)
-    return " / ".join(map(text, value)) if isinstance(value, list) else str(value).replace("|", "\\|")
+    return str(value)
 
 
 def estimate(value: Mapping[str, float], digits: int) -> str:
@@ -261,7 +245,7 @@ BLOCKS: dict[str, Callable[[Results], str | None]] = {
     "librispeech": recipe("librispeech"),
     "atepp": recipe("atepp"),
     "folder": folder_block,
-    "ablation": plain_block("ablation"),
+    "ablation": ablation,
     "memory": measured("memory"),
     "basics": measured("basics"),
 }

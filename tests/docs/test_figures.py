@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.collect import CollectOptions, collect
-from benchmarks.figures import BLOCK, BLOCKS, PICTURES, ROOT, as_tables, documents, figures_of, fill, read_results
+from benchmarks.figures import BLOCK, BLOCKS, PICTURES, ROOT, documents, figures_of, fill, read_results
 from valle.errors import UserError
 
 STAGE = {"train_nll": 1.9, "valid_nll": 2.0, "unigram_nll": 4.5, "accuracy": 0.41}
@@ -36,9 +36,11 @@ BENCH = {
     "decoding": {"256x4": {"ours_over_llama": {"value": 1.25, "spread": [1.1, 1.3], "repeats": 3, "goal": "at least 1", "met": True}}},
     "goals": [{"figure": "decoding.256x4.ours_over_llama", "value": 1.25, "goal": "at least 1", "met": True}],
 }  # fmt: skip
+VARIANT = {"train_nll": 1.4, "valid_nll": 1.5, "unigram_nll": 5.1, "steps": 900, "tokens_per_s": 12345, "dtype": "float32"}
+VARIANTS = {"aligned": VARIANT, "prefix": VARIANT}
 RESULTS = {
     "demo": DEMO, "codec": {"speech": REPORT}, "librispeech": RUN, "atepp": RUN, "folder": {**RUN, "before": TRAINING, "after": TRAINING},
-    "basics": BENCH, "memory": BENCH, "ablation": {"aligned": {"coarse_nll": 1.5}, "prefix": {"coarse_nll": 2.5}},
+    "basics": BENCH, "memory": BENCH, "ablation": {**BENCH, "minutes_each": 4.0, "coarse": VARIANTS, "fine": VARIANTS},
 }  # fmt: skip
 
 
@@ -92,12 +94,20 @@ def test_an_unknown_block_is_refused(tmp_path: Path) -> None:
         fill(tmp_path / "README.md", {}, tmp_path)
 
 
-def test_results_of_any_shape_become_tables() -> None:
-    assert as_tables([{"a": 1, "b_c": 0.123456}, {"a": None, "d": "x|y"}]).splitlines()[2:] == ["| 1 | 0.123 |  |", "|  |  | x\\|y |"]
-    assert as_tables({"one": {"x": 2345.6}, "two": {"x": [1, 2.5]}}).splitlines()[2:] == ["| one | 2 346 |", "| two | 1 / 2.5 |"]
-    nested = as_tables({"minutes": 8, "models": {"aligned": {"nll": ESTIMATE}}})
-    assert "| minutes | 8 |" in nested and "**models**" in nested and "0.800 (0.700 to 0.900)" in nested
+def test_the_figures_of_a_benchmark_are_found_by_their_path() -> None:
     assert [words for words, _ in figures_of(BENCH)] == ["decoding: 256x4: ours over llama"]
+    lines = (BLOCKS["basics"](RESULTS) or "").splitlines()
+    assert lines[2:4] == ["| decoding: 256x4: ours over llama | 1.25 | 1.1 to 1.3 | at least 1 |", ""]
+    assert lines[4] == "A CPU, 2 cores, 8.0 GiB; `python -m benchmarks.run`, 2026-01-02."
+
+
+def test_the_ablation_has_a_row_a_run() -> None:
+    lines = (BLOCKS["ablation"](RESULTS) or "").splitlines()
+    assert lines[2:4] == [
+        "| coarse | aligned | 1.40 | 1.50 | 5.10 | 900 | 12 345 |",
+        "| coarse | prefix | 1.40 | 1.50 | 5.10 | 900 | 12 345 |",
+    ]
+    assert len(lines) == 8 and lines[-1].startswith("4 minutes each")
 
 
 def write(path: Path, content: object) -> None:

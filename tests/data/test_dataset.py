@@ -129,7 +129,7 @@ def test_one_cut_is_read_once_and_each_stage_takes_its_own_crop(tmp_path: Path) 
 def test_an_example_is_the_same_whatever_its_mates(corpus: str, request: pytest.FixtureRequest) -> None:
     """Crop, level and length of the prompt come from the example itself: "prompt length decided by batch mates"."""
     manifests: TokenManifests = request.getfixturevalue(corpus)
-    dataset = make(manifests, prompt_share_to=0.7)
+    dataset = make(manifests, prompt_share_to=0.7, seconds={"semantic": 4.0, "coarse": 3.0, "fine": 2.0})
     cuts = cuts_of(manifests)
     alone = [dataset[CutSet.from_cuts([cut])] for cut in cuts]
     for order in (list(range(len(cuts))), list(reversed(range(0, len(cuts), 3)))):

@@ -40,7 +40,8 @@ class Loop:
         if options.num_threads:
             torch.set_num_threads(options.num_threads)
         task.model.to(self.device)
-        self.optimizer = build_optimizer(task.model, options)
+        self.parts = task.part_parameters()
+        self.optimizer = build_optimizer(task.model, options, self.parts)
         self.state = RunState(task, options, self.optimizer, world)
         self.progress: Progress = self.state.restore(self.device)
         if self.progress.step:
@@ -49,7 +50,6 @@ class Loop:
         self.progress.dtype = dtype
         self.precision = Precision(dtype, self.device)
         self.precision.load(self.state.grad_scaler)
-        self.parts = task.part_parameters()
         self.model = self._wrapped()
         self.recorder = Recorder(options.exp_dir, enabled=world.is_first, tensorboard=options.tensorboard, step=self.progress.step)
         self.started = time.monotonic() - self.progress.seconds
@@ -108,8 +108,9 @@ class Loop:
             raise MemoryShortError(step=progress.step, device=str(self.device)) from error
         progress.rate = learning_rate(options, step=progress.step, epoch=progress.epoch, share_done=self._share_done())
         for group in self.optimizer.param_groups:
-            group["lr"] = progress.rate
-        progress.grad_norm = self.precision.step(self.optimizer, self.task.model, options.clip_grad_norm)
+            group["lr"] = progress.rate * (options.rate_of_part(group["part"], progress.step) if "part" in group else 1.0)
+        apart = list(self.parts.values()) if options.separates_parts else []
+        progress.grad_norm = self.precision.step(self.optimizer, self.task.model, options.clip_grad_norm, apart=apart)
         if self.precision.is_broken(progress.grad_norm):
             self._refuse(["the gradients"], micro_batches)
         self.optimizer.zero_grad(set_to_none=True)
@@ -193,7 +194,8 @@ class Loop:
         )  # fmt: skip
         self.recorder.scalars("current", progress.recent, progress.step)
         self.recorder.scalars("tot", progress.total, progress.step)
-        self.recorder.scalar("train/padding", about["padding"], progress.step)
+        for name in about.keys() - {"batch_size", "frames"}:
+            self.recorder.scalar(f"train/{name}", about[name], progress.step)
         self.recorder.scalar("train/learning_rate", progress.rate, progress.step)
         self.recorder.scalar("train/grad_norm", progress.grad_norm, progress.step)
         seconds = self._seconds()

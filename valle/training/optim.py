@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -71,17 +71,29 @@ class ScaledAdam(torch.optim.Optimizer):
         parameter.add_(direction * (-group["lr"] * correction * rms)).add_(scaled)
 
 
-def build_optimizer(model: nn.Module, options: LoopOptions) -> torch.optim.Optimizer:
-    """The optimizer over whatever of ``model`` is to be trained; AdamW decays matrices only."""
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+def build_optimizer(model: nn.Module, options: LoopOptions, parts: Mapping[str, list[nn.Parameter]] | None = None) -> torch.optim.Optimizer:
+    """The optimizer over whatever of ``model`` is to be trained; AdamW decays matrices only.
+
+    Where the options separate parts, each of ``parts`` has groups of its own, marked by its name.
+    """
+    if options.separates_parts and parts is not None:
+        groups = [{**group, "part": name} for name, parameters in parts.items() for group in _groups(parameters, options)]
+    else:
+        groups = _groups(list(model.parameters()), options)
     if options.optimizer_name == "ScaledAdam":
-        return ScaledAdam(parameters, lr=options.base_lr)
-    groups = [
+        return ScaledAdam(groups, lr=options.base_lr, betas=options.adam_betas)
+    fused = all(parameter.device.type in ("cpu", "cuda") for group in groups for parameter in group["params"])
+    return torch.optim.AdamW(groups, lr=options.base_lr, betas=options.adam_betas, fused=fused)
+
+
+def _groups(parameters: list[nn.Parameter], options: LoopOptions) -> list[dict[str, Any]]:
+    parameters = [parameter for parameter in parameters if parameter.requires_grad]
+    if options.optimizer_name == "ScaledAdam":
+        return [{"params": parameters}]
+    return [
         {"params": [parameter for parameter in parameters if parameter.ndim > 1], "weight_decay": options.weight_decay},
         {"params": [parameter for parameter in parameters if parameter.ndim <= 1], "weight_decay": 0.0},
     ]
-    fused = all(parameter.device.type in ("cpu", "cuda") for parameter in parameters)
-    return torch.optim.AdamW(groups, lr=options.base_lr, betas=(0.9, 0.98), fused=fused)
 
 
 def learning_rate(options: LoopOptions, *, step: int, epoch: int, share_done: float) -> float:

@@ -83,6 +83,19 @@ class LoopOptions:
                 "--scheduler-name cosine falls to zero at the end of training and must know when that is: give --max-steps or --max-minutes"
             )
 
+    @property
+    def separates_parts(self) -> bool:
+        """Whether each part of the loss has a clip norm, and groups of the optimizer, of its own."""
+        return False
+
+    @property
+    def adam_betas(self) -> tuple[float, float]:
+        return 0.9, 0.98
+
+    def rate_of_part(self, part: str, step: int) -> float:
+        """The learning rate of ``part`` at ``step`` as a multiple of the run's, where parts are separate."""
+        return 1.0
+
 
 @dataclass(frozen=True)
 class AudioLMOptions(LoopOptions):

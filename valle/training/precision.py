@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -33,14 +34,21 @@ class Precision:
     def scale(self, loss: Tensor) -> Tensor:
         return self.scaler.scale(loss)
 
-    def step(self, optimizer: torch.optim.Optimizer, model: nn.Module, clip: float) -> float:
+    def step(
+        self, optimizer: torch.optim.Optimizer, model: nn.Module, clip: float, *, apart: Sequence[Sequence[nn.Parameter]] = ()
+    ) -> float:
         """Unscale, clip to ``clip`` (0 for not), step -> the norm of all gradients before clipping.
 
+        ``apart`` names sets of parameters that are clipped each by its own norm, instead of the whole model by one.
         Without a scaler, which expects overflows and skips them, gradients that are not finite move nothing.
         """
         self.scaler.unscale_(optimizer)
-        parameters = [parameter for parameter in model.parameters() if parameter.grad is not None]
-        norm = float(torch.nn.utils.clip_grad_norm_(parameters, clip if clip > 0 else float("inf")))
+        largest = clip if clip > 0 else float("inf")
+        norms = []
+        for parameters in apart or [list(model.parameters())]:
+            learning = [parameter for parameter in parameters if parameter.grad is not None]
+            norms.append(float(torch.nn.utils.clip_grad_norm_(learning, largest)))
+        norm = math.hypot(*norms)
         if self.scaler.is_enabled() or math.isfinite(norm):
             self.scaler.step(optimizer)
             self.scaler.update()

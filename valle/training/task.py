@@ -43,7 +43,7 @@ class Task(Protocol):
         ...
 
     def describe(self, batch: Batch) -> dict[str, float]:
-        """``batch_size``, ``frames`` and ``padding`` (a share) of a batch, for the log."""
+        """``batch_size``, ``frames`` and ``padding`` (a share) of a batch, for the log, and whatever else tensorboard shall show."""
         ...
 
     def validation_batches(self, world: World, *, of_train: bool = False) -> Iterator[Batch]:

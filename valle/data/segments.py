@@ -69,6 +69,19 @@ class SegmentDataset(Dataset[Tensor]):
         return torch.from_numpy(np.clip(wav * np.float32(gain), -1, 1))
 
 
-def segment_batches(dataset: SegmentDataset, *, skip: int, num_workers: int) -> Iterator[Tensor]:
+class PairedDataset(Dataset[Tensor]):
+    """Batches of two datasets side by side, ``(B, 2, T)``."""
+
+    def __init__(self, first: SegmentDataset, second: SegmentDataset) -> None:
+        self.first, self.second = first, second
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+    def __getitem__(self, index: int) -> Tensor:
+        return torch.stack([self.first[index], self.second[index]], 1)
+
+
+def segment_batches(dataset: SegmentDataset | PairedDataset, *, skip: int, num_workers: int) -> Iterator[Tensor]:
     """Batches ``skip``.. of the dataset's epoch, in order."""
     return iter(DataLoader(dataset, sampler=range(skip, len(dataset)), batch_size=None, num_workers=num_workers))

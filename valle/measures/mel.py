@@ -33,9 +33,14 @@ class MultiScaleMel(nn.Module):
 
     def forward(self, output: Tensor, target: Tensor, *, windows: Sequence[int] = tuple(MEL_SCALES)) -> Tensor:
         """``output`` and ``target (B, T)`` -> mean over ``windows``; the gradient reaches ``output`` only."""
+        return self.each(output, target, windows=windows).mean()
+
+    def each(self, output: Tensor, target: Tensor, *, windows: Sequence[int] = tuple(MEL_SCALES)) -> Tensor:
+        """The same of every example, ``(B,)``."""
         with torch.no_grad():
             wanted = [self.log_mel(target, size) for size in windows]
-        return torch.stack([F.l1_loss(self.log_mel(output, size), logs) for size, logs in zip(windows, wanted, strict=True)]).mean()
+        distances = [(self.log_mel(output, size) - logs).abs().mean((1, 2)) for size, logs in zip(windows, wanted, strict=True)]
+        return torch.stack(distances).mean(0)
 
     def log_mel(self, wav: Tensor, size: int) -> Tensor:
         """``wav (B, T)`` -> ``(B, T / (size / 4) + 1, mels)`` in nats, floored at -9.2 (80 dB below full scale)."""

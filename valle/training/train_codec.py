@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
-from valle.tokenizers.convnext_codec import ConvNeXtCodec
 from valle.tokenizers.registry import save_tokenizer
+from valle.tokenizers.residual_codec import ResidualCodec
+from valle.training.checkpoint import averaged_between, load_checkpoint
 from valle.training.codec_task import CodecOptions, CodecTask
 from valle.training.distributed import World, launch, pick_device
 from valle.training.logs import setup_logging
@@ -24,11 +26,38 @@ def _train(world: World, options: CodecOptions) -> None:
     loop = Loop(task, options, world)
     loop.run()
     if world.is_first:
+        load_exported(task, loop)
         save_tokenizer(rounded_to_half(task.codec.cpu()), options.exp_dir / "codec")
     loop.recorder.close()
 
 
-def rounded_to_half(codec: ConvNeXtCodec) -> ConvNeXtCodec:
+def load_exported(task: CodecTask, loop: Loop) -> None:
+    """Leave in the codec the weights that ``--export`` asks for."""
+    options = task.options
+    choice = options.export
+    if choice == "auto":  # an adversary moves sounds away from the dev set's mel distance, to where they sound better
+        choice = "last" if options.is_adversarial else "best"
+    if choice == "best":
+        weights = load_checkpoint(options.exp_dir / "best-valid-loss.pt")["model"]
+    elif choice == "averaged":
+        weights = _averaged(loop, options)
+    else:
+        return
+    own = {name.removeprefix("codec."): tensor for name, tensor in weights.items() if name.startswith("codec.")}
+    task.codec.load_state_dict(own)
+
+
+def _averaged(loop: Loop, options: CodecOptions) -> dict[str, Tensor]:
+    """The mean over the steps since ``--export-avg`` epochs ago (or the start)."""
+    assert loop.state.average is not None  # the first process has it
+    step = loop.progress.step
+    last = {"model_avg": loop.state.average, "counters": {"step": step}, "average_period": options.average_period}
+    epoch = loop.progress.epoch - 1 - options.export_avg
+    path = options.exp_dir / f"epoch-{epoch}.pt"
+    return averaged_between(load_checkpoint(path) if path.is_file() else None, last)
+
+
+def rounded_to_half(codec: ResidualCodec) -> ResidualCodec:
     """Every number to the nearest that float16 holds, so that the file in half precision is the very tokenizer."""
     with torch.no_grad():
         for tensor in (*codec.parameters(), *codec.buffers()):

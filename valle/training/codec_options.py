@@ -1,0 +1,127 @@
+"""Every setting of a codec's training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import inf
+from pathlib import Path
+from typing import Literal
+
+from valle.errors import UserError
+from valle.modules.discriminators import GROUPS, KINDS, kinds_of
+from valle.training.options import LoopOptions, require_at_least, setting
+
+GAN_BETAS = (0.8, 0.99)  # of both sides where there is an adversary, as in HiFi-GAN
+
+
+@dataclass(frozen=True)
+class CodecOptions(LoopOptions):
+    """A run that trains a codec; ``manifests`` and ``shares`` go together."""
+
+    manifests: list[Path] = setting([], "manifests of cuts to learn from")
+    shares: list[float] = setting([], "share of the pieces that each manifest gives; equal if not given")
+    valid_manifest: Path | None = setting(None, "manifest of cuts to validate on; the first of --manifests if not given")
+    init_codec: str | None = setting(None, "name or folder of a codec to go on from; its design and sizes are kept")
+    batch_size: int = setting(16, "pieces in a batch")
+    segment_seconds: float = setting(1.0, "length of a piece")
+    batches_per_epoch: int = setting(1000, "batches that count as an epoch")
+    num_workers: int = setting(1, "processes that read audio; 0 reads in the trainer")
+
+    codec: Literal["convnext", "soundstream"] = setting("convnext", "design: ConvNeXt and inverse STFT (fast on CPUs), or SEANet (causal)")
+    sample_rate: int = setting(16000, "of the codec, Hz")
+    dim: int = setting(256, "width of the ConvNeXt blocks, or of SoundStream's vectors")
+    num_blocks: int = setting(6, "ConvNeXt: blocks in the encoder, and in the decoder")
+    strides: list[int] = setting([2, 4, 5, 8], "SoundStream: strides of the encoder; samples a frame are their product")
+    channels: int = setting(32, "SoundStream: channels at the sample rate; each stride doubles them")
+    num_quantizers: int = setting(8, "codebooks")
+    codebook_size: int = setting(256, "codes in a codebook")
+    freeze_encoder: bool = setting(False, "leave encoder and codebooks as they are, so that codes keep their meaning")
+    denoise: bool = setting(False, "SoundStream: learn to leave noise out where asked to; needs --noise-manifests")
+    noise_manifests: list[Path] = setting([], "manifests of cuts of noise, mixed into half of the pieces")
+    noise_db: list[float] = setting([-30.0, 0.0], "quietest and loudest noise beside the speech, dB")
+
+    mel_weight: float = setting(1.0, "weight of the mel distance at several resolutions")
+    time_weight: float = setting(1.0, "weight of the samples' L1")
+    commitment: float = setting(0.25, "weight of the commitment loss")
+    adversarial: str = setting(
+        "none", "who tells real from coded: none, soundstream (stft+waves), stft, waves, msstft, mpd, or several with + between"
+    )
+    adversarial_start_step: int = setting(0, "step after which discriminators come in")
+    adversarial_weight: float = setting(0.2, "weight of the hinge loss of the codec")
+    feature_weight: float = setting(1.0, "weight of the feature matching")
+    adversarial_channels: int = setting(0, "channels of the discriminators' first layers; 0 as published (32, waves 16)")
+    adversarial_windows: list[int] = setting([], "windows of msstft, samples; 2048 1024 512 256 128 if not given")
+    adversarial_periods: list[int] = setting([], "periods of mpd, samples; 2 3 5 7 11 if not given")
+    adversarial_seconds: float = setting(0.0, "length of the part of each piece that discriminators see; 0 for all")
+    discriminator_lr: float = setting(0.0, "highest learning rate of the discriminators; 0 for --base-lr")
+    balancer: bool = setting(False, "let weights be shares of the gradient at the output, as in EnCodec")
+    export: Literal["auto", "best", "last", "averaged"] = setting(
+        "auto", "weights to leave in exp_dir/codec: scored best on the dev set, last, or averaged; auto is best, with an adversary last"
+    )
+    export_avg: int = setting(1, "--export averaged: over the steps since as many epochs ago")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.manifests:
+            raise UserError("expected manifests of cuts after --manifests, found none; stage 1 of a recipe's prepare.sh writes them")
+        if self.shares and len(self.shares) != len(self.manifests):
+            raise UserError(
+                f"expected a share for each of {len(self.manifests)} manifests, found {len(self.shares)}; give as many --shares"
+            )
+        if self.shares and not (min(self.shares) >= 0 < sum(self.shares) < inf):
+            raise UserError(f"expected --shares of 0 or more, some above it, found {', '.join(f'{share:g}' for share in self.shares)}")
+        require_at_least(
+            self, 1, "batch_size", "batches_per_epoch", "sample_rate", "dim", "num_blocks", "channels", "num_quantizers", "codebook_size",
+            "export_avg",
+        )  # fmt: skip
+        require_at_least(
+            self, 0, "num_workers", "mel_weight", "time_weight", "commitment", "adversarial_weight", "feature_weight", "discriminator_lr",
+            "adversarial_start_step", "adversarial_channels", "adversarial_seconds",
+        )  # fmt: skip
+        if not 0.1 <= self.segment_seconds <= 60:
+            raise UserError(f"--segment-seconds must lie in 0.1..60, found {self.segment_seconds:g}")
+        self._check_kinds()
+        self._check_noise()
+
+    def _check_kinds(self) -> None:
+        if not self.is_adversarial:
+            return
+        try:
+            kinds_of(self.adversarial)
+        except ValueError:
+            names = ", ".join(("none", *GROUPS, *KINDS))
+            raise UserError(f"--adversarial must be {names}, or several with + between, each once; found {self.adversarial!r}") from None
+        smallest = [*self.adversarial_windows, *self.adversarial_periods]
+        if any(value < 2 for value in smallest) or any(window % 4 for window in self.adversarial_windows):
+            raise UserError(
+                "--adversarial-windows must be multiples of 4 and --adversarial-periods 2 or more, found "
+                f"{' '.join(map(str, smallest))}; leave them out for those published"
+            )
+
+    def _check_noise(self) -> None:
+        if self.denoise and self.codec != "soundstream" and self.init_codec is None:
+            raise UserError("--denoise true is for --codec soundstream, found convnext; choose one of the two")
+        if self.denoise and not self.noise_manifests:
+            raise UserError("--denoise true needs noise to learn from, found none; give --noise-manifests")
+        if len(self.noise_db) != 2 or self.noise_db[0] > self.noise_db[1]:
+            raise UserError(f"--noise-db must be the quietest and the loudest, such as -30 0, found {' '.join(map(str, self.noise_db))}")
+
+    @property
+    def is_adversarial(self) -> bool:
+        return self.adversarial != "none"
+
+    @property
+    def separates_parts(self) -> bool:
+        return self.is_adversarial
+
+    @property
+    def adam_betas(self) -> tuple[float, float]:
+        return GAN_BETAS if self.is_adversarial else super().adam_betas
+
+    def rate_of_part(self, part: str, step: int) -> float:
+        """Discriminators have their own rate, which rises from when they come in."""
+        if part != "discriminator":
+            return 1.0
+        own = self.discriminator_lr / self.base_lr if self.discriminator_lr else 1.0
+        since = step - self.adversarial_start_step
+        return own * min(1.0, max(0, since) / max(1, self.warmup_steps)) if self.adversarial_start_step else own

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tiny_models import CODES, KINDS, UNITS, tiny_model
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
-from twin_decoding import Heard, coarse_twin, semantic_twin
+from twin_decoding import Heard, coarse_logits, coarse_twin, semantic_twin
 
 from valle.decoding.engine import CACHE_BLOCK, Decoder, DecodingRequest, decode, evaluating
 from valle.decoding.sampling import Sampling
@@ -78,6 +78,23 @@ def test_cached_codes_equal_uncached_ones_token_by_token(kind: str, window: int)
         row_units = None if units is None else units[row]
         twin = coarse_twin(model, prompt, num_frames=frames[row], units=row_units, sampling=sampling, seed=4 + row, window=window)
         assert rows[row].tolist() == twin
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_decoding_scores_each_code_as_training_does(kind: str) -> None:
+    """Regression: a cache whose attention output was never used.  To the last digits, which draws would hide."""
+    model = MODELS[kind].coarse
+    prompt, units = torch.randint(CODES, (5, 3), generator=torch.Generator().manual_seed(1)), None
+    if model.conditioning is not None:
+        units = some_units(6 // model.frames_per_period * model.units_per_period + model.units_per_period)
+    with Heard(model.head) as heard:
+        rows = None if units is None else [units]
+        [codes] = model.generate([prompt], num_frames=[8], units=rows, sampling=Sampling(), seeds=[2], window=1000)
+    tokens, known = model.flatten(codes), 5 * model.num_coarse
+    assert len(heard) == len(tokens) - known
+    for step, scores in enumerate(heard):
+        expected = coarse_logits(model, tokens[: known + step], 0, units=units, num_frames=8, prompt=known, window=1000)
+        torch.testing.assert_close(scores[0], expected, rtol=1e-9, atol=1e-9)
 
 
 @given(lengths=st.lists(st.integers(0, 15), min_size=2, max_size=4), window=st.integers(2, 20), new=st.integers(1, 20))

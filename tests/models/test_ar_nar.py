@@ -102,6 +102,28 @@ def test_fine_windows_fill_every_frame_once_and_no_more_than_half_of_one_is_cont
         assert stop - start <= held and first - start <= held // 2
 
 
+@pytest.mark.parametrize("kind", ["aligned", "prefix", "codes only", "aligned, 50 Hz units beside 75 Hz codes"])
+def test_every_fine_window_has_the_units_of_its_own_time(kind: str) -> None:
+    """Against a slow loop over windows; at temperature 0 the seeds decide nothing."""
+    model = MODELS[kind]
+    frames_per_period, units_per_period = model.config.frames_per_period, model.config.units_per_period
+    ours = request(model, [3], [40], fine_window=8, fine_sampling=Sampling(temperature=0))
+    [row] = model.acoustic.generate(ours)
+    codes = row.clone()
+    codes[3:, 1:] = 0
+    for start, first, stop in fine_windows(3, 40, window=8, period=frames_per_period):
+        streams = {}
+        if ours.units is not None:
+            unit = start // frames_per_period * units_per_period
+            within = ours.units[0][unit : unit + -(-(stop - start) // frames_per_period) * units_per_period]
+            streams = {"units": within[None], "unit_lengths": torch.tensor([len(within)])}
+        codes[start:stop] = model.fine.generate(
+            codes[None, start:stop], lengths=torch.tensor([stop - start]), prompt_lengths=torch.tensor([first - start]),
+            sampling=ours.fine_sampling, seeds=[0], **streams,
+        )[0]  # fmt: skip
+    assert torch.equal(row, codes)
+
+
 def test_a_row_whose_time_fits_one_window_is_filled_in_one_pass_with_all_its_prompt() -> None:
     assert list(fine_windows(40, 100, window=150, period=2)) == [(0, 40, 100)]
 

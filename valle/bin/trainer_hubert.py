@@ -1,0 +1,24 @@
+#!/usr/bin/env python3
+"""Train a speech encoder from audio alone: HuBERT, wav2vec, vq-wav2vec, wav2vec 2.0 or w2v-BERT.
+
+Usage, after stage 1 of a recipe (docs/semantic-training.md has the whole way to units):
+
+  python3 bin/trainer_hubert.py --exp-dir exp/hubert-1 --num-clusters 100 --max-minutes 10
+  python3 bin/trainer_hubert.py --exp-dir exp/hubert-2 --targets-from exp/hubert-1 --target-layer 3 --num-clusters 200 --max-minutes 12
+  python3 bin/evaluate_units.py --exp-dir exp/hubert-2 --layers 3 4 5 --num-units 100 200 --output-dir exp/hubert-2/units
+"""
+
+from pathlib import Path
+
+from valle.config import parse_flags
+from valle.errors import run_program
+from valle.training.hubert_options import HubertOptions
+from valle.training.train_hubert import train_hubert
+
+
+def main() -> None:
+    train_hubert(parse_flags(HubertOptions, usage=__doc__ or "", config_files=[Path("conf/trainer_hubert.yaml")]))
+
+
+if __name__ == "__main__":
+    run_program(main)

@@ -1,0 +1,126 @@
+"""What HuBERT learns to predict: clusters of MFCCs, of a trained encoder's layer, or of any tokenizer, for every frame of a corpus.
+
+EXP_DIR/targets/0/                 the tokenizer of the first target set, fitted or copied; 1/, 2/, ... of an ensemble
+EXP_DIR/targets/train.npy          int16 (frames of all cuts laid end to end, target sets), read as a memory map
+EXP_DIR/targets/train.json         which tokenizers and which cuts made it; written last
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from valle.data.speech_crops import SpeechCorpus, Targets
+from valle.errors import UserError
+from valle.tokenizers.base import SemanticTokenizer
+from valle.tokenizers.front_ends import FRAME_HOP
+from valle.tokenizers.hubert import HubertConfig
+from valle.tokenizers.mfcc import MfccConfig
+from valle.tokenizers.mfcc_fit import fit_mfcc_kmeans
+from valle.tokenizers.registry import CONFIG_FILE, load_semantic, save_tokenizer
+from valle.training.distributed import World, pick_device
+from valle.training.hubert_fit import fit_hubert, load_encoder, units_of
+from valle.training.hubert_options import HubertOptions
+
+SAMPLE_RATE = 16000
+WIDE = HubertConfig(window=500, left=100, right=100)  # targets need no small right context
+
+
+@dataclass(frozen=True)
+class TargetSets:
+    """Targets of both corpora, the number of clusters of every set, and whose they are."""
+
+    train: Targets
+    valid: Targets
+    num_clusters: list[int]
+    identities: list[str]
+
+
+def make_targets(options: HubertOptions, train: SpeechCorpus, valid: SpeechCorpus, world: World) -> TargetSets:
+    """Fit what must be fitted and encode both corpora, unless ``exp_dir`` holds it; every process encodes its share."""
+    folder = options.exp_dir / "targets"
+    if world.is_first:
+        for index in range(len(options.targets_from)):
+            if not (folder / str(index) / CONFIG_FILE).is_file():
+                save_tokenizer(_tokenizer(options, index, train), folder / str(index))
+    world.barrier()
+    tokenizers = [load_semantic(str(folder / str(index))) for index in range(len(options.targets_from))]
+    for tokenizer, name in zip(tokenizers, options.targets_from, strict=True):
+        if (tokenizer.sample_rate, tokenizer.hop_length) != (SAMPLE_RATE, FRAME_HOP):
+            raise UserError(
+                f"expected targets at 50 Hz of audio at 16000 Hz, found {tokenizer.identity.grid.rate:g} Hz at {tokenizer.sample_rate} Hz "
+                f"from {name}; name another tokenizer, or mfcc"
+            )
+    device = pick_device(options.device, world)
+    for tokenizer in tokenizers:
+        tokenizer.to(device)
+    return TargetSets(
+        train=_encoded(folder / "train.npy", train, tokenizers, world),
+        valid=_encoded(folder / "valid.npy", valid, tokenizers, world),
+        num_clusters=[tokenizer.num_units for tokenizer in tokenizers],
+        identities=[tokenizer.identity.sha256 for tokenizer in tokenizers],
+    )
+
+
+def _tokenizer(options: HubertOptions, index: int, train: SpeechCorpus) -> SemanticTokenizer:
+    """Target set ``index``, fitted on the training corpus where it is not a tokenizer already."""
+    name, layer, clusters = options.targets_from[index], options.target_layer[index], options.num_clusters[index]
+    audio = train.waveforms(sample_rate=SAMPLE_RATE, most_seconds=3600 * options.fit_hours)
+    if name == "mfcc":
+        logging.info("Fitting %d clusters of MFCCs", clusters)
+        return fit_mfcc_kmeans(audio, MfccConfig(hop_length=FRAME_HOP, frames_per_unit=2, num_units=clusters), seed=options.seed)
+    if not Path(name).is_dir() or (Path(name) / CONFIG_FILE).is_file() or "=" in name:
+        return load_semantic(name)
+    if layer == 0:
+        raise UserError(f"expected the layer of {name} whose states are clustered, from 1, after --target-layer, found none")
+    logging.info("Fitting %d clusters of layer %d of %s", clusters, layer, name)
+    config = HubertConfig(num_units=clusters, window=WIDE.window, left=WIDE.left, right=WIDE.right)
+    device = pick_device(options.device, World())
+    return fit_hubert(load_encoder(Path(name)), audio, config, layer=layer, seed=options.seed, device=device)
+
+
+def _encoded(path: Path, corpus: SpeechCorpus, tokenizers: list[SemanticTokenizer], world: World) -> Targets:
+    done, fingerprint = path.with_suffix(".json"), _fingerprint(corpus, tokenizers)
+    if not (done.is_file() and json.loads(done.read_text(encoding="utf-8")) == fingerprint):
+        logging.info("Encoding the targets of %d cuts", len(corpus.cuts))
+        world.barrier()
+        if world.is_first:
+            done.unlink(missing_ok=True)
+            np.lib.format.open_memmap(path, mode="w+", dtype=np.int16, shape=(int(corpus.starts[-1]), len(tokenizers))).flush()
+        world.barrier()
+        _encode_share(path, corpus, tokenizers, world)
+        world.barrier()
+        if world.is_first:
+            done.write_text(json.dumps(fingerprint) + "\n", encoding="utf-8")
+    return np.load(path, mmap_mode="r")
+
+
+def _encode_share(path: Path, corpus: SpeechCorpus, tokenizers: list[SemanticTokenizer], world: World) -> None:
+    """This process's run of cuts, read once a tokenizer."""
+    stored = np.load(path, mmap_mode="r+")
+    share = range(len(corpus.cuts) * world.rank // world.size, len(corpus.cuts) * (world.rank + 1) // world.size)
+    for column, tokenizer in enumerate(tokenizers):
+        waves = (
+            corpus.audio(index, first=0, count=int(corpus.starts[index + 1] - corpus.starts[index]), sample_rate=SAMPLE_RATE)
+            for index in share
+        )
+        for index, units in zip(share, units_of(tokenizer, waves), strict=True):
+            start, stop = corpus.starts[index : index + 2]
+            row = units[: stop - start].to(torch.int16).numpy()
+            stored[start : start + len(row), column] = row
+            stored[start + len(row) : stop, column] = row[-1]
+    stored.flush()
+
+
+def _fingerprint(corpus: SpeechCorpus, tokenizers: list[SemanticTokenizer]) -> dict[str, object]:
+    digest = hashlib.sha256()
+    for cut in corpus.cuts:
+        digest.update(f"{cut.id}|{cut.start}|{Fraction(cut.duration).limit_denominator(10**6)}\n".encode())
+    return {"cuts": digest.hexdigest(), "tokenizers": [tokenizer.identity.sha256 for tokenizer in tokenizers]}

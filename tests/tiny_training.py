@@ -130,6 +130,7 @@ def _server() -> ForkServerContext:
 
 def _one(rank: int, size: int, port: int, run: Callable[..., None], args: tuple[Any, ...]) -> None:
     os.setpgid(0, 0)
+    multiprocessing.set_start_method("fork", force=True)  # for the readers of batches, as under torchrun
     torch.set_num_threads(1)
     if size > 1:
         os.environ.update(RANK=str(rank), WORLD_SIZE=str(size), LOCAL_RANK=str(rank), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))

@@ -72,8 +72,9 @@ def launch(run: Callable[..., None], world_size: int, master_port: int, *args: A
         os.environ["MASTER_PORT"] = str(master_port)
         _refuse_taken(master_port)
         errors = torch.multiprocessing.get_context("spawn").SimpleQueue()
+        method = torch.multiprocessing.get_start_method()
         try:
-            spawn(_run_spawned, args=(run, world_size, device, errors, args), nprocs=world_size)
+            spawn(_run_spawned, args=(run, world_size, device, errors, method, args), nprocs=world_size)
         except ProcessExitedException as error:
             if not errors.empty():
                 raise UserError(errors.get()) from None
@@ -91,7 +92,11 @@ def _refuse_taken(port: int) -> None:
             ) from None
 
 
-def _run_spawned(local_rank: int, run: Callable[..., None], size: int, device: str, errors: Any, args: tuple[Any, ...]) -> None:
+def _run_spawned(
+    local_rank: int, run: Callable[..., None], size: int, device: str, errors: Any, method: str, args: tuple[Any, ...]
+) -> None:
+    # A spawned process would spawn its own readers of batches too, which import everything anew in every epoch.
+    torch.multiprocessing.set_start_method(method, force=True)
     try:
         _run_one(local_rank, run, size, None, device, args)
     except (UserError, OSError) as error:

@@ -1,17 +1,18 @@
 """Cached decoding beside its peer: tokens a second of our engine and of ``transformers``' Llama with its static cache.
 
 Both decode the same number of tokens of the same vocabulary with the same number of layers, width and heads, and as
-many weights in the feed-forward (Llama's is gated, so its inner width is two thirds), float32, temperature 1.  Llama
-runs in the leanest loop that its static cache allows, without the overhead of ``generate()``.  The two take turns, and
-what is reported is the median over pairs, so that a busy machine slows both.
+many weights in the feed-forward (Llama's is gated, so its inner width is two thirds), float32, temperature 1, one
+thread.  Llama runs in the leanest loop that its static cache allows, without the overhead of ``generate()``.  The two
+take turns, and what is reported is the median over pairs, so that a busy machine slows both.
+
+A static cache costs the same at every position, the room that is still empty included; ours costs what is filled.
+So beside the rates at both ends stands ``flat``: the time that a token at the end takes beyond one at the beginning,
+less the time in which torch's own attention reads the keys and values that came in between.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
-import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -19,14 +20,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.nn import functional as F
 
+from benchmarks.common import figure
 from valle.decoding.sampling import Sampling
 from valle.models import AudioLM
 
 VOCABULARY = 1024
-SHAPES = ((256, 4), (512, 8))
-BATCHES = (1, 8)
-FIRST, LAST, SPAN = 150, 650, 50  # positions between which is decoded, and how many are timed at each end
+HEAD_SIZE = 64
 
 
 @dataclass(frozen=True)
@@ -39,14 +40,29 @@ class Shape:
 
     @property
     def name(self) -> str:
-        return f"{self.d_model}x{self.num_layers}"
+        return f"{self.d_model}x{self.num_layers}, batch {self.batch}"
 
     @property
     def nhead(self) -> int:
-        return self.d_model // 64
+        return self.d_model // HEAD_SIZE
 
 
-def our_decoder(shape: Shape) -> Callable[[int, int], list[float]]:
+@dataclass(frozen=True)
+class Span:
+    """Positions between which is decoded, and how many are timed at each end."""
+
+    first: int = 150
+    last: int = 650
+    ends: int = 50
+
+
+SHAPES = tuple(Shape(width, layers, batch) for width, layers in ((256, 4), (512, 8)) for batch in (1, 8))
+TINY_SHAPES = (Shape(64, 2, 1), Shape(64, 2, 2))
+
+Decode = Callable[[int, int], list[float]]
+
+
+def our_decoder(shape: Shape, span: Span) -> Decode:
     """``decode(prompt_length, num_new)`` of the coarse stage -> the moment of every token."""
     model = AudioLM(
         d_model=shape.d_model, nhead=shape.nhead, num_layers=shape.num_layers, num_quantizers=1, codebook_size=VOCABULARY, dropout=0.0
@@ -59,20 +75,20 @@ def our_decoder(shape: Shape) -> Callable[[int, int], list[float]]:
         codes = torch.zeros(shape.batch, prompt_length, 1, dtype=torch.int64)
         model.coarse.generate(
             list(codes), num_frames=[prompt_length + num_new] * shape.batch, units=None,
-            sampling=Sampling(), seeds=list(range(shape.batch)), window=2 * LAST,
+            sampling=Sampling(), seeds=list(range(shape.batch)), window=2 * span.last,
         )  # fmt: skip
         return list(moments)
 
     return decode
 
 
-def llama_decoder(shape: Shape) -> Callable[[int, int], list[float]]:
+def llama_decoder(shape: Shape, span: Span) -> Decode:
     """The same of ``LlamaForCausalLM`` with ``StaticCache``."""
     from transformers import LlamaConfig, LlamaForCausalLM, StaticCache
 
     config = LlamaConfig(
         vocab_size=VOCABULARY, hidden_size=shape.d_model, intermediate_size=8 * shape.d_model // 3, num_hidden_layers=shape.num_layers,
-        num_attention_heads=shape.nhead, max_position_embeddings=2 * LAST, attn_implementation="sdpa",
+        num_attention_heads=shape.nhead, max_position_embeddings=2 * span.last, attn_implementation="sdpa",
     )  # fmt: skip
     model = LlamaForCausalLM(config).eval()
 
@@ -91,60 +107,61 @@ def llama_decoder(shape: Shape) -> Callable[[int, int], list[float]]:
     return decode
 
 
-def rate(moments: list[float], batch: int) -> float:
-    """Tokens a second between the first and the last moment."""
-    return batch * (len(moments) - 1) / (moments[-1] - moments[0])
+@torch.inference_mode()
+def reading_seconds(shape: Shape, length: int, *, repeats: int = 5) -> float:
+    """What one step's attention over ``length`` cached positions of all layers takes by itself."""
+    caches = [torch.randn(2, shape.batch, shape.nhead, length, HEAD_SIZE) for _ in range(shape.num_layers)]
+    query = torch.randn(shape.batch, shape.nhead, 1, HEAD_SIZE)
+    seconds = []
+    for _ in range(repeats + 1):
+        started = time.perf_counter()
+        for keys, values in caches:
+            F.scaled_dot_product_attention(query, keys, values)
+        seconds.append(time.perf_counter() - started)
+    return statistics.median(seconds[1:])
 
 
-def measure(shape: Shape, *, pairs: int) -> dict[str, Any]:
-    """Decode from position ``FIRST`` to ``LAST`` by turns, ``pairs`` times; the prompt's own pass is not counted."""
+def seconds_a_step(moments: list[float]) -> float:
+    return (moments[-1] - moments[0]) / (len(moments) - 1)
+
+
+def measure(shape: Shape, span: Span, *, pairs: int) -> dict[str, Any]:
+    """Decode from one end of the span to the other by turns, ``pairs`` times; the prompt's own pass is not counted."""
     torch.manual_seed(0)
-    ours, llama = our_decoder(shape), llama_decoder(shape)
+    ours, llama = our_decoder(shape, span), llama_decoder(shape, span)
     for decode in (ours, llama):
-        decode(FIRST, 8)
-    runs = [(ours(FIRST, LAST - FIRST), llama(FIRST, LAST - FIRST)) for _ in range(pairs)]
-    rates = [(rate(mine, shape.batch), rate(theirs, shape.batch)) for mine, theirs in runs]
-    ends = [(rate(mine[:SPAN], shape.batch), rate(mine[-SPAN:], shape.batch)) for mine, _ in runs]
-    ratios = [mine / theirs for mine, theirs in rates]
+        decode(span.first, 8)
+    rows = []
+    for _ in range(pairs):
+        mine, theirs = ours(span.first, span.last - span.first), llama(span.first, span.last - span.first)
+        reading = reading_seconds(shape, span.last) - reading_seconds(shape, span.first)
+        first, last = seconds_a_step(mine[: span.ends]), seconds_a_step(mine[-span.ends :])
+        rows.append((seconds_a_step(mine), seconds_a_step(theirs), first, last, seconds_a_step(theirs[-span.ends :]), reading))
     return {
-        "name": shape.name,
-        "batch": shape.batch,
-        "ours_tokens_per_s": round(statistics.median(mine for mine, _ in rates), 1),
-        "llama_tokens_per_s": round(statistics.median(theirs for _, theirs in rates), 1),
-        "ratio": round(statistics.median(ratios), 3),
-        "spread": [round(min(ratios), 3), round(max(ratios), 3)],
-        f"at_{FIRST}": round(statistics.median(first for first, _ in ends), 1),
-        f"at_{LAST}": round(statistics.median(last for _, last in ends), 1),
-        "flatness": round(statistics.median(last / first for first, last in ends), 3),
-        "pairs": pairs,
-        "threads": torch.get_num_threads(),
-        "machine": machine(),
-    }
+        "ours_tokens_per_s": figure([shape.batch / mine for mine, *_ in rows], digits=1),
+        "llama_tokens_per_s": figure([shape.batch / theirs for _, theirs, *_ in rows], digits=1),
+        "ours_over_llama": figure([theirs / mine for mine, theirs, *_ in rows], at_least=1.0),
+        "ours_over_llama_at_the_end": figure([end / last for _, _, _, last, end, _ in rows], means=f"at {span.last} tokens alone"),
+        f"tokens_per_s_at_{span.first}": figure([shape.batch / first for _, _, first, _, _, _ in rows], digits=1),
+        f"tokens_per_s_at_{span.last}": figure([shape.batch / last for _, _, _, last, _, _ in rows], digits=1),
+        "end_over_beginning": figure([first / last for _, _, first, last, _, _ in rows], means="their ratio"),
+        "flat": figure(
+            [(last - reading) / first for _, _, first, last, _, reading in rows], at_most=1.15,
+            means="seconds of a token at the end, less what reading the keys and values in between takes, over seconds at the beginning",
+        ),
+    }  # fmt: skip
 
 
-def machine() -> str:
-    """Processor and torch, as far as they say."""
-    model = platform.processor() or platform.machine()
-    if os.path.exists("/proc/cpuinfo"):
-        with open("/proc/cpuinfo", encoding="utf-8") as lines:
-            model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), model)
-    return f"{model}, {os.cpu_count()} cores, torch {torch.__version__}"
-
-
-def bench_decoding(*, pairs: int = 5, threads: int = 1) -> list[dict[str, Any]]:
-    """Every shape and batch size, on ``threads`` threads."""
+def bench_decoding(*, fast: bool = False) -> dict[str, Any]:
+    """Every shape and batch size, on one thread."""
     before = torch.get_num_threads()
-    torch.set_num_threads(threads)
+    torch.set_num_threads(1)
+    span, pairs = (Span(10, 30, 8), 2) if fast else (Span(), 7)
     try:
-        return [measure(Shape(width, layers, batch), pairs=pairs) for width, layers in SHAPES for batch in BATCHES]
+        return {shape.name: measure(shape, span, pairs=pairs) for shape in (TINY_SHAPES if fast else SHAPES)}
     finally:
         torch.set_num_threads(before)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pairs", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=1)
-    arguments = parser.parse_args()
-    for line in bench_decoding(pairs=arguments.pairs, threads=arguments.threads):
-        print(json.dumps(line))
+    print(json.dumps(bench_decoding(), indent=2))

@@ -1,0 +1,127 @@
+"""The benchmarks run from end to end in tiny sizes, and what they write has the keys that documents read."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_corpus import write_corpus
+
+from benchmarks import ablation, run
+from benchmarks.common import ROOT, figure, goals_of, run_child, write_results
+
+MEGABYTE = 2**20
+
+
+@pytest.fixture(scope="module")
+def basics(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    folder = tmp_path_factory.mktemp("results")
+    run.main(["--fast", "--only", "basics", "--output-dir", str(folder)])
+    results: dict[str, Any] = json.loads((folder / "basics.json").read_text())
+    return results
+
+
+def test_a_run_says_how_where_and_when(basics: dict[str, Any]) -> None:
+    assert basics["command"] == "python -m benchmarks.run --fast"
+    assert {"processor", "cores", "memory_gib"} <= basics["machine"].keys()
+    assert basics["versions"]["torch"] == __import__("torch").__version__
+    assert basics["date"].startswith("20") and basics["wall_seconds"] > 0
+
+
+def test_every_goal_stands_beside_its_figure(basics: dict[str, Any]) -> None:
+    goals = {goal["figure"]: goal["goal"] for goal in basics["goals"]}
+    shapes = [f"decoding.64x2, batch {batch}" for batch in (1, 2)]
+    assert goals == {
+        "stage_3.times_real_time": "at least 150",
+        "codec.encode_times_real_time": "at least 50",
+        "codec.decode_times_real_time": "at least 50",
+        "training.step.bare_over_ours": "at least 0.9",
+        "training.padding.percent": "at most 8",
+        **{f"{shape}.ours_over_llama": "at least 1" for shape in shapes},
+        **{f"{shape}.flat": "at most 1.15" for shape in shapes},
+    }
+    assert goals_of(basics) == basics["goals"]
+
+
+def test_every_figure_has_its_spread(basics: dict[str, Any]) -> None:
+    figures = list(figures_in(basics))
+    assert len(figures) > 15
+    for found in figures:
+        assert found["spread"][0] <= found["value"] <= found["spread"][1]
+        assert found["repeats"] >= 1
+
+
+def figures_in(values: Any) -> Any:
+    if isinstance(values, dict):
+        if "spread" in values:
+            yield values
+        else:
+            for value in values.values():
+                yield from figures_in(value)
+
+
+def test_infer_is_timed_alone_and_in_a_batch(basics: dict[str, Any]) -> None:
+    assert [basics["infer"][name]["rtf"]["value"] > 0 for name in ("batch 1", "batch 8")] == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("limits", "goal", "met"),
+    [({"at_least": 2.0}, "at least 2", True), ({"at_least": 2.5}, "at least 2.5", False), ({"at_most": 1.5}, "at most 1.5", False)],
+)
+def test_a_goal_is_met_by_the_median(limits: dict[str, float], goal: str, met: bool) -> None:
+    found = figure([1.0, 9.0, 2.0], **limits)
+    assert (found["value"], found["spread"], found["goal"], found["met"]) == (2.0, [1.0, 9.0], goal, met)
+
+
+def test_results_are_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "results.json"
+    write_results(path, {"speed": figure([1.0], at_least=2.0)})
+    before = path.read_text()
+    with pytest.raises(TypeError):
+        write_results(path, {"speed": object()})
+    assert path.read_text() == before and json.loads(before)["goals"] == [
+        {"figure": "speed", "value": 1.0, "goal": "at least 2", "met": False}
+    ]
+
+
+def test_the_peak_of_a_child_is_what_it_held() -> None:
+    # In a process of its own, as benchmarks.memory is one: a child also counts what its parent held when it was started.
+    program = f"""
+import sys
+from pathlib import Path
+from benchmarks.common import run_child
+for size in (100, 200):
+    print(run_child([sys.executable, "-c", f"held = b'x' * ({{size}} * {MEGABYTE})"], cwd=Path.cwd()).peak_bytes)
+"""
+    printed = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    small, large = map(int, printed.split())
+    assert 95 * MEGABYTE < large - small < 105 * MEGABYTE
+
+
+def test_a_child_that_fails_is_named_with_what_it_printed(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match=r"ended with 3:\nnot today"):
+        run_child([sys.executable, "-c", "print('not today'); raise SystemExit(3)"], cwd=tmp_path)
+
+
+def test_an_ablation_run_leaves_scores_and_speed(tmp_path: Path) -> None:
+    manifests = write_corpus(tmp_path / "data")
+    tiny = "--decoder-dim 16 --nhead 2 --num-decoder-layers 1 --num-quantizers 3 --dim-feedforward 32 --max-duration 20 --log-interval 1"
+    options = [
+        *tiny.split(),
+        "--filter-min-duration",
+        "1",
+        "--dtype",
+        "float32",
+        "--tensorboard",
+        "false",
+        "--max-steps",
+        "2",
+        "--num-workers",
+        "0",
+    ]
+    row = ablation.train(ablation.VARIANTS[3], manifests, tmp_path / "exp", minutes=1, more=options)
+    assert row["steps"] == 2 and row["tokens_per_s"] > 0 and len(row["valid_nll_per_level"]) == 2
+    assert row["valid_nll"] == pytest.approx(sum(row["valid_nll_per_level"]) / 2, abs=1e-3)
+    assert "| fine | without units |" in ablation.table({"fine": {"without units": row}})

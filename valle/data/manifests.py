@@ -5,11 +5,13 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lhotse import CutSet
+from lhotse.serialization import deserialize_item
 
 from valle.errors import UserError
 from valle.timeline import Timeline
@@ -81,7 +83,7 @@ def read_manifests(folder: Path) -> TokenManifests:
             semantic=TokenizerIdentity.from_dict(semantic) if semantic else None,
             statistics=info.get("statistics", {}),
         )
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ManifestError(f"{path} is damaged ({type(error).__name__}: {error}); delete it and run ./prepare.sh --stage 4") from error
 
 
@@ -93,18 +95,20 @@ def _check_gzip(path: Path) -> None:
         with gzip.open(path) as stream:
             first = stream.readline()
             if first:
-                json.loads(first)
+                deserialize_item(json.loads(first))
+            elif path.stat().st_size == 0:  # a manifest without cuts has a gzip header
+                raise EOFError("an empty file")
             while stream.read(1 << 20):
                 pass
-    except (OSError, EOFError, json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ManifestError(f"{path} is damaged ({error}); delete it and run ./prepare.sh --stage 4") from error
+    except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ManifestError(f"{path} is damaged ({type(error).__name__}: {error}); delete it and run ./prepare.sh --stage 4") from error
 
 
 def _ids(path: Path) -> set[str]:
-    """The ids of a manifest's cuts, without parsing the cuts."""
+    """The ids of a manifest's cuts, without parsing the cuts as lhotse writes them."""
     _check_gzip(path)
     with gzip.open(path, "rt", encoding="utf-8") as stream:
-        return {match[1] for line in stream if (match := _ID.match(line))}
+        return {match[1] if (match := _PLAIN_ID.match(line)) else json.loads(line)["id"] for line in stream}
 
 
-_ID = re.compile(r'\{"id": "([^"]*)"')
+_PLAIN_ID = re.compile(r'\{"id": "([^"\\]*)"')

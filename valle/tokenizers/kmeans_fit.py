@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.cluster import MiniBatchKMeans
 
 from valle.errors import UserError
 
@@ -64,6 +63,8 @@ def sample_frames(features: Iterable[Frames], *, seed: int) -> Frames:
 
 def fit_kmeans(frames: Frames, num_units: int, *, seed: int, seconds_per_frame: float) -> KMeansFit:
     """``num_units`` clusters of ``frames (N, D)``."""
+    from sklearn.cluster import MiniBatchKMeans  # heavy, and tokenizing does without it
+
     wanted = FRAMES_PER_UNIT * num_units
     if len(frames) < wanted:
         raise UserError(

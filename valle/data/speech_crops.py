@@ -65,16 +65,15 @@ class SpeechCorpus:
         return resample(wav, rate, sample_rate)
 
     def waveforms(self, *, sample_rate: int, most_seconds: float | None = None) -> Iterator[Waveform]:
-        """Whole cuts spread evenly over the corpus, about ``most_seconds`` of them; all if none is given."""
-        total = float(self.starts[-1] * self.frame)
-        stride = 1 if most_seconds is None else max(1, int(total / most_seconds))
-        done = 0.0
-        for index in range(0, len(self.cuts), stride):
-            if most_seconds is not None and done >= most_seconds:
-                return
-            wav = self.audio(index, first=0, count=int(self.starts[index + 1] - self.starts[index]), sample_rate=sample_rate)
-            done += len(wav) / sample_rate
-            yield wav
+        """Whole cuts in order, about ``most_seconds`` of them, drawn by a hash of their ids; all if none is given.
+
+        Not every n-th cut: speakers that take turns would be left out.
+        """
+        share = 1.0 if most_seconds is None else most_seconds / float(self.starts[-1] * self.frame)
+        for index, cut in enumerate(self.cuts):
+            if draw(0, 0, cut.id, "sample") >= share:
+                continue
+            yield self.audio(index, first=0, count=int(self.starts[index + 1] - self.starts[index]), sample_rate=sample_rate)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,65 @@
+"""What units betray of the speaker: a linear classifier on how often each occurs in an utterance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+
+from valle.measures.intervals import Estimate, share
+from valle.measures.tokens import Tokens
+
+
+@dataclass(frozen=True)
+class ProbeScore:
+    """Accuracy on utterances that the probe was not fitted on, beside its two controls."""
+
+    accuracy: Estimate
+    permuted: Estimate  # fitted on speakers dealt anew among the utterances
+    chance: float  # of always naming the speaker who has most of the tested utterances
+    num_speakers: int
+
+
+def unit_histograms(streams: Sequence[Tokens], size: int) -> NDArray[np.float64]:
+    """``(N, size)``: the square roots of each unit's share of an utterance, so that frequent units do not drown the rest."""
+    counts = np.stack([np.bincount(stream, minlength=size) for stream in streams]).astype(np.float64)
+    return np.sqrt(counts / np.maximum(counts.sum(1, keepdims=True), 1))
+
+
+def speaker_probe(histograms: NDArray[np.float64], speakers: Sequence[str], *, seed: int = 0) -> ProbeScore | None:
+    """Fit on half of every speaker's utterances, test on the others; None with fewer than two speakers of two or more."""
+    names = np.asarray(speakers)
+    fitted, tested = _halves(names, seed)
+    if len(np.unique(names[fitted])) < 2:
+        return None
+    rng = np.random.default_rng(seed)
+    hits = _hits(histograms, names[fitted], names[tested], fitted, tested)
+    dealt = _hits(histograms, rng.permutation(names[fitted]), names[tested], fitted, tested)
+    _, counts = np.unique(names[tested], return_counts=True)
+    return ProbeScore(
+        accuracy=share(hits, len(tested)), permuted=share(dealt, len(tested)), chance=float(counts.max() / len(tested)),
+        num_speakers=len(counts),
+    )  # fmt: skip
+
+
+def fit_probe(histograms: NDArray[np.float64], speakers: NDArray[np.str_]) -> LogisticRegression:
+    """The minimum of ``sum of cross entropies + |w|^2 / 20`` over the weights (without the biases)."""
+    return LogisticRegression(C=10.0, max_iter=2000, tol=1e-6).fit(histograms, speakers)
+
+
+def _hits(histograms, fit_names, test_names, fitted, tested) -> int:  # type: ignore[no-untyped-def]
+    return int((fit_probe(histograms[fitted], fit_names).predict(histograms[tested]) == test_names).sum())
+
+
+def _halves(names: NDArray[np.str_], seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    rng = np.random.default_rng(seed)
+    fitted, tested = [], []
+    for name in np.unique(names):
+        own = rng.permutation(np.flatnonzero(names == name))
+        if len(own) > 1:
+            fitted += own[: len(own) // 2].tolist()
+            tested += own[len(own) // 2 :].tolist()
+    return np.array(sorted(fitted), np.int64), np.array(sorted(tested), np.int64)

@@ -1,0 +1,140 @@
+"""Units scored on a manifest, and a layer and a number of units chosen by ABX: what ``bin/evaluate_units.py`` does.
+
+The choice is made on the dev part and the report on the test part, so that the figure reported is none that was selected.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from valle.data.speech_crops import SpeechCorpus
+from valle.device import find_device
+from valle.evaluation.unit_corpus import UnitReportError, choose_cuts, encode_cuts
+from valle.evaluation.unit_report import abx, unit_report
+from valle.tokenizers.hubert import HubertConfig, HubertTokenizer, hubert_from_encoder
+from valle.tokenizers.kmeans_fit import fit_kmeans
+from valle.tokenizers.registry import load_semantic, save_tokenizer
+from valle.training.hubert_fit import load_encoder, sample_layers
+
+SAMPLE_FRAMES = 60_000  # of each layer, for its k-means; 61 MB at a width of 256
+
+Progress = Callable[[float, float], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateUnitsOptions:
+    """Flags of ``bin/evaluate_units.py``."""
+
+    tokenizers: list[str] = field(default_factory=list, metadata={"help": "tokenizers to score, by name or folder"})
+    manifest: Path = field(default=Path("data/manifests/cuts_test.jsonl.gz"), metadata={"help": "cuts to score on"})
+    title: str = field(default="test", metadata={"help": "what these cuts are called in --output"})
+    voices: Literal["all", "unseen"] = field(default="all", metadata={"help": "unseen: only cuts marked as by voices that train lacks"})
+    max_minutes: float = field(default=20.0, metadata={"help": "minutes of cuts to score on, spread evenly"})
+    span: Literal["phone", "triphone"] = field(default="phone", metadata={"help": "ABX compares the phone, or with its neighbours"})
+    num_triples: int = field(default=2000, metadata={"help": "ABX triples within, and as many across speakers"})
+    seed: int = field(default=0, metadata={"help": "of everything drawn"})
+    output: Path | None = field(default=None, metadata={"help": "JSON file of the reports"})
+    exp_dir: Path | None = field(default=None, metadata={"help": "a run of trainer_hubert.py out of which to choose units"})
+    layers: list[int] = field(default_factory=list, metadata={"help": "layers to choose among, from 1; all if not given"})
+    num_units: list[int] = field(default_factory=lambda: [100, 200], metadata={"help": "numbers of units to choose among"})
+    frames_per_unit: int = field(default=1, metadata={"help": "1 for 50 Hz, 2 for 25 Hz"})
+    name: str = field(default="hubert", metadata={"help": "name of the chosen tokenizer"})
+    window: int = field(default=50, metadata={"help": "units that are encoded at a time where attention is unbounded"})
+    left: int = field(default=100, metadata={"help": "units before a window that are heard with it, where attention is unbounded"})
+    right: int = field(default=25, metadata={"help": "units after a window that are heard with it, where attention is unbounded"})
+    fit_manifest: Path = field(default=Path("data/manifests/cuts_train.jsonl.gz"), metadata={"help": "cuts to fit k-means on"})
+    fit_minutes: float = field(default=60.0, metadata={"help": "minutes of them"})
+    choose_manifest: Path = field(default=Path("data/manifests/cuts_dev.jsonl.gz"), metadata={"help": "cuts to choose on"})
+    output_dir: Path | None = field(default=None, metadata={"help": "folder for the chosen tokenizer"})
+    device: str = field(default="cpu", metadata={"help": "cpu, or cuda, for fitting"})
+
+    def __post_init__(self) -> None:
+        if not self.tokenizers and self.exp_dir is None:
+            raise UnitReportError("expected --tokenizers to score or an --exp-dir to choose units out of, found neither")
+        if self.exp_dir is not None and self.output_dir is None:
+            raise UnitReportError("expected an --output-dir for the tokenizer that is chosen out of --exp-dir, found none")
+        for flag in ("max_minutes", "num_triples", "fit_minutes"):
+            if not getattr(self, flag) > 0:
+                raise UnitReportError(f"--{flag.replace('_', '-')} must be above 0, found {getattr(self, flag)}")
+
+
+def evaluate_units(options: EvaluateUnitsOptions, *, progress: Progress | None = None) -> dict[str, Any]:
+    """``{"title", "voices", "reports": [...], "choice": [...]}``, which also goes into ``options.output``."""
+    choice: list[dict[str, Any]] = []
+    tokenizers = [load_semantic(name) for name in options.tokenizers]
+    if options.exp_dir is not None and options.output_dir is not None:
+        chosen, choice = choose_units(options, progress=progress)
+        save_tokenizer(chosen, options.output_dir)
+        tokenizers.append(load_semantic(str(options.output_dir)))
+    cuts = choose_cuts(options.manifest, max_seconds=60 * options.max_minutes, unseen_voices=options.voices == "unseen")
+    reports = []
+    for tokenizer in tokenizers:
+        corpus = encode_cuts(tokenizer, cuts)
+        reports.append(unit_report(tokenizer.identity, corpus, span=options.span, num_triples=options.num_triples, seed=options.seed))
+    result = {"title": options.title, "manifest": str(options.manifest), "voices": options.voices, "reports": reports, "choice": choice}
+    if options.output is not None:
+        options.output.parent.mkdir(parents=True, exist_ok=True)
+        temporary = options.output.with_name(f".{options.output.name}.tmp")
+        temporary.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        temporary.replace(options.output)
+    return result
+
+
+def choose_units(options: EvaluateUnitsOptions, *, progress: Progress | None = None) -> tuple[HubertTokenizer, list[dict[str, Any]]]:
+    """Of every layer and number of units the tokenizer with the fewest ABX errors across speakers, on dev; and all that were tried."""
+    assert options.exp_dir is not None
+    candidates = _fitted(options, progress)
+    cuts = choose_cuts(options.choose_manifest, max_seconds=60 * options.max_minutes, unseen_voices=False)
+    tried: list[dict[str, Any]] = []
+    for tokenizer in candidates:
+        corpus = encode_cuts(tokenizer, cuts)
+        scores = abx(corpus, options.span, across=True, num_triples=options.num_triples, seed=options.seed)
+        if "left_out" in scores and len(candidates) > 1:
+            raise UnitReportError(
+                f"units are chosen by ABX, and for {options.choose_manifest} it is left out: {scores['left_out']}; "
+                "name another --choose-manifest, or one layer and one number of units"
+            )
+        tried.append({"layer": tokenizer.settings.encoder.num_layers, "num_units": tokenizer.num_units, "abx_across": scores})
+    best = min(range(len(tried)), key=lambda index: tried[index]["abx_across"].get("units", {"mean": 0.0})["mean"])
+    tried[best]["chosen"] = True
+    return candidates[best], tried
+
+
+def _fitted(options: EvaluateUnitsOptions, progress: Progress | None) -> list[HubertTokenizer]:
+    """A tokenizer of every layer and number of units, by one pass over the audio to fit on."""
+    assert options.exp_dir is not None
+    encoder = load_encoder(options.exp_dir)
+    device = find_device(options.device)
+    base = HubertConfig(
+        name=options.name, frames_per_unit=options.frames_per_unit, window=options.window, left=options.left, right=options.right
+    )
+    layers = options.layers or list(range(1, encoder.config.num_layers + 1))
+    extractors = [hubert_from_encoder(encoder, base, layer=layer).to(device) for layer in layers]
+    step = Fraction(extractors[0].hop_length, extractors[0].sample_rate)
+    corpus = SpeechCorpus.read([options.fit_manifest], frame=step, min_seconds=0.1)
+    wanted = min(60 * options.fit_minutes, float(corpus.starts[-1] * step))
+    done = 0.0
+
+    def count(seconds: float) -> None:
+        nonlocal done
+        done += seconds
+        if progress is not None:
+            progress(min(done, wanted), wanted)
+
+    audio = corpus.waveforms(sample_rate=extractors[0].sample_rate, most_seconds=wanted)
+    with torch.inference_mode():
+        samples = sample_layers(extractors, audio, seed=options.seed, size=SAMPLE_FRAMES, progress=count)
+    fitted = []
+    for layer, frames in zip(layers, samples, strict=True):
+        for size in options.num_units:
+            tokenizer = hubert_from_encoder(encoder, replace(base, num_units=size), layer=layer)
+            tokenizer.take_clusters(fit_kmeans(frames, size, seed=options.seed, seconds_per_frame=float(step)))
+            fitted.append(tokenizer)
+    return fitted

@@ -1,0 +1,165 @@
+"""What units tell: ABX within and across speakers, purity, a speaker probe, bits; each beside its controls, with intervals.
+
+ABX and purity need phone times, which are taken from the manifest and never guessed: where it has none (LibriSpeech), both are
+left out with the reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from valle.evaluation.listening_page import PageTable
+from valle.evaluation.unit_corpus import EncodedCorpus, Span, UnitReportError
+from valle.measures.abx import AbxScore, abx_error, abx_triples, abx_unit_error, permuted_phones
+from valle.measures.probe import speaker_probe, unit_histograms
+from valle.measures.purity import joint_counts, purity, purity_interval
+from valle.measures.tokens import bigram_nll, entropy, perplexity, repeated_share, token_counts, unigram_nll
+from valle.tokenizers.base import TokenizerIdentity
+
+DEFINITIONS = {
+    "abx": "share of errors 0 to 1, lower is better, 0.5 is chance; phones between the same neighbours, angle of frames, dynamic time "
+    "warping, mean over pairs of phones with the bootstrap interval over pairs; units: frames as their centroids",
+    "permuted": "the same measure with phones (ABX), units (purity) or speakers (probe) dealt anew: what nothing scores",
+    "pnmi": "share of the phones' entropy that units tell, over frames within phones; interval by the bootstrap over utterances",
+    "speaker_probe": "accuracy of a linear classifier on histograms of units, on utterances that it was not fitted on",
+    "bits_per_second": "of units under their own frequencies (unigram) and given the one before (bigram), fitted on the other half",
+}
+NO_PHONES = "the manifest has no phone times, and none are guessed"
+
+
+def unit_report(
+    identity: TokenizerIdentity, corpus: EncodedCorpus, *, span: Span = "phone", num_triples: int = 2000, seed: int = 0
+) -> dict[str, Any]:
+    """Every measure that the corpus allows, as plain values."""
+    if not corpus.cuts:
+        raise UnitReportError("expected cuts to score units on, found none; name another manifest")
+    return {
+        "tokenizer": str(identity),
+        "identity": identity.to_dict(),
+        "num_units": corpus.num_units,
+        "rate_hz": 1 / corpus.step,
+        "left_context_seconds": identity.left_context / identity.sample_rate,
+        "right_context_seconds": identity.right_context / identity.sample_rate,
+        "utterances": len(corpus.cuts),
+        "seconds": float(sum(cut.duration for cut in corpus.cuts)),
+        "definitions": DEFINITIONS,
+        "abx_span": span,
+        "abx": {"across": abx(corpus, span, across=True, num_triples=num_triples, seed=seed),
+                "within": abx(corpus, span, across=False, num_triples=num_triples, seed=seed)},
+        "purity": _purity(corpus, seed),
+        "speaker_probe": _probe(corpus, seed),
+        **_statistics(corpus),
+    }  # fmt: skip
+
+
+def abx(corpus: EncodedCorpus, span: Span, *, across: bool, num_triples: int, seed: int) -> dict[str, Any]:
+    """Errors of units and of features, and the same with phones permuted."""
+    items = corpus.items(span)
+    if not items:
+        return {"left_out": NO_PHONES}
+    triples = abx_triples(items, across=across, most=num_triples, seed=seed)
+    if not triples:
+        return {"left_out": f"no phone is said between the same neighbours by {'two speakers' if across else 'one speaker twice'}"}
+    units = np.concatenate(corpus.units)
+    dealt = permuted_phones(items, seed=seed)
+    others = abx_triples(dealt, across=across, most=num_triples, seed=seed)
+    result = {
+        "units": _plain(abx_unit_error(items, triples, units, corpus.centroids)),
+        "permuted_units": _plain(abx_unit_error(dealt, others, units, corpus.centroids)) if others else {"left_out": "no triples"},
+    }
+    if corpus.features is not None:
+        result["features"] = _plain(abx_error(items, triples, corpus.features))
+        result["permuted_features"] = _plain(abx_error(dealt, others, corpus.features)) if others else {"left_out": "no triples"}
+    return result
+
+
+def _plain(score: AbxScore) -> dict[str, Any]:
+    return {**score.error.to_dict(), "triples": score.num_triples, "cells": score.num_cells}
+
+
+def _purity(corpus: EncodedCorpus, seed: int) -> dict[str, Any]:
+    labels, names = corpus.phone_frames()
+    if not names:
+        return {"left_out": NO_PHONES}
+    sizes = {"num_phones": len(names), "num_units": corpus.num_units}
+    joints = np.stack([joint_counts(row[row >= 0], units[row >= 0], **sizes) for row, units in zip(labels, corpus.units, strict=True)])
+    low, high = purity_interval(joints, seed=seed)
+    phones, units = np.concatenate(labels), np.concatenate(corpus.units)
+    some = phones >= 0
+    dealt = purity(joint_counts(phones[some], np.random.default_rng(seed).permutation(units[some]), **sizes))
+    return {**asdict(purity(joints.sum(0))), "low": low, "high": high, "frames": int(some.sum()), "permuted": asdict(dealt)}
+
+
+def _probe(corpus: EncodedCorpus, seed: int) -> dict[str, Any]:
+    named = [index for index, speaker in enumerate(corpus.speakers) if speaker]
+    if not named:
+        return {"left_out": "the manifest names no speakers"}
+    histograms = unit_histograms([corpus.units[index] for index in named], corpus.num_units)
+    score = speaker_probe(histograms, [corpus.speakers[index] for index in named], seed=seed)
+    if score is None:
+        return {"left_out": "fewer than two speakers have two utterances"}
+    return {
+        "accuracy": score.accuracy.to_dict(),
+        "permuted": score.permuted.to_dict(),
+        "chance": score.chance,
+        "speakers": score.num_speakers,
+    }
+
+
+def _statistics(corpus: EncodedCorpus) -> dict[str, Any]:
+    counts = token_counts(corpus.units, corpus.num_units)
+    one, other = corpus.units[::2], corpus.units[1::2]
+    per_second = 1 / (np.log(2) * corpus.step)
+    fit, test = token_counts(one, corpus.num_units), token_counts(other, corpus.num_units)
+    return {
+        "perplexity": perplexity(counts),
+        "entropy_nats": entropy(counts),
+        "repeated_share": float(np.mean([repeated_share(units) for units in corpus.units])),
+        "bits_per_second": {
+            "unigram": unigram_nll(fit, test) * per_second,
+            "bigram": bigram_nll(one, other, corpus.num_units) * per_second,
+        },
+    }
+
+
+def unit_table(title: str, reports: Sequence[dict[str, Any]]) -> PageTable:
+    """A row a tokenizer; ABX errors in percent."""
+    columns = ("units", "K", "Hz", "ABX across, units", "features", "permuted", "ABX within, units", "PNMI", "speaker (chance)", "bits/s")
+    rows = []
+    for report in reports:
+        across, within, told = report["abx"]["across"], report["abx"]["within"], report["purity"]
+        rows.append((
+            report["tokenizer"], str(report["num_units"]), f"{report['rate_hz']:g}",
+            _percent(across, "units"), _percent(across, "features"), _percent(across, "permuted_units"), _percent(within, "units"),
+            "-" if "left_out" in told else f"{told['pnmi']:.3f} ({told['low']:.3f} to {told['high']:.3f})",
+            _speaker(report["speaker_probe"]), f"{report['bits_per_second']['bigram']:.0f}",
+        ))  # fmt: skip
+    first = reports[0]
+    size = f"{first['utterances']} utterances, {first['seconds'] / 60:.1f} minutes"
+    note = f"{size}; ABX errors in percent with 95 % intervals over pairs of phones."
+    reasons = sorted({part["left_out"] for report in reports for part in (*report["abx"].values(), report["purity"]) if "left_out" in part})
+    return PageTable(title, columns, rows, note=" ".join([note, *(f"Left out: {reason}." for reason in reasons)]))
+
+
+def choice_table(tried: Sequence[dict[str, Any]]) -> PageTable:
+    """A row a layer and number of units, on dev."""
+    rows = [
+        (str(row["layer"]), str(row["num_units"]), _percent(row["abx_across"], "units"), _percent(row["abx_across"], "features"),
+         "chosen" if row.get("chosen") else "")
+        for row in tried
+    ]  # fmt: skip
+    return PageTable("Choice on dev", ("layer", "K", "ABX across, units", "features", ""), rows, note="ABX errors in percent.")
+
+
+def _percent(scores: dict[str, Any], name: str) -> str:
+    if name not in scores or "mean" not in scores[name]:
+        return "-"
+    return "{mean:.1f} ({low:.1f} to {high:.1f})".format(**{key: 100 * scores[name][key] for key in ("mean", "low", "high")})
+
+
+def _speaker(probe: dict[str, Any]) -> str:
+    return "-" if "left_out" in probe else f"{100 * probe['accuracy']['mean']:.0f} % ({100 * probe['chance']:.0f} %)"

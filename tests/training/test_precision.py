@@ -1,0 +1,85 @@
+"""Number formats: auto is measured once and stored; float16 keeps its scaler."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_training import differences, tiny_loop, tiny_options, train
+
+from valle.training.checkpoint import load_checkpoint
+from valle.training.distributed import World
+from valle.training.errors import OtherRunError
+from valle.training.precision import SMALLEST_SCALE, Precision, resolve_dtype
+
+CPU = torch.device("cpu")
+
+
+def times_measured(exp_dir: Path) -> int:
+    return sum(path.read_text().count("A pass takes") for path in (exp_dir / "log").iterdir())
+
+
+def test_auto_is_measured_once_and_kept(manifests: Path, tmp_path: Path) -> None:
+    first = train(tiny_options(manifests, tmp_path, dtype="auto", num_epochs=1))
+    assert first["dtype"] in ("float32", "bfloat16") and times_measured(tmp_path) == 1
+    second = train(tiny_options(manifests, tmp_path, dtype="auto", num_epochs=2))
+    assert second["dtype"] == first["dtype"] and times_measured(tmp_path) == 1
+    tiny_loop(tiny_options(manifests, tmp_path, dtype=first["dtype"], num_epochs=2))  # may be named from now on
+    with pytest.raises(OtherRunError, match=f"--dtype was {first['dtype']}, now float16"):
+        tiny_loop(tiny_options(manifests, tmp_path, dtype="float16"))
+
+
+def test_measuring_leaves_no_trace_in_the_model(manifests: Path, tmp_path: Path) -> None:
+    loop = tiny_loop(tiny_options(manifests, tmp_path))
+    before = {name: tensor.clone() for name, tensor in loop.task.model.state_dict().items()}
+    resolve_dtype(loop.task, tiny_options(manifests, tmp_path, dtype="auto"), CPU, World())
+    assert differences(before, dict(loop.task.model.state_dict())) == []
+    assert all(parameter.grad is None for parameter in loop.task.model.parameters())
+
+
+def test_float16_keeps_its_scaler_through_a_resume(manifests: Path, tmp_path: Path) -> None:
+    whole = train(tiny_options(manifests, tmp_path / "whole", dtype="float16", num_epochs=1))
+    assert whole["grad_scaler"]["scale"] == 2.0**12 and whole["grad_scaler"]["_growth_tracker"] == whole["counters"]["step"] == 5
+    tiny_loop(tiny_options(manifests, tmp_path / "cut", dtype="float16", num_epochs=1, max_steps=3)).run()
+    assert load_checkpoint(tmp_path / "cut" / "checkpoint-3.pt")["grad_scaler"]["_growth_tracker"] == 3
+    again = train(tiny_options(manifests, tmp_path / "cut", dtype="float16", num_epochs=1))
+    for key in ("model", "optimizer", "grad_scaler"):
+        assert differences(whole[key], again[key]) == [], key
+
+
+def test_a_sum_over_many_targets_does_not_overflow_float16(manifests: Path, tmp_path: Path) -> None:
+    """Others backpropagated the sum at a scale of 1, and saw "grad_scale too small"."""
+    loop = tiny_loop(tiny_options(manifests, tmp_path, dtype="float16", num_epochs=1, max_duration=100.0, accumulate_grad_steps=2))
+    loop.run()
+    assert loop.precision.scaler.get_scale() == 2.0**12  # never halved
+
+
+def test_float16_skips_a_step_that_overflows_and_ends_when_all_do() -> None:
+    precision = Precision("float16", CPU)
+    model = torch.nn.Linear(2, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    before = model.weight.detach().clone()
+    steps = 0
+    while not precision.is_broken(float("inf")):
+        optimizer.zero_grad()
+        precision.scale(model(torch.ones(1, 2)).sum() * 1e30 * 1e30).backward()
+        precision.step(optimizer, model, 1.0)
+        steps += 1
+    assert torch.equal(model.weight, before) and 1 < steps < 40 and precision.scaler.get_scale() < SMALLEST_SCALE
+
+
+def test_clipping_bounds_the_norm_of_all_gradients_together() -> None:
+    precision = Precision("float32", CPU)
+    for clip, moved in ((1.0, 1.0), (0.0, 5.0), (10.0, 5.0)):
+        parameter = torch.nn.Parameter(torch.zeros(2))
+        model = torch.nn.ParameterList([parameter])
+        parameter.grad = torch.tensor([3.0, 4.0])
+        norm = precision.step(torch.optim.SGD([parameter], lr=1.0), model, clip)
+        assert norm == pytest.approx(5.0) and float(parameter.detach().norm()) == pytest.approx(moved, rel=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_formats_train_and_keep_float32_weights(dtype: str, manifests: Path, tmp_path: Path) -> None:
+    loop = tiny_loop(tiny_options(manifests, tmp_path, dtype=dtype, max_steps=2))
+    loop.run()
+    assert all(parameter.dtype == torch.float32 for parameter in loop.task.model.parameters())
+    assert load_checkpoint(tmp_path / "checkpoint-2.pt")["dtype"] == dtype

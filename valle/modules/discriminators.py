@@ -71,11 +71,14 @@ class _STFTBlock(nn.Module):
         self.pad = (1, 1, 1, time)  # of frequency and time, so that strides divide them, rounding up
         self.same = weight_norm(nn.Conv2d(inputs, inputs, 3, padding=1))
         self.down = weight_norm(nn.Conv2d(inputs, outputs, (time + 2, frequency + 2), stride=stride))
-        self.skip = weight_norm(nn.Conv2d(inputs, outputs, 1, stride=stride))
+        self.stride = stride
+        self.skip = weight_norm(nn.Conv2d(inputs, outputs, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         hidden = self.down(F.pad(F.elu(self.same(F.elu(x))), self.pad))
-        return hidden + self.skip(x)
+        time, frequency = self.stride
+        # Cut first: with a stride of its own and channels last, this convolution overruns memory on CPUs (torch 2.13).
+        return hidden + self.skip(x[:, :, ::time, ::frequency])
 
 
 class WaveDiscriminators(nn.Module):
@@ -201,7 +204,9 @@ def kinds_of(name: str) -> tuple[str, ...]:
     return kinds
 
 
-def build_discriminators(name: str, *, channels: int = 0, windows: Sequence[int] = (), periods: Sequence[int] = ()) -> Discriminators:
+def build_discriminators(
+    name: str, *, channels: int = 0, windows: Sequence[int] = MSSTFT_WINDOWS, periods: Sequence[int] = MPD_PERIODS
+) -> Discriminators:
     """What ``name`` says; ``channels`` of the first layers (0: as published), ``windows`` of msstft, ``periods`` of mpd."""
     members: list[nn.Module] = []
     for kind in kinds_of(name):
@@ -211,7 +216,7 @@ def build_discriminators(name: str, *, channels: int = 0, windows: Sequence[int]
         elif kind == "waves":
             members.append(WaveDiscriminators(channels=width))
         elif kind == "msstft":
-            members.append(MultiScaleSTFT(channels=width, windows=windows or MSSTFT_WINDOWS))
+            members.append(MultiScaleSTFT(channels=width, windows=windows))
         else:
-            members.append(MultiPeriod(channels=width, periods=periods or MPD_PERIODS))
+            members.append(MultiPeriod(channels=width, periods=periods))
     return Discriminators(members)

@@ -38,6 +38,26 @@ class AudioLM(nn.Module):
     def from_config(cls, config: AudioLMConfig) -> AudioLM:
         return cls(**vars(config))
 
+    @classmethod
+    def from_weights(cls, fields: Any, weights: Any) -> AudioLM:
+        """The model of a file's ``fields`` and ``weights``, fp32, in evaluation mode; raises ``UserError`` unless they fit.
+
+        Names and shapes are compared before memory is taken, of which a damaged file may ask for any amount.
+        """
+        if not (isinstance(fields, Mapping) and isinstance(weights, Mapping) and all(isinstance(x, Tensor) for x in weights.values())):
+            raise UserError("expected settings and weights by name, found something else")
+        with torch.device("meta"):
+            wanted = cls(**fields).state_dict()
+        for name in sorted(wanted.keys() | weights.keys()):
+            here, there = (f"shape {tuple(part[name].shape)}" if name in part else "nothing" for part in (wanted, weights))
+            if here != there:
+                raise UserError(f"the weights do not fit the settings: expected {here} for {name}, found {there}")
+            if not weights[name].isfinite().all():
+                raise UserError(f"the weights {name} are not finite")
+        model = cls(**fields)
+        model.load_state_dict(dict(weights))
+        return model.eval()
+
     @property
     def acoustic(self) -> ArNar:
         """The acoustic model, for ``generate(request)``."""
@@ -51,6 +71,16 @@ class AudioLM(nn.Module):
         """The stages by name, each a module with ``loss``; they share no parameter."""
         stages = {"semantic": self.semantic, "coarse": self.coarse, "fine": self.fine}
         return {name: stage for name, stage in stages.items() if stage is not None}
+
+    def start_from_codebooks(self, codebooks: Tensor) -> None:
+        """Before training, give the stages of codes the codec's ``codebooks (Q, K, D)`` to start from."""
+        expected = (self.config.num_quantizers, self.config.codebook_size)
+        if codebooks.ndim != 3 or len(codebooks) < expected[0] or codebooks.shape[1] != expected[1]:
+            shape = f"({expected[0]}, {expected[1]}, D)"
+            raise UserError(f"expected codebooks of shape {shape}, found {tuple(codebooks.shape)}; are they this model's codec's?")
+        for stage in (self.coarse, self.fine):
+            if stage is not None:
+                stage.start_from_codebooks(codebooks)
 
     def forward(self, batch: Mapping[str, Mapping[str, Tensor]]) -> dict[str, LossPart]:
         return self.loss(batch)

@@ -10,6 +10,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from valle.decoding.engine import DecodingRequest, decode
 from valle.decoding.sampling import Sampling
+from valle.models.code_geometry import embeddings_like, heads_like
 from valle.models.config import AudioLMConfig
 from valle.models.parts import LossPart, UnitWindow, Vocabulary, loss_part, small_head, valid_mask
 from valle.modules.transformer import Attend, Transformer
@@ -42,6 +43,13 @@ class CoarseLM(nn.Module):
             )  # fmt: skip
         self.transformer = Transformer(config.transformer(config.coarse_num_layers))
         self.head = small_head(config.d_model, num_codes)
+
+    @torch.no_grad()
+    def start_from_codebooks(self, codebooks: Tensor) -> None:
+        """Before training: tables of codes that keep the distances of the codec's ``codebooks (Q, K, D)``."""
+        dim, num_codes = self.embed.embedding_dim, self.num_coarse * self.codebook_size
+        self.embed.weight[:num_codes] = embeddings_like(codebooks, dim)[: self.num_coarse].flatten(0, 1)
+        self.head.weight.copy_(heads_like(codebooks, dim)[: self.num_coarse].flatten(0, 1))
 
     def loss(
         self,

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from valle.decoding.engine import evaluating
 from valle.decoding.sampling import RowNoise, Sampling, sample_all
+from valle.models.code_geometry import embeddings_like, heads_like
 from valle.models.config import AudioLMConfig
 from valle.models.parts import LossPart, UnitWindow, loss_part, valid_mask
 from valle.modules.transformer import Attend, Transformer
@@ -38,6 +39,13 @@ class FineLM(nn.Module):
         # One parameter for all levels: whichever levels a batch draws, every parameter has a gradient.
         self.head = nn.Parameter(torch.randn(fine_levels, self.codebook_size, config.d_model) * 0.02 * config.d_model**-0.5)
         self.head_bias = nn.Parameter(torch.zeros(fine_levels, self.codebook_size))
+
+    @torch.no_grad()
+    def start_from_codebooks(self, codebooks: Tensor) -> None:
+        """Before training: tables of codes that keep the distances of the codec's ``codebooks (Q, K, D)``."""
+        dim = self.head.shape[-1]
+        self.embed.weight.copy_(embeddings_like(codebooks, dim)[: self.num_levels].flatten(0, 1))
+        self.head.copy_(heads_like(codebooks, dim)[self.num_coarse : self.num_levels])
 
     def loss(
         self,

@@ -94,6 +94,10 @@ class AcousticTokenizer(Tokenizer):
     def decode(self, codes: Tensor, lengths: Tensor) -> Tensor:
         """Codes ``(B, T_f, Q)`` of the first Q codebooks, ``lengths (B,)`` frames -> wav ``(B, T_f * hop_length)`` float32."""
 
+    def codebook_vectors(self) -> Tensor | None:
+        """What the codes of every codebook stand for, ``(Q, K, D)``, where they are vectors of one space."""
+        return None
+
     @property
     def identity(self) -> TokenizerIdentity:
         return TokenizerIdentity(

@@ -33,6 +33,9 @@ class ResidualCodec(AcousticTokenizer):
         assert denoise is None
         return latent
 
+    def codebook_vectors(self) -> Tensor:
+        return torch.stack([codebook.embedding for codebook in self.quantizer.codebooks])
+
     @torch.no_grad()
     def encode(self, wav: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         return self._encode(wav, lengths, None)

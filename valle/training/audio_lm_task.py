@@ -16,7 +16,7 @@ from valle.errors import UserError
 from valle.models import AudioLM, AudioLMConfig
 from valle.models.parts import LossPart
 from valle.models.released import read_released_weights
-from valle.tokenizers.base import Tokenizer
+from valle.tokenizers.base import AcousticTokenizer, Tokenizer
 from valle.tokenizers.registry import load_tokenizer, tokenizer_to_state
 from valle.training.checkpoint import hyper_parameters, load_checkpoint
 from valle.training.distributed import World
@@ -33,6 +33,9 @@ class AudioLMTask:
         self.config = model_config(options, self.manifests)
         torch.manual_seed(options.seed)
         self.model = AudioLM.from_config(self.config)
+        self.tokenizers = load_own_tokenizers(self.manifests)
+        if options.codebook_init:
+            self._start_from_codebooks()
         self.stages = self._stages()
         if options.init_from is not None:
             take_stages(self.model, options.init_from)
@@ -43,8 +46,13 @@ class AudioLMTask:
             shuffle_buffer_size=options.shuffle_buffer_size, drop_last=options.drop_last,
             min_cut=options.filter_min_duration, max_cut=options.filter_max_duration, seed=options.seed,
         )  # fmt: skip
-        self.tokenizers = load_own_tokenizers(self.manifests)
         self._fixed: dict[bool, list[Any]] = {}
+
+    def _start_from_codebooks(self) -> None:
+        codec = self.tokenizers["acoustic"]
+        vectors = codec.codebook_vectors() if isinstance(codec, AcousticTokenizer) else None
+        if vectors is not None:
+            self.model.start_from_codebooks(vectors)
 
     def _stages(self) -> tuple[str, ...]:
         here = self.model.parts()

@@ -116,6 +116,7 @@ class AudioLMOptions(LoopOptions):
     num_quantizers: int = setting(8, "codebooks to model, of those in the manifests")
     num_coarse: int = setting(1, "codebooks of the coarse stage")
     coarse_conditioning: Literal["aligned", "prefix"] = setting("aligned", "units beside each frame, or before all codes as in the paper")
+    codebook_init: bool = setting(True, "codes start where the codec's own vectors lie, rather than at random")
     unit_window: int = setting(4, "units on each side that a frame sees")
     fine_units: bool = setting(True, "the fine stage sees units")
     prefix_mode: int = setting(1, "fine stage: 1 learns beside a random acoustic prompt, 0 without")

@@ -72,6 +72,8 @@ def parse_flags(
     for name, value in values.items():
         if isinstance(value, float) and isnan(value):
             raise FlagError(f"expected a number for {_dashed(name)}, found nan; give another value")
+        if isinstance(value, int) and parser.hints[name] is float:
+            values[name] = float(value)  # as a flag would be, where a file says 80 for 80.0
     missing = [name for name, entry in known.items() if values.get(name) is None and _required(entry) and name not in overrides]
     if missing:
         raise FlagError(f"expected {', '.join('--' + name.replace('_', '-') for name in missing)}, found no value; --help lists every flag")

@@ -1,0 +1,95 @@
+"""The trainer from the command line, in a recipe's folder."""
+
+import os
+import socket
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import yaml
+from tiny_training import TINY, tiny_manifests
+
+from valle.config import parse_flags
+from valle.training.checkpoint import load_checkpoint
+from valle.training.codec_task import CodecOptions
+from valle.training.options import AudioLMOptions
+
+EGS = Path(__file__).parents[2] / "egs"
+RECIPES = ["atepp", "espeak", "folder", "librispeech"]
+COMMAND = """--model-name audio-lm --decoder-dim 1024 --nhead 16 --num-decoder-layers 12 --num-quantizers 4 --base-lr 0.05
+    --warmup-steps 200 --num-epochs 20 --exp-dir exp/audio-lm --max-duration 150 --filter-min-duration 5
+    --filter-max-duration 15 --train-stage 0 --manifest-dir data/tokenized""".split()
+
+
+def test_the_command_of_the_design_parses_in_atepp(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(EGS / "atepp")
+    assert Path("bin/trainer_audiolm.py").is_file()
+    options = parse_flags(AudioLMOptions, COMMAND, config_files=[Path("conf/trainer_audiolm.yaml")])
+    expected = {
+        "model_name": "audio-lm", "decoder_dim": 1024, "nhead": 16, "num_decoder_layers": 12, "num_quantizers": 4, "base_lr": 0.05,
+        "warmup_steps": 200, "num_epochs": 20, "exp_dir": Path("exp/audio-lm"), "max_duration": 150.0, "filter_min_duration": 5.0,
+        "filter_max_duration": 15.0, "manifest_dir": Path("data/tokenized"),
+    }  # fmt: skip
+    assert {name: getattr(options, name) for name in expected} == expected
+    assert (
+        options.stages() == ("semantic", "coarse", "fine") and options.optimizer_name == "ScaledAdam" and options.scheduler_name == "Eden"
+    )
+    recipe = yaml.safe_load(Path("conf/trainer_audiolm.yaml").read_text())
+    for name, value in recipe.items():
+        if name not in expected:
+            assert getattr(options, name) == value, name
+
+
+def test_every_flag_that_the_family_knows_is_there() -> None:
+    known = """world-size master-port num-epochs start-epoch start-batch exp-dir optimizer-name scheduler-name base-lr warmup-steps seed
+        dtype train-stage save-every-n keep-last-k valid-interval average-period accumulate-grad-steps inf-check oom-check visualize
+        tensorboard model-name decoder-dim nhead num-decoder-layers norm-first num-quantizers prefix-mode manifest-dir max-duration
+        num-buckets buffer-size shuffle-buffer-size num-workers drop-last filter-min-duration filter-max-duration""".split()
+    names = {entry.name.replace("_", "-") for entry in fields(AudioLMOptions)}
+    assert set(known) <= names
+
+
+@pytest.mark.parametrize("options", [AudioLMOptions, CodecOptions])
+def test_every_setting_says_what_it_is(options: type) -> None:
+    assert all(entry.metadata.get("help") for entry in fields(options))
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_recipes_settings_are_settings(recipe: str) -> None:
+    for path in (EGS / recipe / "conf").glob("trainer_audiolm*.yaml"):
+        parse_flags(AudioLMOptions, [], config_files=[path])
+
+
+def test_help_shows_the_recipes_values(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(EGS / "espeak")
+    with pytest.raises(SystemExit):
+        parse_flags(AudioLMOptions, ["--help"], config_files=[Path("conf/trainer_audiolm.yaml")])
+    said = " ".join(capsys.readouterr().out.split())
+    value = yaml.safe_load(Path("conf/trainer_audiolm.yaml").read_text())["decoder_dim"]
+    assert f"default: {value})" in said[said.index("--decoder-dim") :][:200]
+
+
+def trainer(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    program = EGS / "espeak" / "bin" / "trainer_audiolm.py"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [sys.executable, str(program), *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def test_two_processes_started_by_world_size_train(tmp_path: Path) -> None:
+    tiny_manifests(tmp_path / "data")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    flags = {**TINY, "manifest_dir": "data/tokenized", "exp_dir": "exp/a", "world_size": 2, "master_port": port, "max_steps": 2}
+    arguments = [word for name, value in flags.items() for word in (f"--{name.replace('_', '-')}", str(value).lower())]
+    done = trainer(*arguments, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert load_checkpoint(tmp_path / "exp/a/checkpoint-2.pt")["sampler"]["batches_done"] == [2, 2]
+    assert (tmp_path / "exp/a/summary.json").is_file() and len(list((tmp_path / "exp/a/log").iterdir())) == 2
+    one = trainer(*arguments, "--world-size", "1", folder=tmp_path)
+    assert one.returncode == 2 and one.stderr.strip().splitlines()[-1].startswith("trainer_audiolm.py: error: ")
+    assert "was written by 2 processes and 1 would go on" in one.stderr and "Traceback" not in one.stderr

@@ -17,6 +17,10 @@ def find_device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError as error:
         raise UserError(f"--device {name} names no device; use auto, cpu, cuda or mps") from error
-    if device.type not in here or (device.index or 0) >= max(1, torch.cuda.device_count() if device.type == "cuda" else 1):
-        raise UserError(f"--device {name} is not to be had here; use auto or {', '.join(here)}")
+    if device.type not in here:
+        raise UserError(
+            f"--device {name} was asked for and torch finds no {device.type.upper()} device here; use auto or {', '.join(here)}"
+        )
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UserError(f"--device {name} was asked for and torch finds {torch.cuda.device_count()} here, counted from 0; use auto")
     return device

@@ -18,6 +18,8 @@ def check_choice(*, exp_dir: Path | None, epoch: int, avg: int, use_averaged_mod
         raise UserError("--epoch, --avg and --use-averaged-model choose among the checkpoints of --exp-dir, which is not given; add it")
     if epoch < 0 or avg < 1:
         raise UserError(f"expected --epoch of 0 (the best on dev) or more and --avg of 1 or more, found {epoch} and {avg}")
+    if avg > epoch > 0:
+        raise UserError(f"--avg {avg} asks for more epochs than the {epoch} up to --epoch {epoch}; lower it")
     if epoch == 0 and (avg != 1 or use_averaged_model):
         raise UserError("--avg and --use-averaged-model average up to an epoch, which is not given; add --epoch N")
 
@@ -36,5 +38,8 @@ def released_from_checkpoint(state: dict[str, Any]) -> Released:
     missing = [name for name in (f"{stage}_seconds" for stage in STAGES) if name not in state]
     if missing:
         raise UserError(f"expected an AudioLM's checkpoint, found one without {', '.join(missing)}; use a file of trainer_audiolm.py")
-    trained = {stage: float(state[f"{stage}_seconds"]) for stage in STAGES}
+    try:
+        trained = {stage: float(state[f"{stage}_seconds"]) for stage in STAGES}
+    except (TypeError, ValueError) as error:
+        raise UserError(f"expected numbers for the checkpoint's {', '.join(f'{stage}_seconds' for stage in STAGES)} ({error})") from error
     return Released(model=model, timeline=timeline, acoustic=acoustic, semantic=semantic, trained_seconds=trained)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
-from typing import Literal
+from typing import Literal, get_args, get_type_hints
 
 from valle.errors import UserError
 from valle.modules.transformer import TransformerConfig
+
+MOST, MOST_LAYERS = 2**20, 1000  # no model is larger
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class AudioLMConfig:
     fine_num_layers: int | None = None
 
     def __post_init__(self) -> None:
+        self._refuse_impossible()
         if not 1 <= self.num_coarse <= self.num_quantizers:
             raise UserError(f"the coarse codebooks must be 1 to all {self.num_quantizers}, found {self.num_coarse}")
         if self.coarse_conditioning not in ("aligned", "prefix"):
@@ -55,6 +58,19 @@ class AudioLMConfig:
                 "expected 0 units or more on each side of a frame, and 1 unit and 1 frame or more in a period, "
                 f"found {self.unit_window}, {self.units_per_period} and {self.frames_per_period}"
             )
+
+    def _refuse_impossible(self) -> None:
+        """Values of another type, and numbers with which a damaged or hostile file would fill the memory."""
+        for name, hint in get_type_hints(type(self)).items():
+            value = getattr(self, name)
+            kinds = tuple(kind for kind in (get_args(hint) or (hint,)) if isinstance(kind, type))  # none for a choice of words
+            if kinds and (
+                not isinstance(value, (*kinds, int) if float in kinds else kinds) or (isinstance(value, bool) and bool not in kinds)
+            ):
+                raise UserError(f"expected {name} of type {hint if get_args(hint) else hint.__name__}, found {value!r}")
+            most = MOST_LAYERS if name.endswith(("num_layers", "num_quantizers")) else MOST
+            if isinstance(value, int) and abs(value) > most:
+                raise UserError(f"expected {name} of at most {most}, found {value}")
 
     @classmethod
     def refuse_unknown(cls, names: Iterable[str]) -> None:

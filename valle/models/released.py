@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import asdict, dataclass
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,24 @@ class Released:
     acoustic: AcousticTokenizer
     semantic: SemanticTokenizer | None
     trained_seconds: dict[str, float]  # longest crop of each stage
+
+    def __post_init__(self) -> None:
+        config, timeline = self.model.config, self.timeline
+        for stage, seconds in self.trained_seconds.items():
+            if not 0 < seconds < inf:
+                raise ReleasedModelError(
+                    f"expected a trained length above 0 s of the {stage} stage, found {seconds:g}; export the model anew"
+                )
+        periods = [(config.units_per_period, config.frames_per_period), (timeline.units_per_period, timeline.frames_per_period)]
+        if config.num_units is not None and timeline.units is not None and periods[0] != periods[1]:
+            raise ReleasedModelError(
+                f"expected {periods[0]} units and frames in a period, as the model has, found {periods[1]} in the timeline; export it anew"
+            )
+        if config.num_quantizers > self.acoustic.num_codebooks or config.codebook_size != self.acoustic.codebook_size:
+            raise ReleasedModelError(
+                f"expected a codec of {config.num_quantizers} codebooks of {config.codebook_size}, as the model has, found "
+                f"{self.acoustic.num_codebooks} of {self.acoustic.codebook_size} in {self.acoustic.identity}; export the model anew"
+            )
 
 
 def save_released(released: Released, folder: Path, *, dtype: torch.dtype = torch.float16) -> None:
@@ -71,23 +90,25 @@ def load_released(folder: Path) -> Released:
     """Read a released folder, in evaluation mode and fp32."""
     config = read_released_config(folder)
     try:
-        model = AudioLM(**config["model"])
-        model.load_state_dict(read_released_weights(folder))
+        model = AudioLM.from_weights(config["model"], read_released_weights(folder))
         timeline = Timeline.from_dict(config["timeline"])
         trained = {stage: float(config["trained_seconds"][stage]) for stage in ("semantic", "coarse", "fine")}
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ReleasedModelError(f"the model in {folder} does not fit its {CONFIG_FILE} ({reason}); export it anew") from error
+        identities = {kind: dict(config["identities"][kind] or {}) for kind in ("acoustic", "semantic")}
+    except ReleasedModelError:
+        raise
+    except (UserError, KeyError, TypeError, ValueError) as error:
+        reason = str(error) if isinstance(error, UserError) else "its timeline, trained_seconds or identities are not as they were exported"
+        raise ReleasedModelError(f"the model in {folder} is damaged ({reason}); copy or export it anew") from error
     acoustic = expect_acoustic(load_tokenizer(str(_inside(folder, "acoustic"))))
     semantic = expect_semantic(load_tokenizer(str(_inside(folder, "semantic")))) if timeline.units else None
     for kind, tokenizer in (("acoustic", acoustic), ("semantic", semantic)):
-        wanted = config.get("identities", {}).get(kind)
-        if tokenizer is not None and (wanted or {}).get("sha256") != tokenizer.identity.sha256:
+        wanted = identities[kind]
+        if tokenizer is not None and wanted.get("sha256") != tokenizer.identity.sha256:
             raise ReleasedModelError(
-                f"the model in {folder} was trained on tokens of {(wanted or {}).get('name')} ({str((wanted or {}).get('sha256'))[:12]}) "
+                f"the model in {folder} was trained on tokens of {wanted.get('name')} ({str(wanted.get('sha256'))[:12]}) "
                 f"and its folder holds {tokenizer.identity}; copy or export it anew"
             )
-    return Released(model=model.eval(), timeline=timeline, acoustic=acoustic, semantic=semantic, trained_seconds=trained)
+    return Released(model=model, timeline=timeline, acoustic=acoustic, semantic=semantic, trained_seconds=trained)
 
 
 def read_released_config(folder: Path) -> dict[str, Any]:

@@ -77,17 +77,25 @@ def tokenizer_to_state(tokenizer: Tokenizer) -> dict[str, Any]:
 
 def tokenizer_from_state(state: dict[str, Any]) -> Tokenizer:
     """The inverse of ``tokenizer_to_state``: same identity, fp32, evaluation mode."""
-    config = dict(state["config"])
+    try:
+        config, weights = dict(state["config"]), dict(state["tensors"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise TokenizerError("expected the configuration and the tensors of a tokenizer, found something else; make it anew") from error
     kind = config.pop("type", None)
     if kind not in _BUILDERS:
         raise TokenizerError(f"expected a tokenizer of type {', '.join(_BUILDERS)}, found {kind!r}; it may come from a newer version")
     try:
         tokenizer = _BUILDERS[kind](config)
         wanted = tokenizer.state_dict()
-        tensors = {name: tensor.to(wanted[name].dtype) if name in wanted else tensor for name, tensor in state["tensors"].items()}
-        tokenizer.load_state_dict(tensors)
-    except (TypeError, RuntimeError) as error:
-        raise TokenizerError(f"the weights of tokenizer {config.get('name')!r} do not fit its configuration: {error}") from error
+        tokenizer.load_state_dict({name: tensor.to(wanted[name].dtype) if name in wanted else tensor for name, tensor in weights.items()})
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise TokenizerError(
+            f"the weights of tokenizer {config.get('name')!r} do not fit its configuration ({reason}); make it anew"
+        ) from error
+    broken = [name for name, tensor in tokenizer.state_dict().items() if tensor.is_floating_point() and not tensor.isfinite().all()]
+    if broken:
+        raise TokenizerError(f"the weights {broken[0]} of tokenizer {config.get('name')!r} are not finite; make it anew")
     return tokenizer.eval().requires_grad_(False)
 
 

@@ -78,6 +78,9 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     if not zipfile.is_zipfile(path):  # torch would take any other file for an old pickle
         raise CheckpointError(f"{path} is damaged or no checkpoint (no archive of torch's); use another, such as the one before it")
     try:
+        with zipfile.ZipFile(path) as archive:
+            if (broken := archive.testzip()) is not None:  # torch does not look at the sums that it writes
+                raise CheckpointError(f"{path} is damaged ({broken} has changed); use another, such as the one before it")
         state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
@@ -103,19 +106,18 @@ def model_from_checkpoint(state: Mapping[str, Any]) -> tuple[AudioLM, Timeline, 
             f"expected an AudioLM's checkpoint, found one without {', '.join(missing)}; use a file that trainer_audiolm.py wrote"
         )
     fields = {name: state[name] for name in AudioLMConfig.__dataclass_fields__ if name in state}
-    model = AudioLM(**fields)
     try:
-        model.load_state_dict({name: tensor.float() for name, tensor in state["model"].items()})
-    except RuntimeError as error:
-        raise CheckpointError(f"the checkpoint's weights do not fit its own settings: {' '.join(str(error).split())[:200]}") from error
-    acoustic = expect_acoustic(tokenizer_from_state(state["tokenizers"]["acoustic"]))
-    semantic = state["tokenizers"].get("semantic")
-    return (
-        model.eval(),
-        Timeline.from_dict(state["timeline"]),
-        acoustic,
-        expect_semantic(tokenizer_from_state(semantic)) if semantic else None,
-    )
+        model = AudioLM.from_weights(fields, state["model"])
+        timeline = Timeline.from_dict(state["timeline"])
+        acoustic = expect_acoustic(tokenizer_from_state(state["tokenizers"]["acoustic"]))
+        semantic = state["tokenizers"].get("semantic")
+        return model, timeline, acoustic, expect_semantic(tokenizer_from_state(semantic)) if semantic else None
+    except UserError as error:
+        raise CheckpointError(f"the checkpoint is damaged: {error}; use another, such as the one before it") from error
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(
+            "the checkpoint's timeline or tokenizers are not as the trainer writes them; use another, such as the one before it"
+        ) from error
 
 
 def choose_checkpoint(exp_dir: Path, *, epoch: int = 0, avg: int = 1, use_averaged_model: bool = False) -> dict[str, Any]:

@@ -1,16 +1,18 @@
 """EnCodec (Defossez et al. 2022), 24 kHz and the 32 kHz model of MusicGen, behind the acoustic protocol.
 
-Weights come from a hub's name, a local folder in ``transformers``' format, or the original package's ``.th`` file
-where that package imports.  The 48 kHz model speaks another protocol (stereo, scaled, in chunks) and is refused.
+Weights come from a hub's name, a local folder in ``transformers``' format, or the original package's ``.th`` file.
+The 48 kHz model speaks another protocol (stereo, scaled, in chunks) and is refused.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -60,11 +62,15 @@ class Encodec(AcousticTokenizer):
         self.codebook_size = config.codebook_size
         self.num_codebooks = num_codebooks
         self.left_context = WHOLE_CLIP
+        # The causal model pads by reflection at the left, so a clip's first 6 frames look up to 6 frames ahead; no later one does.
         self.right_context = 0 if config.use_causal_conv else _lookahead(config)
 
     def config(self) -> dict[str, Any]:
         settings = {key: getattr(self.model.config, key) for key in _ARCHITECTURE}
         return {"type": "encodec", "name": self.name, "num_codebooks": self.num_codebooks, "settings": _plain(settings)}
+
+    def codebook_vectors(self) -> Tensor:
+        return torch.stack([layer.codebook.embed for layer in list(self.model.quantizer.layers)[: self.num_codebooks]])
 
     @torch.no_grad()
     def encode(self, wav: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
@@ -102,18 +108,7 @@ def load_encodec(name: str, path: Path | None) -> Encodec:
         raise EncodecError(
             f"expected the weights of {name} in {path}, found nothing there; name a folder with config.json and model.safetensors"
         )
-    if path is not None and path.is_file():
-        return _from_package_file(name, path, release)
-    from transformers import EncodecModel
-
-    try:
-        model = EncodecModel.from_pretrained(str(path or release.hub), use_safetensors=True)
-    except (OSError, ValueError) as error:
-        where = f"in {path}" if path else f"from the hub ({release.hub})"
-        raise EncodecError(
-            f"expected the weights of {name} {where}, found none that can be read; put config.json and model.safetensors of {release.hub} "
-            f"into a folder and name it: {name}=FOLDER ({type(error).__name__})"
-        ) from error
+    model = _from_package_file(name, path) if path is not None and path.is_file() else _from_pretrained(name, path, release)
     if release.num_codebooks > len(model.quantizer.layers):
         raise EncodecError(
             f"expected at least {release.num_codebooks} codebooks in {name}, found {len(model.quantizer.layers)}; is it another model?"
@@ -129,38 +124,63 @@ def build_encodec(config: dict[str, Any]) -> Encodec:
     return Encodec(model, name=config["name"], num_codebooks=config["num_codebooks"])
 
 
-def _from_package_file(name: str, path: Path, release: EncodecRelease) -> Encodec:
+def _from_pretrained(name: str, path: Path | None, release: EncodecRelease) -> Any:
+    from transformers import EncodecModel
+
     try:
-        from encodec import EncodecModel as PackageModel
-    except (ImportError, OSError) as error:
+        loaded: Any = EncodecModel.from_pretrained(str(path or release.hub), use_safetensors=True, output_loading_info=True)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
+        where = f"in {path}" if path else f"from the hub ({release.hub})"
         raise EncodecError(
-            f"{path.name} is in the format of the package encodec, which does not import here ({error}); "
-            f"use a folder in transformers' format instead: {name}=FOLDER"
+            f"expected the weights of {name} {where}, found none that can be read; put config.json and model.safetensors of {release.hub} "
+            f"into a folder and name it: {name}=FOLDER ({type(error).__name__})"
         ) from error
+    model, found = loaded
+    lacking = sorted(found["missing_keys"])
+    if lacking:  # which transformers fills with random numbers
+        raise EncodecError(f"expected all weights of {name} in {path or release.hub}, found no {lacking[0]}; is it another model?")
+    return model
+
+
+def _from_package_file(name: str, path: Path) -> Any:
+    """The weights alone are read, so the package itself is not needed."""
     from transformers import EncodecConfig, EncodecModel
 
-    make = PackageModel.encodec_model_24khz
     if name != "encodec-24khz":
         raise EncodecError(f"the package encodec holds no {name}; use a folder in transformers' format: {name}=FOLDER")
-    original = make(pretrained=False)
-    original.load_state_dict(torch.load(path, weights_only=True, map_location="cpu"))
-    model = EncodecModel(EncodecConfig())
-    model.load_state_dict(rename_package_weights(original.state_dict(), model.state_dict()))
-    return Encodec(model, name=name, num_codebooks=release.num_codebooks).eval().requires_grad_(False)
-
-
-def rename_package_weights(weights: dict[str, Tensor], wanted: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Weights of the package's model under the names of ``transformers``: both list the same tensors in the same order."""
-    ours = [key for key in wanted if not key.endswith(("inited", "cluster_size", "embed_avg"))]
-    theirs = [key for key in weights if not key.endswith(("inited", "cluster_size", "embed_avg"))]
-    if len(ours) != len(theirs) or any(weights[a].shape != wanted[b].shape for a, b in zip(theirs, ours, strict=False)):
+    try:
+        weights = torch.load(path, weights_only=True, map_location="cpu")
+    except (OSError, RuntimeError, ValueError, EOFError, KeyError, UnpicklingError) as error:
         raise EncodecError(
-            f"expected the {len(ours)} tensors of EnCodec at 24 kHz, found {len(theirs)} of other shapes; is it another model?"
+            f"expected {path} to be a file of weights alone, as the package encodec has them, found what cannot be read as such "
+            f"({type(error).__name__}); get it anew"
+        ) from error
+    model = EncodecModel(EncodecConfig())
+    model.load_state_dict(rename_package_weights(weights, model.state_dict()))
+    return model
+
+
+def rename_package_weights(weights: Any, wanted: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of the package's model under the names of ``transformers``; raises ``EncodecError`` unless they are just the ``wanted``."""
+    renamed = {}
+    for key, tensor in weights.items() if isinstance(weights, dict) else ():
+        for theirs, ours in _PACKAGE_NAMES:
+            key = str(key).replace(theirs, ours)
+        renamed[key] = tensor
+    odd = [key for key in sorted({*renamed, *wanted}) if getattr(renamed.get(key), "shape", None) != getattr(wanted.get(key), "shape", 0)]
+    if odd:
+        raise EncodecError(
+            f"expected the {len(wanted)} tensors of EnCodec at 24 kHz, found {len(renamed)}, of which {odd[0]} does not fit; "
+            "is it another model?"
         )
-    renamed = dict(wanted)
-    renamed.update({b: weights[a] for a, b in zip(theirs, ours, strict=True)})
     return renamed
 
+
+_PACKAGE_NAMES = (
+    ("encoder.model.", "encoder.layers."), ("decoder.model.", "decoder.layers."), ("convtr.convtr.", "conv."), ("conv.conv.", "conv."),
+    ("quantizer.vq.layers.", "quantizer.layers."), ("._codebook.", ".codebook."),
+    ("weight_g", "parametrizations.weight.original0"), ("weight_v", "parametrizations.weight.original1"),
+)  # fmt: skip
 
 _ARCHITECTURE = (
     "target_bandwidths", "sampling_rate", "audio_channels", "normalize", "chunk_length_s", "overlap", "hidden_size", "num_filters",
@@ -184,6 +204,6 @@ def _lookahead(config: Any) -> int:
     for ratio in reversed(config.upsampling_ratios):
         for layer in range(config.num_residual_layers):
             reach += step * (config.residual_kernel_size // 2) * config.dilation_growth_rate**layer
-        reach += step * ratio
+        reach += step * (ratio // 2)  # of a kernel of twice the ratio, half of what exceeds a step
         step *= ratio
     return reach + step * (config.last_kernel_size // 2)

@@ -129,14 +129,10 @@ def test_validation_is_the_same_at_every_call(name: str, corpus: Path, tmp_path:
     assert loop.evaluate() == loop.evaluate()
 
 
-def test_two_processes_train_one_encoder(corpus: Path, tmp_path: Path) -> None:
-    assert in_processes(_train, options(corpus, tmp_path, objective="w2v-bert", num_epochs=1), size=2) == [0, 0]
-    assert load_checkpoint(tmp_path / "epoch-1.pt")["counters"]["step"] == 3
-
-
-def test_two_processes_make_the_targets_of_one(corpus: Path, tmp_path: Path) -> None:
+def test_two_processes_train_one_encoder_on_the_targets_of_one(corpus: Path, tmp_path: Path) -> None:
     together, alone = (options(corpus, tmp_path / kind, num_epochs=1) for kind in ("two", "one"))
     assert in_processes(_train, together, size=2) == [0, 0]
+    assert load_checkpoint(together.exp_dir / "epoch-1.pt")["counters"]["step"] == 3
     HubertTask(alone)
     for part in ("train", "valid"):
         left, right = (np.load(run.exp_dir / "targets" / f"{part}.npy") for run in (together, alone))

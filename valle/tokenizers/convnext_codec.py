@@ -77,7 +77,7 @@ class ConvNeXtCodec(ResidualCodec):
         mask = padding_mask(frames, vectors.shape[1])[..., None].float()
         log_magnitude, phase = self.decoder_output(self.decoder(self.decoder_input(vectors), mask)).float().chunk(2, -1)
         magnitude = log_magnitude.clamp(max=6).exp() * mask
-        return self._istft(torch.polar(magnitude, phase))
+        return self._istft(torch.polar(magnitude, phase), mask)
 
     def _stft(self, wav: Tensor) -> Tensor:
         """``wav (B, T)``, T a multiple of the hop -> ``(B, T / hop, bins)``; frame t is centred on the middle of its own hop."""
@@ -85,12 +85,15 @@ class ConvNeXtCodec(ResidualCodec):
         padded = F.pad(wav, ((size - hop) // 2,) * 2)
         return torch.fft.rfft(padded.unfold(1, size, hop) * self.window)
 
-    def _istft(self, spectrum: Tensor) -> Tensor:
-        """``(B, T_f, bins)`` complex -> ``(B, T_f * hop)`` by overlap-add, divided by the summed squared windows."""
+    def _istft(self, spectrum: Tensor, mask: Tensor) -> Tensor:
+        """``(B, T_f, bins)`` complex -> ``(B, T_f * hop)`` by overlap-add, divided by the summed squared windows.
+
+        Only windows of frames in ``mask (B, T_f, 1)`` count, or the end of a clip would be softer in a padded batch.
+        """
         size, hop = self.settings.n_fft, self.hop_length
         frames = torch.fft.irfft(spectrum, n=size) * self.window  # (B, T_f, size)
         total = self._overlap_add(frames)
-        weight = self._overlap_add(self.window.square().expand(1, frames.shape[1], size))
+        weight = self._overlap_add(self.window.square() * mask)
         edge = (size - hop) // 2
         return (total / weight.clamp(min=1e-3))[:, edge : total.shape[1] - edge]
 

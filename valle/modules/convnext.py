@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+KERNEL_SIZE = 7  # frames
+
 
 class ConvNeXtBlock(nn.Module):
     """Depthwise convolution, norm, pointwise expansion, residual.
@@ -14,7 +16,7 @@ class ConvNeXtBlock(nn.Module):
     beyond the mask count as silence, so that a clip gives the same output alone and in a padded batch.
     """
 
-    def __init__(self, dim: int, *, expansion: int = 3, kernel_size: int = 7, lookahead: int = 1, scale: float = 0.1) -> None:
+    def __init__(self, dim: int, *, expansion: int = 3, kernel_size: int = KERNEL_SIZE, lookahead: int = 1, scale: float = 0.1) -> None:
         super().__init__()
         self.pad = (kernel_size - 1 - lookahead, lookahead)
         self.depthwise = nn.Parameter(torch.randn(kernel_size, dim) * kernel_size**-0.5)
@@ -37,7 +39,7 @@ class ConvNeXtBlock(nn.Module):
 class ConvNeXt(nn.Module):
     """A stack of blocks at one frame rate."""
 
-    def __init__(self, dim: int, num_blocks: int, *, lookahead: int = 1, kernel_size: int = 7) -> None:
+    def __init__(self, dim: int, num_blocks: int, *, lookahead: int = 1, kernel_size: int = KERNEL_SIZE) -> None:
         super().__init__()
         self.input_norm = nn.LayerNorm(dim)
         self.blocks = nn.ModuleList(

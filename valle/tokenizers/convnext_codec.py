@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from valle.modules.convnext import ConvNeXt
+from valle.errors import UserError
+from valle.modules.convnext import KERNEL_SIZE, ConvNeXt
 from valle.modules.rvq import ResidualVQ
 from valle.tokenizers.base import padding_mask
 from valle.tokenizers.residual_codec import ResidualCodec
@@ -33,6 +34,20 @@ class ConvNeXtCodecConfig:
     vq_dim: int = 32
     num_codebooks: int = 8
     codebook_size: int = 256
+
+    def __post_init__(self) -> None:
+        for name in ("sample_rate", "hop_length", "n_fft", "dim", "num_blocks", "vq_dim", "num_codebooks", "codebook_size"):
+            if not getattr(self, name) > 0:
+                raise UserError(f"expected {name} above 0 for the codec {self.name}, found {getattr(self, name)}; change its settings")
+        if self.n_fft % self.hop_length or (self.n_fft - self.hop_length) % 2:
+            raise UserError(
+                f"expected n_fft of a multiple of hop_length, an even number of samples longer, for the codec {self.name}, "
+                f"found {self.n_fft} and {self.hop_length}; change its settings"
+            )
+        if not 0 <= self.lookahead < KERNEL_SIZE:
+            raise UserError(
+                f"expected lookahead of 0 to {KERNEL_SIZE - 1} for the codec {self.name}, found {self.lookahead}; change its settings"
+            )
 
 
 class ConvNeXtCodec(ResidualCodec):

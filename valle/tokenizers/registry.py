@@ -40,10 +40,15 @@ def load_tokenizer(name: str) -> Tokenizer:
     if label in PRETRAINED_ENCODEC:
         return load_encodec(label, Path(path) if path else None)
     if path:
-        return _load_folder(Path(path))
+        tokenizer = _load_folder(Path(path))
+        if tokenizer.name != label:
+            raise TokenizerError(
+                f"expected the tokenizer {label} in {path}, found {tokenizer.name}; give the folder alone, or another name"
+            )
+        return tokenizer
     if label in BUNDLED:
         return _load_folder(BUNDLED_FOLDER / label)
-    if Path(label).is_dir():
+    if label and Path(label).is_dir():
         return _load_folder(Path(label))
     raise TokenizerError(f"expected a tokenizer's name ({', '.join(known_names())}) or the folder of a saved one, found {name!r}")
 
@@ -119,7 +124,7 @@ def _load_folder(folder: Path) -> Tokenizer:
         config = yaml.safe_load((folder / CONFIG_FILE).read_text())
         tensors = load_file(folder / WEIGHTS_FILE)
     except (SafetensorError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise TokenizerError(f"the tokenizer in {folder} cannot be read ({error}); copy or make it anew") from error
+        raise TokenizerError(f"the tokenizer in {folder} cannot be read ({' '.join(str(error).split())}); copy or make it anew") from error
     if not isinstance(config, dict):
         raise TokenizerError(f"expected settings in {folder / CONFIG_FILE}, found {type(config).__name__}; copy or make it anew")
     return tokenizer_from_state({"config": config, "tensors": tensors})

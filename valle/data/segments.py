@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from lhotse import CutSet
 from lhotse.cut import Cut
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from valle.audio import read_audio
+from valle.audio import Waveform, read_audio, resample
+from valle.corpora.cut_audio import read_cut
+from valle.corpora.manifests import read_cuts
 from valle.data.crops import draw
 from valle.data.manifests import ManifestError
 
@@ -32,7 +33,7 @@ class Source:
         """Cuts of a manifest that are long enough; raises ``ManifestError`` where there are none."""
         if not path.is_file():
             raise ManifestError(f"expected a manifest of cuts at {path}, found nothing there; run stage 1 of a recipe's prepare.sh")
-        cuts = [cut for cut in CutSet.from_jsonl_lazy(path) if cut.duration >= min_seconds]
+        cuts = [cut for cut in read_cuts(path) if cut.duration >= min_seconds]
         if not cuts:
             raise ManifestError(f"expected cuts of at least {min_seconds:g} s in {path}, found none; lower --segment-seconds")
         return cls(cuts=cuts, share=share)
@@ -62,11 +63,18 @@ class SegmentDataset(Dataset[Tensor]):
         source = self.sources[min(int(np.searchsorted(self.bounds, chance("source"))), len(self.sources) - 1)]
         cut = source.cuts[int(chance("cut") * len(source.cuts))]
         seconds = self.num_samples / self.sample_rate
-        offset = cut.start + chance("offset") * (cut.duration - seconds)
-        wav, _ = read_audio(Path(cut.recording.sources[0].source), sample_rate=self.sample_rate, offset=offset, duration=seconds + 0.01)
+        wav = self._read(cut, chance("offset") * (cut.duration - seconds), seconds)
         wav = np.pad(wav, (0, max(0, self.num_samples - len(wav))))[: self.num_samples]
         gain = 10 ** ((GAIN_DB[0] + chance("gain") * (GAIN_DB[1] - GAIN_DB[0])) / 20) if chance("louder") < 0.5 else 1.0
         return torch.from_numpy(np.clip(wav * np.float32(gain), -1, 1))
+
+    def _read(self, cut: Cut, offset: float, seconds: float) -> Waveform:
+        """``seconds`` of a cut, give or take some samples, at the codec's rate."""
+        if cut.recording.transforms:  # such as another speed, at which the file's own seconds are others
+            wav, rate = read_cut(cut.truncate(offset=offset, duration=min(seconds, cut.duration - offset)))
+            return resample(wav, rate, self.sample_rate)
+        path = Path(cut.recording.sources[0].source)
+        return read_audio(path, sample_rate=self.sample_rate, offset=cut.start + offset, duration=seconds + 0.01)[0]
 
 
 class PairedDataset(Dataset[Tensor]):

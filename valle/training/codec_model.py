@@ -120,8 +120,16 @@ class TrainedCodec(nn.Module):
 
     def report(self) -> dict[str, float]:
         """Losses of the last step, unweighted, and the perplexity of every codebook."""
-        perplexity = {f"perplexity_{level}": book.perplexity for level, book in enumerate(self.codec.quantizer.codebooks)}
-        return {name: float(value) for name, value in {**self.observed, **perplexity}.items()}
+        report = {name: float(value) for name, value in self.observed.items()}
+        for level, book in enumerate(self.codec.quantizer.codebooks):
+            report[f"perplexity_{level}"] = _perplexity(book.count)
+        return report
+
+
+def _perplexity(count: Tensor) -> float:
+    """Codes in even use that would be as hard to guess, 1 to their number, from the running ``count (K,)`` of all ranks."""
+    share = count / count.sum().clamp(min=1e-12)
+    return float(torch.special.entr(share).sum().exp())
 
 
 def _part(losses: Tensor, *, hits: Tensor | None = None) -> LossPart:

@@ -1,12 +1,18 @@
 #!/usr/bin/env python3
-"""Train a codec (STFT in, ConvNeXt, residual VQ, ISTFT out) on the audio of manifests.
+"""Train a codec on the audio of manifests: ConvNeXt and inverse STFT, or SoundStream, with or without an adversary.
 
 Usage, after stage 1 of the recipes whose audio it shall learn:
 
   python3 bin/trainer_codec.py --exp-dir exp/codec --manifests data/manifests/cuts_train.jsonl.gz \\
       --optimizer-name AdamW --scheduler-name cosine --base-lr 0.002 --max-minutes 45
 
-It leaves the folder exp/codec/codec, which prepare.sh takes as --acoustic.
+Going on from the bundled one against discriminators:
+
+  python3 bin/trainer_codec.py --exp-dir exp/codec-gan --init-codec valle-16khz --adversarial msstft \\
+      --manifests data/manifests/cuts_train.jsonl.gz --valid-manifest data/manifests/cuts_dev.jsonl.gz \\
+      --optimizer-name AdamW --scheduler-name cosine --base-lr 0.0003 --max-minutes 45
+
+It leaves the folder exp/codec/codec, which prepare.sh takes as --acoustic; checkpoints hold the discriminators too.
 """
 
 from pathlib import Path

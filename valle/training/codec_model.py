@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from valle.measures.mel import MEL_SCALES, MultiScaleMel
+from valle.measures.tokens import perplexity
 from valle.models.parts import LossPart
 from valle.modules.discriminators import Judgement, build_discriminators
 from valle.modules.rvq import Quantized
@@ -122,14 +123,8 @@ class TrainedCodec(nn.Module):
         """Losses of the last step, unweighted, and the perplexity of every codebook."""
         report = {name: float(value) for name, value in self.observed.items()}
         for level, book in enumerate(self.codec.quantizer.codebooks):
-            report[f"perplexity_{level}"] = _perplexity(book.count)
+            report[f"perplexity_{level}"] = perplexity(book.count.double().cpu().numpy())  # the running counts of all ranks
         return report
-
-
-def _perplexity(count: Tensor) -> float:
-    """Codes in even use that would be as hard to guess, 1 to their number, from the running ``count (K,)`` of all ranks."""
-    share = count / count.sum().clamp(min=1e-12)
-    return float(torch.special.entr(share).sum().exp())
 
 
 def _part(losses: Tensor, *, hits: Tensor | None = None) -> LossPart:

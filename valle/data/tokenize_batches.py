@@ -6,7 +6,6 @@ operation, which matters most where the cores are shared with other programs.
 
 from __future__ import annotations
 
-import ctypes
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,6 +22,7 @@ from valle.audio import Waveform, resample
 from valle.corpora.cut_audio import read_cut
 from valle.device import find_device
 from valle.errors import UserError
+from valle.memory import give_memory_back
 from valle.timeline import Timeline
 from valle.tokenizers.base import AcousticTokenizer, SemanticTokenizer
 
@@ -122,16 +122,6 @@ class BatchTokenizer:
             units=None if units is None else units[: periods * self.timeline.units_per_period],
             codes=codes[: periods * self.timeline.frames_per_period],
         )
-
-
-def give_memory_back() -> None:
-    """Return what was freed to the system: glibc keeps it, in pieces that batches of other sizes do not fit, and takes ever more.
-
-    After every batch, for a fifth of its time; after every eighth, the peak still grows with the corpus.
-    """
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # other C libraries have none and need none
-    if trim is not None:
-        trim(0)
 
 
 def batches_of_like_lengths(durations: list[float], batch_seconds: float) -> Iterator[list[int]]:

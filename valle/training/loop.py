@@ -16,6 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from valle.errors import UserError
+from valle.memory import give_memory_back
 from valle.training.checkpoint import save_checkpoint
 from valle.training.diagnose import first_not_finite
 from valle.training.distributed import World, pick_device
@@ -203,6 +204,7 @@ class Loop:
         self.recorder.scalar("train/targets_per_second", frames / max(seconds - progress.logged_at, 1e-9), progress.step)
         self.recorder.curve(progress.step, seconds, "train", progress.recent)
         progress.logged_at, progress.recent = seconds, {}
+        give_memory_back()
 
     def validate(self) -> Sums:
         """Sums of every part on the dev set; the weights are kept if they are the best so far, here or in training."""

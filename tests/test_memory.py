@@ -1,4 +1,4 @@
-"""Tokenising gives back what it has freed, so that its memory does not grow with the corpus."""
+"""What is freed goes back to the system, so that tokenising and training do not grow with the corpus."""
 
 import subprocess
 import sys
@@ -8,7 +8,7 @@ import pytest
 
 # Blocks too small for glibc to map by themselves; each one that stays holds what was freed around it.
 PROGRAM = """
-from valle.data.tokenize_batches import give_memory_back
+from valle.memory import give_memory_back
 
 def resident():
     return int(open("/proc/self/statm").read().split()[1]) * 4096 / 2**20

@@ -50,6 +50,7 @@ def test_validation_is_deterministic_and_of_every_level(manifests: Path, tmp_pat
     frames = [int(cut.custom["codes"].shape[0]) for cut in cuts]
     assert first["coarse"][1] == sum(min(count, 100) for count in frames)  # every frame of crops of 2 s
     assert first["fine_1"][1] == first["fine_2"][1] > 0
+    assert first["fine_1"][0] != first["fine_2"][0]  # of other targets, not of one draw under two names
 
 
 def test_validation_does_not_depend_on_the_size_of_batches(manifests: Path, tmp_path: Path) -> None:

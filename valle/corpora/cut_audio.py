@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from lhotse import CutSet
 from lhotse.cut import Cut
 
-from valle.audio import Waveform, read_audio, write_wav
+from valle.audio import Waveform, audio_info, read_audio, write_wav
+from valle.corpora.manifests import read_cuts
 from valle.errors import UserError
 
 
@@ -20,8 +20,14 @@ class CutAudioError(UserError):
 
 def read_cut(cut: Cut) -> tuple[Waveform, int]:
     """A cut's audio, mean over its channels, ``(T,)`` float32, and its sample rate in Hz."""
+    for source in cut.recording.sources:
+        if source.type != "file":  # lhotse would run a command, or go to an address, that a manifest names
+            raise CutAudioError(
+                f"expected a file as the audio of cut {cut.id}, found a {source.type}, which is never run or fetched; store it as a file"
+            )
     source = cut.recording.sources[0]
-    if source.type != "file" or cut.recording.transforms:  # such as another speed
+    if cut.recording.transforms:  # such as another speed
+        audio_info(source.source)  # says what is wrong with the file
         return cut.load_audio().mean(0, dtype=np.float32), cut.sampling_rate
     count = round(cut.duration * cut.sampling_rate)
     samples, rate = read_audio(source.source, offset=cut.start, duration=cut.duration)
@@ -53,7 +59,7 @@ def write_prompts(config: PromptsConfig) -> list[Path]:
         path = config.manifest_dir / f"cuts_{part}.jsonl.gz"
         if not path.is_file():
             raise CutAudioError(f"expected cuts in {path}, found none; run ./prepare.sh first")
-        chosen = _choose(CutSet.from_jsonl_lazy(path), config)
+        chosen = _choose(read_cuts(path), config)
         if chosen:
             break
     else:

@@ -131,7 +131,7 @@ def read_tokens(cut: Cut, manifests: TokenManifests, num_quantizers: int) -> Tok
     if tag != manifests.tag:
         raise ManifestError(
             f"cut {cut.id} was tokenized by {tag!r} and info.json names {manifests.tag!r} ({manifests.acoustic}, {manifests.semantic}); "
-            "delete {manifests.folder} and run ./prepare.sh, so that all tokens come from one pair of tokenizers"
+            f"delete {manifests.folder} and run ./prepare.sh, so that all tokens come from one pair of tokenizers"
         )
     codes = _load(cut, "codes", manifests.acoustic)
     units = _load(cut, "units", manifests.semantic) if manifests.semantic else np.zeros(0, np.int64)
@@ -151,6 +151,10 @@ def _load(cut: Cut, field: str, identity: TokenizerIdentity) -> NDArray[np.int64
     if stored is None:
         raise ManifestError(
             f"expected {field} in cut {cut.id}, found none; run ./prepare.sh, or point --manifest-dir at its data/tokenized"
+        )
+    if stored.array.storage_type != "numpy_hdf5":  # lhotse knows others, some of which run commands or go to an address
+        raise ManifestError(
+            f"expected {field} of cut {cut.id} in HDF5, found {stored.array.storage_type!r}; delete data/tokenized and run ./prepare.sh"
         )
     if lookup_cache_or_open.cache_info().currsize >= MAX_OPEN_FILES:
         close_cached_file_handles()

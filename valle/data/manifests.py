@@ -98,8 +98,9 @@ def _check_gzip(path: Path) -> None:
                 deserialize_item(json.loads(first))
             elif path.stat().st_size == 0:  # a manifest without cuts has a gzip header
                 raise EOFError("an empty file")
-            while stream.read(1 << 20):
-                pass
+            for line in stream:
+                if not (line.startswith(b"{") and line.rstrip().endswith(b"}")):
+                    raise ValueError(f"a line that is no cut, {line[:40]!r}")
     except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ManifestError(f"{path} is damaged ({type(error).__name__}: {error}); delete it and run ./prepare.sh --stage 4") from error
 

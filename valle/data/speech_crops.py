@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from lhotse import CutSet
 from lhotse.cut import Cut
 from lhotse.utils import fastcopy
 from numpy.typing import NDArray
@@ -22,6 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from valle.audio import Waveform, resample
 from valle.corpora.cut_audio import read_cut
+from valle.corpora.manifests import read_cuts
 from valle.data.crops import draw
 from valle.data.manifests import ManifestError
 
@@ -42,7 +42,7 @@ class SpeechCorpus:
         for path in paths:
             if not path.is_file():
                 raise ManifestError(f"expected a manifest of cuts at {path}, found nothing there; run stage 1 of a recipe's prepare.sh")
-            found = [fastcopy(cut, supervisions=[]) for cut in CutSet.from_jsonl_lazy(path) if cut.duration >= min_seconds]
+            found = [fastcopy(cut, supervisions=[]) for cut in read_cuts(path) if cut.duration >= min_seconds]
             if not found:
                 raise ManifestError(f"expected cuts of at least {min_seconds:g} s in {path}, found none; lower --filter-min-duration")
             cuts += found

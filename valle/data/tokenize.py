@@ -11,7 +11,6 @@ is skipped, and one that was made of something else is made again.
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import json
 from collections.abc import Callable, Iterator
@@ -24,11 +23,10 @@ from lhotse import NumpyHdf5Writer
 from lhotse.array import TemporalArray
 from lhotse.cut import Cut
 from lhotse.features.io import close_cached_file_handles
-from lhotse.serialization import deserialize_item
 from lhotse.utils import fastcopy
 from numpy.typing import NDArray
 
-from valle.corpora.manifests import write_cuts
+from valle.corpora.manifests import duration_of, parse_cut, read_lines, write_cuts
 from valle.corpora.report_reasons import PARTS
 from valle.data.tokenize_batches import BatchTokenizer, CutTokens, TokenizeError
 from valle.timeline import Grid
@@ -82,7 +80,7 @@ def tokenize_cuts(config: TokenizeConfig, *, progress: Progress | None = None) -
         batch_seconds=config.batch_seconds,
         num_workers=config.num_workers,
     )
-    wanted = sum(_duration(line) for path in paths.values() for line in read_lines(path)) if progress else 0.0
+    wanted = sum(duration_of(line, path) for path in paths.values() for line in read_lines(path)) if progress else 0.0
     done = 0.0
 
     def count(seconds: float) -> None:
@@ -99,19 +97,6 @@ def shards_folder(output_dir: Path) -> Path:
     return output_dir / "shards"
 
 
-def read_lines(path: Path) -> Iterator[str]:
-    """Lines of a gzipped manifest, one at a time."""
-    with gzip.open(path, "rt", encoding="utf-8") as lines:
-        try:
-            yield from lines
-        except (EOFError, gzip.BadGzipFile, UnicodeDecodeError) as error:
-            raise TokenizeError(f"the manifest {path} cannot be read to its end ({error}); delete it and run ./prepare.sh again") from error
-
-
-def _duration(line: str) -> float:
-    return float(json.loads(line)["duration"])
-
-
 def _tokenize_part(path: Path, part: str, tokenizer: BatchTokenizer, config: TokenizeConfig, count: Callable[[float], None]) -> PartTokens:
     folder = shards_folder(config.output_dir)
     folder.mkdir(parents=True, exist_ok=True)
@@ -123,10 +108,10 @@ def _tokenize_part(path: Path, part: str, tokenizer: BatchTokenizer, config: Tok
         fingerprint = _fingerprint(lines, tokenizer, config)
         found = read_json(stem.with_suffix(".json"))
         if found is None or found["fingerprint"] != fingerprint:
-            found = {"fingerprint": fingerprint, **_write_shard(stem, lines, tokenizer, count)}
+            found = {"fingerprint": fingerprint, **_write_shard(stem, [parse_cut(line, path) for line in lines], tokenizer, count)}
             write_json(stem.with_suffix(".json"), found)
         else:
-            count(sum(map(_duration, lines)))
+            count(sum(duration_of(line, path) for line in lines))
         totals = {key: value + found[key] for key, value in totals.items()}
         num_shards = number + 1
     _delete_beyond(folder, part, num_shards)
@@ -140,7 +125,7 @@ def _shards(path: Path, shard_seconds: float) -> Iterator[list[str]]:
     seconds = 0.0
     for line in read_lines(path):
         lines.append(line)
-        seconds += _duration(line)
+        seconds += duration_of(line, path)
         if seconds >= shard_seconds:
             yield lines
             lines, seconds = [], 0.0
@@ -155,9 +140,8 @@ def _fingerprint(lines: list[str], tokenizer: BatchTokenizer, config: TokenizeCo
     return digest.hexdigest()
 
 
-def _write_shard(stem: Path, lines: list[str], tokenizer: BatchTokenizer, count: Callable[[float], None]) -> dict[str, Any]:
+def _write_shard(stem: Path, cuts: list[Cut], tokenizer: BatchTokenizer, count: Callable[[float], None]) -> dict[str, Any]:
     """Tokenise the cuts of a shard; returns the counts that go into its last file."""
-    cuts = [deserialize_item(json.loads(line)) for line in lines]
     tokens: list[CutTokens | None] = [None] * len(cuts)
     for indexes, batch in tokenizer.encode_all(cuts):
         for index, encoded in zip(indexes, batch, strict=True):

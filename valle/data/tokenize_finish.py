@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from lhotse.cut import Cut
-from lhotse.serialization import deserialize_item
 
-from valle.corpora.manifests import write_cuts
+from valle.corpora.manifests import read_cuts, write_cuts
 from valle.corpora.report import write_report
 from valle.corpora.report_reasons import PARTS
-from valle.data.tokenize import read_json, read_lines, shards_folder, write_json
+from valle.data.tokenize import read_json, shards_folder, write_json
 from valle.data.tokenize_batches import TokenizeError
 from valle.data.tokenize_statistics import PartCounts, draw_statistics
 
@@ -76,8 +74,7 @@ def _read_shard(output_dir: Path, part: str, number: int) -> dict[str, Any]:
 
 def _cuts(output_dir: Path, part: str, num_shards: int) -> Iterator[Cut]:
     for number in range(num_shards):
-        for line in read_lines(shards_folder(output_dir) / f"{part}-{number:05d}.jsonl.gz"):
-            yield deserialize_item(json.loads(line))
+        yield from read_cuts(shards_folder(output_dir) / f"{part}-{number:05d}.jsonl.gz")
 
 
 def _settings(tokenizers: dict[str, Any]) -> dict[str, str]:

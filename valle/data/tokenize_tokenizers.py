@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
-from lhotse.serialization import deserialize_item
-
 from valle.audio import Waveform, resample
 from valle.corpora.cut_audio import read_cut
+from valle.corpora.manifests import duration_of, parse_cut, read_lines
 from valle.data.tokenize_batches import TokenizeError
 from valle.timeline import Timeline
 from valle.tokenizers.base import SemanticTokenizer, Tokenizer, TokenizerIdentity
@@ -70,20 +67,18 @@ def _training_audio(config: TokenizersConfig, sample_rate: int, progress: Progre
     path = config.manifest_dir / "cuts_train.jsonl.gz"
     if not path.is_file():
         raise TokenizeError(f"expected cuts in {path}, found none; run stage 1 of prepare.sh first")
-    with gzip.open(path, "rt", encoding="utf-8") as lines:
-        total = sum(json.loads(line)["duration"] for line in lines)
+    total = sum(duration_of(line, path) for line in read_lines(path))
     wanted = min(total, 3600 * config.fit_hours)
     stride, done = max(1, int(total / wanted)) if total else 1, 0.0
-    with gzip.open(path, "rt", encoding="utf-8") as lines:
-        for line in islice(lines, 0, None, stride):
-            if done >= wanted:
-                return
-            cut = deserialize_item(json.loads(line))
-            samples, rate = read_cut(cut)
-            done += cut.duration
-            if progress:
-                progress(min(done, wanted), wanted)
-            yield resample(samples, rate, sample_rate)
+    for line in islice(read_lines(path), 0, None, stride):
+        if done >= wanted:
+            return
+        cut = parse_cut(line, path)
+        samples, rate = read_cut(cut)
+        done += cut.duration
+        if progress:
+            progress(min(done, wanted), wanted)
+        yield resample(samples, rate, sample_rate)
 
 
 def _leave(tokenizer: Tokenizer | None, folder: Path) -> None:

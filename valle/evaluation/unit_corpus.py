@@ -11,13 +11,13 @@ from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from lhotse import CutSet
 from lhotse.cut import Cut
 from numpy.typing import NDArray
 from torch import Tensor
 
 from valle.audio import resample
 from valle.corpora.cut_audio import read_cut
+from valle.corpora.manifests import read_cuts
 from valle.errors import UserError
 from valle.measures.abx import PhoneItem
 from valle.tokenizers.base import SemanticTokenizer
@@ -96,7 +96,7 @@ def choose_cuts(manifest: Path, *, max_seconds: float, unseen_voices: bool) -> l
     """
     if not manifest.is_file():
         raise UnitReportError(f"expected a manifest of cuts at {manifest}, found nothing there; run stage 1 of a recipe's prepare.sh")
-    cuts = [cut for cut in CutSet.from_jsonl_lazy(manifest) if not unseen_voices or _is_unseen(cut)]
+    cuts = [cut for cut in read_cuts(manifest) if not unseen_voices or _is_unseen(cut)]
     if not cuts:
         which = " by voices that train does not have (supervisions' voice_is_in_train false)" if unseen_voices else ""
         raise UnitReportError(f"expected cuts{which} in {manifest}, found none; name another manifest, or --voices all")

@@ -11,11 +11,11 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from lhotse import CutSet
 from lhotse.cut import Cut
 
 from valle.audio import Waveform, resample
 from valle.corpora.cut_audio import read_cut
+from valle.corpora.manifests import read_cuts
 from valle.evaluation.codec_report import round_trips
 from valle.evaluation.voices import VoiceClip, VoiceJudge, VoicesError, VoiceTrial, voice_shares
 from valle.measures.intervals import bootstrap_mean
@@ -133,4 +133,4 @@ def _cuts(manifest_dir: Path, part: str) -> Iterable[Cut]:
     path = manifest_dir / f"cuts_{part}.jsonl.gz"
     if not path.is_file():
         raise VoicesError(f"expected cuts in {path}, found none; run ./prepare.sh")
-    return CutSet.from_jsonl_lazy(path)
+    return read_cuts(path)

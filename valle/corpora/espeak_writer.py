@@ -93,9 +93,12 @@ def _from(progress: Progress | None, done: float, wanted: float) -> Callable[[fl
 
 def read_index(path: Path) -> Iterator[Utterance]:
     """Utterances of an index, one at a time."""
-    with path.open(encoding="utf-8") as lines:
-        for line in lines:
-            yield Utterance.from_dict(json.loads(line))
+    try:
+        with path.open(encoding="utf-8") as lines:
+            for line in lines:
+                yield Utterance.from_dict(json.loads(line))
+    except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
+        raise EspeakDirectoryError(f"the index {path} is missing or damaged; delete {path.parent} and run stage 0 again") from error
 
 
 def is_complete(directory: Path) -> bool:
@@ -245,7 +248,10 @@ def _read_report(directory: Path) -> SynthesisReport | None:
     path = directory / "report.json"
     if not path.exists():
         return None
-    parts = {part: PartReport(**sizes) for part, sizes in json.loads(path.read_text(encoding="utf-8")).items()}
+    try:
+        parts = {part: PartReport(**sizes) for part, sizes in json.loads(path.read_text(encoding="utf-8")).items()}
+    except (ValueError, TypeError, AttributeError) as error:
+        raise EspeakDirectoryError(f"the report {path} is damaged; delete {directory} and run stage 0 again") from error
     return SynthesisReport(parts=parts, is_new=False)
 
 

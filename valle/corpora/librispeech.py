@@ -148,7 +148,13 @@ def prepare_librispeech(config: LibriSpeechConfig, *, progress: Progress | None 
         for part in PARTS:
             sizes[part] = (0, 0.0)
             write_cuts(cuts(part), config.output_dir / f"cuts_{part}.jsonl.gz")
-    write_left_out(sorted(left_out, key=lambda entry: entry.path), config.output_dir / "left_out.jsonl")
+    listed = config.output_dir / "left_out.jsonl"
+    write_left_out(sorted(left_out, key=lambda entry: entry.path), listed)
+    if not sizes["train"][0]:
+        raise LibriSpeechError(
+            f"expected utterances for train in {', '.join(config.train_parts)} of {config.corpus_dir}, found none that can be used; "
+            f"{listed} says why"
+        )
     return sizes
 
 

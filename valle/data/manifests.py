@@ -83,8 +83,9 @@ def read_manifests(folder: Path) -> TokenManifests:
             semantic=TokenizerIdentity.from_dict(semantic) if semantic else None,
             statistics=info.get("statistics", {}),
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ManifestError(f"{path} is damaged ({type(error).__name__}: {error}); delete it and run ./prepare.sh --stage 4") from error
+    except (UserError, ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        raise ManifestError(f"{path} is damaged ({reason}); delete it and run ./prepare.sh --stage 4") from error
 
 
 def _check_gzip(path: Path) -> None:

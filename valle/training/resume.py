@@ -74,13 +74,14 @@ class RunState:
         try:
             self.task.model.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
-        except (RuntimeError, ValueError, KeyError) as error:
+            progress = Progress(**state["counters"], dtype=state["dtype"])
+        except (RuntimeError, ValueError, KeyError, TypeError) as error:
             reason = " ".join(str(error).split())[:200]
             raise CheckpointError(f"{path} does not fit its own settings ({reason}); use another, such as the one before it") from error
         self.grad_scaler = state["grad_scaler"]
         self.average = state["model_avg"] if self.world.is_first else None
         logging.info("Resuming from %s", path)
-        return Progress(**state["counters"], dtype=state["dtype"])
+        return progress
 
     def _start_average(self) -> None:
         if self.world.is_first:

@@ -10,7 +10,7 @@ Going on from the bundled one against discriminators:
 
   python3 bin/trainer_codec.py --exp-dir exp/codec-gan --init-codec valle-16khz --adversarial msstft \\
       --manifests data/manifests/cuts_train.jsonl.gz --valid-manifest data/manifests/cuts_dev.jsonl.gz \\
-      --optimizer-name AdamW --scheduler-name cosine --base-lr 0.0003 --max-minutes 45
+      --optimizer-name AdamW --scheduler-name cosine --base-lr 0.0003 --discriminator-lr 0.001 --max-minutes 45
 
 It leaves the folder exp/codec/codec, which prepare.sh takes as --acoustic; checkpoints hold the discriminators too.
 """

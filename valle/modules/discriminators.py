@@ -19,6 +19,7 @@ GROUPS = {"soundstream": ("stft", "waves")}  # names for several at once
 PUBLISHED_CHANNELS = {"stft": 32, "waves": 16, "msstft": 32, "mpd": 32}
 MSSTFT_WINDOWS = (2048, 1024, 512, 256, 128)
 MPD_PERIODS = (2, 3, 5, 7, 11)
+INPUT_GAIN = 10.0  # brings speech, about 0.06 in size, near one: without it discriminators need many times the steps to see anything
 
 
 class Judgement(NamedTuple):
@@ -36,7 +37,7 @@ class Discriminators(nn.Module):
         self.members = nn.ModuleList(members)
 
     def forward(self, wav: Tensor) -> list[Judgement]:
-        return [judgement for member in self.members for judgement in member(wav)]
+        return [judgement for member in self.members for judgement in member(INPUT_GAIN * wav)]
 
 
 class STFTDiscriminator(nn.Module):

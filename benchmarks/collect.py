@@ -1,7 +1,7 @@
 """Figures of a recipe's run into ``benchmarks/results``, from where ``benchmarks.figures`` puts them into the documents.
 
 python3 -m benchmarks.collect --recipe demo           egs/espeak/exp/demo, after make demo
-python3 -m benchmarks.collect --recipe librispeech    egs/librispeech/exp/audio-lm, after ./run.sh; atepp and folder likewise
+python3 -m benchmarks.collect --recipe librispeech    egs/librispeech/exp/audio-lm, after ./run.sh; atepp, folder and mixed likewise
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ RUNS = {
     "librispeech": "librispeech/exp/audio-lm",
     "atepp": "atepp/exp/audio-lm",
     "folder": "folder/exp/audio-lm",
+    "mixed": "mixed/exp/audio-lm",
 }
 
 
@@ -29,7 +30,7 @@ RUNS = {
 class CollectOptions:
     """Whose figures."""
 
-    recipe: Literal["demo", "librispeech", "atepp", "folder"] = field(metadata={"help": "which run"})
+    recipe: Literal["demo", "librispeech", "atepp", "folder", "mixed"] = field(metadata={"help": "which run"})
     exp_dir: Path | None = field(default=None, metadata={"help": "its folder, if it is not the recipe's own"})
     root: Path = field(default=ROOT, metadata={"help": "folder of egs/ and benchmarks/results/"})
 

@@ -115,6 +115,8 @@ def _demo_rows(demo: Mapping[str, Any]) -> list[tuple[str, str]]:
             ("its continuations that keep the prompt's voice (real speech, prompts shuffled)", f"{shares[0]} ({shares[1]}, {shares[2]})")
         )
     rows.append(("work for a second of new audio", f"{demo['rtf_infer']:.2f} s"))
+    if "peak_memory_gib" in demo:
+        rows.append(("most memory of the demo, while training", f"{demo['peak_memory_gib']:.1f} GiB"))
     return rows
 
 
@@ -244,6 +246,7 @@ BLOCKS: dict[str, Callable[[Results], str | None]] = {
     "codec": codec,
     "librispeech": recipe("librispeech"),
     "atepp": recipe("atepp"),
+    "mixed": recipe("mixed"),
     "folder": folder_block,
     "ablation": ablation,
     "memory": measured("memory"),
@@ -257,6 +260,7 @@ PICTURES = {
     "demo-curves": ("egs/espeak/curves.png", "Nats a token over steps, of train and dev, a panel a stage"),
     "librispeech-curves": ("egs/librispeech/curves.png", "Nats a token over steps, of train and dev, a panel a stage"),
     "atepp-curves": ("egs/atepp/curves.png", "Nats a token over steps, of train and dev, a panel a stage"),
+    "mixed-curves": ("egs/mixed/curves.png", "Nats a token over steps, of train and dev, a panel a stage"),
     "folder-curves": ("egs/folder/curves.png", "Nats a token over steps, of train and dev, a panel a stage"),
 }
 

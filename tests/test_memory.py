@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from valle.memory import peak_memory_gib
+
 # Blocks too small for glibc to map by themselves; each one that stays holds what was freed around it.
 PROGRAM = """
 from valle.memory import give_memory_back
@@ -28,3 +30,10 @@ def test_freed_memory_is_given_back_though_some_of_it_stays() -> None:
     kept, left = map(float, subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True).stdout.split())
     assert kept > 60, "the allocator gave it back by itself, so this test shows nothing"
     assert left < 15
+
+
+def test_the_most_that_was_held_at_once_is_known() -> None:
+    block = bytearray(400 * 2**20)
+    block[:: 2**12] = b"x" * len(block[:: 2**12])  # every page is touched
+    del block
+    assert peak_memory_gib() >= 0.39

@@ -53,7 +53,7 @@ def demo_summary(measured: Measured) -> dict[str, Any]:
         "hours_train": measured.statistics["train"]["hours"],
         "n_voices": measured.n_voices,
         **{name: training[name] for name in ("semantic", "coarse", "fine")},
-        **{name: training[name] for name in ("steps", "epochs", "seconds", "dtype") if name in training},
+        **{name: training[name] for name in ("steps", "epochs", "seconds", "dtype", "peak_memory_gib") if name in training},
         "codec": {
             "stoi_real_test": real["stoi"]["mean"],
             "mel_l1": real["mel_l1"]["mean"],
@@ -151,6 +151,8 @@ def _run_table(summary: Mapping[str, Any]) -> PageTable:
         ("the whole demo", f"{summary['wall_seconds'] / 60:.1f} min"),
         ("work for a second of new audio", f"{summary['rtf_infer']:.2f} s"),
     ]
+    if "peak_memory_gib" in summary:
+        rows.append(("most memory, while training", f"{summary['peak_memory_gib']:.1f} GiB"))
     if "seconds" in summary:
         rows.insert(1, ("training", f"{summary['seconds'] / 60:.1f} min, {summary['steps']} steps, {summary['dtype']}"))
     return PageTable("This run", ("", ""), rows)

@@ -6,6 +6,7 @@ import json
 import logging
 from typing import Any
 
+from valle.memory import peak_memory_gib
 from valle.training.audio_lm_task import AudioLMTask
 from valle.training.distributed import World, launch, pick_device
 from valle.training.logs import Sums, setup_logging
@@ -32,6 +33,7 @@ def _train(world: World, options: AudioLMOptions) -> None:
         path = options.exp_dir / "summary.json"
         summary = summarise(task, train=train, valid=valid)
         summary.update(steps=loop.progress.step, epochs=loop.progress.epoch, seconds=loop.progress.seconds, dtype=loop.progress.dtype)
+        summary.update(peak_memory_gib=round(peak_memory_gib(), 2))
         temporary = path.with_suffix(".tmp")
         temporary.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
         temporary.replace(path)

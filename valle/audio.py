@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import gcd
@@ -13,6 +14,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from valle.errors import UserError
+from valle.files import replacing
 
 Waveform = NDArray[np.float32]  # (T,), about -1..1
 
@@ -86,11 +88,10 @@ def resample(wav: Waveform, from_rate: int, to_rate: int) -> Waveform:
 
 def write_wav(path: Path | str, wav: Waveform, sample_rate: int) -> None:
     """Write ``wav (T,)`` as 16-bit PCM, clipped to -1..1; under a temporary name, then renamed."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    soundfile.write(temporary, to_int16(wav), sample_rate, subtype="PCM_16", format="WAV")
-    temporary.replace(path)
+    packed = io.BytesIO()  # libsndfile would not say that a disk is full
+    soundfile.write(packed, to_int16(wav), sample_rate, subtype="PCM_16", format="WAV")
+    with replacing(Path(path)) as temporary:
+        temporary.write_bytes(packed.getbuffer())
 
 
 def to_int16(wav: Waveform) -> NDArray[np.int16]:

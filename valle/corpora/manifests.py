@@ -14,6 +14,7 @@ from lhotse.cut import Cut
 from lhotse.serialization import deserialize_item
 
 from valle.errors import UserError
+from valle.files import replacing
 
 
 class ManifestFileError(UserError):
@@ -28,10 +29,8 @@ def write_cuts(cuts: Iterable[Cut], path: Path) -> int:
     """
     if not path.name.endswith(".jsonl.gz"):
         raise ValueError(f"expected a path that ends in .jsonl.gz, found {path}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
     count = 0
-    with temporary.open("wb") as raw:
+    with replacing(path) as temporary, temporary.open("wb") as raw:
         with (
             gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0, compresslevel=6) as packed,
             io.TextIOWrapper(packed, encoding="utf-8") as stream,
@@ -39,7 +38,6 @@ def write_cuts(cuts: Iterable[Cut], path: Path) -> int:
             for cut in cuts:
                 stream.write(json.dumps(cut.to_dict(), ensure_ascii=False) + "\n")
                 count += 1
-    temporary.replace(path)
     return count
 
 

@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from valle.corpora.manifests import duration_of, parse_cut, read_lines, write_cuts
 from valle.corpora.report_reasons import PARTS
 from valle.data.tokenize_batches import BatchTokenizer, CutTokens, TokenizeError
+from valle.files import replacing
 from valle.timeline import Grid
 from valle.tokenizers.registry import load_acoustic, load_semantic
 
@@ -148,13 +149,11 @@ def _write_shard(stem: Path, cuts: list[Cut], tokenizer: BatchTokenizer, count: 
             tokens[index] = encoded
         count(sum(cuts[index].duration for index in indexes))
     arrays = stem.with_suffix(".h5")
-    temporary = arrays.with_name(f".{arrays.name}.tmp.h5")
     kept = []
-    with NumpyHdf5Writer(temporary) as writer:
+    with replacing(arrays, ending=".tmp.h5") as temporary, NumpyHdf5Writer(temporary) as writer:
         for number, (cut, result) in enumerate(zip(cuts, tokens, strict=True)):
             if result is not None and len(result.codes):
                 kept.append(_with_tokens(cut, result, tokenizer, writer, key=f"{number:05d}", path=arrays))
-    temporary.replace(arrays)
     close_cached_file_handles()  # lhotse would go on to read the file that lay there before
     write_cuts(kept, stem.with_suffix(".jsonl.gz"))
     present = [result for result in tokens if result is not None and len(result.codes)]
@@ -216,6 +215,5 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 def write_json(path: Path, values: dict[str, Any]) -> None:
     """All of it or nothing."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(values) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(values) + "\n", encoding="utf-8")

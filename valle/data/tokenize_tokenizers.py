@@ -12,6 +12,7 @@ from valle.audio import Waveform, resample
 from valle.corpora.cut_audio import read_cut
 from valle.corpora.manifests import duration_of, parse_cut, read_lines
 from valle.data.tokenize_batches import TokenizeError
+from valle.files import replacing
 from valle.timeline import Timeline
 from valle.tokenizers.base import SemanticTokenizer, Tokenizer, TokenizerIdentity
 from valle.tokenizers.mfcc import MfccConfig
@@ -83,10 +84,10 @@ def _training_audio(config: TokenizersConfig, sample_rate: int, progress: Progre
 
 def _leave(tokenizer: Tokenizer | None, folder: Path) -> None:
     """The tokenizer's folder, whole or not at all; none for no tokenizer."""
-    temporary = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    if tokenizer is not None:
+    if tokenizer is None:
+        shutil.rmtree(folder, ignore_errors=True)
+        return
+    shutil.rmtree(folder.with_name(f".{folder.name}.tmp"), ignore_errors=True)  # of a killed run
+    with replacing(folder) as temporary:
         save_tokenizer(tokenizer, temporary)
-    shutil.rmtree(folder, ignore_errors=True)
-    if tokenizer is not None:
-        temporary.replace(folder)
+        shutil.rmtree(folder, ignore_errors=True)

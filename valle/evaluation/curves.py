@@ -14,6 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from valle.errors import UserError
+from valle.files import replacing
 
 STAGES = ("semantic", "coarse", "fine")
 INK, PALE, LINE = "#1b1b22", "#a9aeb9", "#c2410c"
@@ -66,10 +67,8 @@ def draw_curves(curves: Mapping[str, Curve], path: Path, *, unigram: Mapping[str
         axes.set_xlabel("steps", fontsize=9)
         if place == 0:
             axes.set_ylabel("nats a token", fontsize=9)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp.png")
-    figure.savefig(temporary)
-    temporary.replace(path)
+    with replacing(path, ending=".tmp.png") as temporary:
+        figure.savefig(temporary)
 
 
 def _draw_stage(axes: Any, parts: Mapping[str, Curve], unigram: Mapping[str, float]) -> None:

@@ -18,6 +18,7 @@ from valle.errors import UserError
 from valle.evaluation.listening_page import PageItem, write_page
 from valle.evaluation.source import check_choice, trained_model
 from valle.evaluation.spectrogram import write_spectrogram
+from valle.files import replacing
 from valle.models.released import Released, load_released
 from valle.pipeline import BUNDLED_MODEL, Continuation, ContinueSettings, Pipeline
 
@@ -156,9 +157,8 @@ def _write(options: InferOptions, jobs: list[tuple[int, int]], results: list[Con
         "page": str(options.output_dir / "index.html"),
     }
     write_page(options.output_dir / "index.html", page_items, mode=options.mode, rtf=summary["rtf"])
-    temporary = options.output_dir / ".summary.json.tmp"
-    temporary.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-    temporary.replace(options.output_dir / "summary.json")
+    with replacing(options.output_dir / "summary.json") as temporary:
+        temporary.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     return summary
 
 

@@ -14,6 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from valle.audio import Waveform, read_audio, to_int16
 from valle.evaluation.spectrogram import mel_picture
+from valle.files import replacing
 
 TITLES = {"continue": "Continuations", "resynthesize": "Round trips through the codec", "acoustic": "Sound from true units"}
 LEADS = {
@@ -108,9 +109,8 @@ def write_page(
         pictures=[{"picture": picture, "data": _data("image/png", picture.path.read_bytes())} for picture in pictures],
         label_percent=LABEL_PERCENT,
     )
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(page, encoding="utf-8")
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
 
 
 def _flac(wav: Waveform, sample_rate: int) -> str:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from valle.audio import Waveform
+from valle.files import replacing
 from valle.measures.mel import mel_filters
 
 WINDOW, HOP = 512, 128
@@ -41,9 +42,8 @@ def write_spectrogram(path: Path, wav: Waveform, sample_rate: int, *, prompt_sec
         axes.text(prompt_seconds + seconds * 0.008, top, "continuation", ha="left", **box)
     axes.set_xlabel("seconds")
     axes.set_ylabel("kHz")
-    temporary = path.with_name(f".{path.name}.tmp.png")
-    figure.savefig(temporary)
-    temporary.replace(path)
+    with replacing(path, ending=".tmp.png") as temporary:
+        figure.savefig(temporary)
 
 
 def decibels(wav: Waveform, *, window: int = WINDOW, hop: int = HOP, floor: float = FLOOR_DB, filters: Any = None) -> NDArray[np.float32]:

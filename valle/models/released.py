@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from valle.errors import UserError
+from valle.files import replacing
 from valle.models.audio_lm import AudioLM
 from valle.timeline import Timeline
 from valle.tokenizers.base import AcousticTokenizer, SemanticTokenizer
@@ -62,13 +63,6 @@ def save_released(released: Released, folder: Path, *, dtype: torch.dtype = torc
     broken = [name for name, tensor in weights.items() if not tensor.isfinite().all()]
     if broken:
         raise ReleasedModelError(f"the weights {broken[0]} are not finite as {dtype}; use an earlier checkpoint, or float32")
-    temporary, old = folder.with_name(f".{folder.name}.tmp"), folder.with_name(f".{folder.name}.old")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    save_file(weights, temporary / WEIGHTS_FILE)
-    save_tokenizer(released.acoustic, temporary / "tokenizers" / "acoustic")
-    if released.semantic is not None:
-        save_tokenizer(released.semantic, temporary / "tokenizers" / "semantic")
     config = {
         "model": asdict(released.model.config),
         "timeline": released.timeline.to_dict(),
@@ -78,11 +72,18 @@ def save_released(released: Released, folder: Path, *, dtype: torch.dtype = torc
             "semantic": released.semantic.identity.to_dict() if released.semantic else None,
         },
     }
-    (temporary / CONFIG_FILE).write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        folder.rename(old)  # whole at all times, but for the moment between two renames
-    temporary.rename(folder)
+    old = folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(folder.with_name(f".{folder.name}.tmp"), ignore_errors=True)  # of a killed export
+    with replacing(folder) as temporary:
+        temporary.mkdir()
+        save_file(weights, temporary / WEIGHTS_FILE)
+        save_tokenizer(released.acoustic, temporary / "tokenizers" / "acoustic")
+        if released.semantic is not None:
+            save_tokenizer(released.semantic, temporary / "tokenizers" / "semantic")
+        (temporary / CONFIG_FILE).write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+        shutil.rmtree(old, ignore_errors=True)
+        if folder.exists():
+            folder.rename(old)  # whole at all times, but for the moment between two renames
     shutil.rmtree(old, ignore_errors=True)
 
 

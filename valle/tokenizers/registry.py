@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from valle.errors import UserError
+from valle.files import replacing
 from valle.tokenizers.base import AcousticTokenizer, SemanticTokenizer, Tokenizer
 from valle.tokenizers.convnext_codec import ConvNeXtCodec, ConvNeXtCodecConfig
 from valle.tokenizers.encodec import PRETRAINED_ENCODEC, build_encodec, load_encodec
@@ -106,14 +107,11 @@ def tokenizer_from_state(state: dict[str, Any]) -> Tokenizer:
 
 def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
     """Write ``config.yaml`` and ``model.safetensors``; each under a temporary name, then renamed."""
-    folder.mkdir(parents=True, exist_ok=True)
     state = tokenizer_to_state(tokenizer)
-    temporary = folder / f".{WEIGHTS_FILE}.tmp"
-    save_file({name: tensor.contiguous() for name, tensor in state["tensors"].items()}, temporary)
-    temporary.replace(folder / WEIGHTS_FILE)
-    temporary = folder / f".{CONFIG_FILE}.tmp"
-    temporary.write_text(yaml.safe_dump(state["config"], sort_keys=False))
-    temporary.replace(folder / CONFIG_FILE)
+    with replacing(folder / WEIGHTS_FILE) as temporary:
+        save_file({name: tensor.contiguous() for name, tensor in state["tensors"].items()}, temporary)
+    with replacing(folder / CONFIG_FILE) as temporary:
+        temporary.write_text(yaml.safe_dump(state["config"], sort_keys=False), encoding="utf-8")
 
 
 def _load_folder(folder: Path) -> Tokenizer:
@@ -121,7 +119,7 @@ def _load_folder(folder: Path) -> Tokenizer:
         if not (folder / name).is_file():
             raise TokenizerError(f"expected a saved tokenizer in {folder}, found no {name} there; name another folder or make it anew")
     try:
-        config = yaml.safe_load((folder / CONFIG_FILE).read_text())
+        config = yaml.safe_load((folder / CONFIG_FILE).read_text(encoding="utf-8"))
         tensors = load_file(folder / WEIGHTS_FILE)
     except (SafetensorError, yaml.YAMLError, UnicodeDecodeError) as error:
         raise TokenizerError(f"the tokenizer in {folder} cannot be read ({' '.join(str(error).split())}); copy or make it anew") from error

@@ -11,6 +11,7 @@ import torch
 import yaml
 
 from valle.errors import UserError
+from valle.files import replacing
 from valle.models.released import read_released_config
 from valle.training.audio_lm_task import AudioLMTask
 from valle.training.checkpoint import load_checkpoint
@@ -66,11 +67,9 @@ def trainer_settings(source: Path) -> dict[str, Any]:
 def write_trainer_settings(options: SettingsOf) -> dict[str, Any]:
     """``trainer_settings`` as a file, whole or not at all."""
     settings = trainer_settings(options.init_from)
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    temporary = options.output.with_name(f".{options.output.name}.tmp")
-    title = f"# The shape of {options.init_from}, for --init-from.\n"
-    temporary.write_text(title + yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
-    temporary.replace(options.output)
+    with replacing(options.output) as temporary:
+        title = f"# The shape of {options.init_from}, for --init-from.\n"
+        temporary.write_text(title + yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
     return settings
 
 
@@ -84,10 +83,8 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
     task.model.eval()
     summary = summarise(task, train=_sums(task, of_train=True), valid=_sums(task, of_train=False))
     if options.output is not None:
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        temporary = options.output.with_name(f".{options.output.name}.tmp")
-        temporary.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-        temporary.replace(options.output)
+        with replacing(options.output) as temporary:
+            temporary.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     return summary
 
 

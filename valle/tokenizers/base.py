@@ -44,6 +44,10 @@ class TokenizerIdentity:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> TokenizerIdentity:
+        """The inverse of ``to_dict``; raises ``ValueError`` or ``TypeError`` for what a damaged file holds."""
+        for name in ("sample_rate", "hop_length", "num_codebooks", "codebook_size", "left_context", "right_context"):
+            if not isinstance(values[name], int) or values[name] < ("context" not in name):
+                raise ValueError(f"{name} is {values[name]!r}")
         return cls(**values)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -161,9 +162,10 @@ def _load(cut: Cut, field: str, identity: TokenizerIdentity) -> NDArray[np.int64
     try:
         values = np.asarray(stored.load(), dtype=np.int64)
     except (OSError, KeyError, ValueError) as error:
-        path = stored.array.storage_path
+        path = Path(stored.array.storage_path)
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}" if path.is_file() else "there is no such file"
         raise ManifestError(
-            f"the {field} of cut {cut.id} in {path} cannot be read ({type(error).__name__}: {' '.join(str(error).split())[:120]}); "
+            f"the {field} of cut {cut.id} in {path} cannot be read ({reason}); "
             "run from the recipe's folder (egs/<corpus>), or delete data/tokenized and run ./prepare.sh"
         ) from error
     if values.size and not 0 <= values.min() <= values.max() < identity.codebook_size:

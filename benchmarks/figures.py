@@ -255,7 +255,7 @@ BLOCKS: dict[str, Callable[[Results], str | None]] = {
 PICTURES = {
     "continuation": (
         "docs/images/continuation.png",
-        "A spectrogram: three seconds of a recording, in grey, and what was generated after them",
+        "A spectrogram: three seconds of a recording, a line, and what the bundled model made of them after it",
     ),
     "demo-curves": ("egs/espeak/curves.png", "Nats a token over steps, of train and dev, a panel a stage"),
     "librispeech-curves": ("egs/librispeech/curves.png", "Nats a token over steps, of train and dev, a panel a stage"),

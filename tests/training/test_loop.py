@@ -150,6 +150,11 @@ def test_a_limit_of_steps_ends_a_run_in_the_middle_of_an_epoch(manifests: Path, 
     assert loop.progress.step == 2 and not (tmp_path / "epoch-1.pt").exists() and (tmp_path / "checkpoint-2.pt").exists()
 
 
+def test_where_epochs_are_short_only_the_last_leaves_a_file(manifests: Path, tmp_path: Path) -> None:
+    train_audio_lm(tiny_options(manifests, tmp_path, epoch_ends=False, num_epochs=3, save_every_n=0, valid_interval=1000))
+    assert sorted(path.name for path in tmp_path.glob("*.pt")) == ["best-train-loss.pt", "best-valid-loss.pt", "epoch-3.pt"]
+
+
 def test_a_limit_of_time_ends_every_rank_at_the_same_step(manifests: Path, tmp_path: Path) -> None:
     options = tiny_options(manifests, tmp_path, max_minutes=1e-6)
     assert in_processes(ranks_run, options, size=2) == [0, 0]

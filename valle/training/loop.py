@@ -62,13 +62,16 @@ class Loop:
             self._try_longest()
         while self.progress.epoch <= options.num_epochs and not self._is_over():
             self._train_epoch()
-            self.validate()
             if self._is_over():
+                self.validate()
                 self._save(f"checkpoint-{self.progress.step}.pt")
                 break
             finished = self.progress.epoch
+            if options.epoch_ends or finished == options.num_epochs:
+                self.validate()
             self.progress.epoch, self.progress.batch, self.progress.total = finished + 1, 0, {}
-            self._save(f"epoch-{finished}.pt")
+            if options.epoch_ends or finished == options.num_epochs:
+                self._save(f"epoch-{finished}.pt")
         logging.info("Done after %d steps and %.1f minutes", self.progress.step, self._seconds() / 60)
         return means(self.progress.valid)
 

@@ -55,6 +55,7 @@ class LoopOptions:
     save_every_n: int = setting(1000, "steps between checkpoint-N.pt files")
     keep_last_k: int = setting(3, "checkpoint-N.pt files to keep")
     valid_interval: int = setting(500, "steps between validations; each epoch's end has one too")
+    epoch_ends: bool = setting(True, "validate and write epoch-N.pt at each epoch's end; false where epochs are short, as in tuning")
     log_interval: int = setting(50, "steps between log lines")
     average_period: int = setting(100, "steps between updates of the averaged model")
     inf_check: bool = setting(False, "name the first module whose output is not finite")

@@ -21,8 +21,8 @@ from valle.training.task import Task
 # Settings that may change between a run and its continuation: they say how long and where, not what.
 FREE = {
     "num_epochs", "max_steps", "max_minutes", "start_epoch", "start_batch", "exp_dir", "save_every_n", "keep_last_k", "valid_interval",
-    "log_interval", "tensorboard", "visualize", "num_workers", "master_port", "device", "num_threads", "inf_check", "oom_check",
-    "world_size",
+    "epoch_ends", "log_interval", "tensorboard", "visualize", "num_workers", "master_port", "device", "num_threads", "inf_check",
+    "oom_check", "world_size",
 }  # fmt: skip
 
 NEEDED = ("model", "optimizer", "grad_scaler", "sampler", "model_avg", "dtype", "counters")  # to go on

@@ -57,6 +57,7 @@ def parse_flags(
     """
     arguments = [_underscored(argument) for argument in (sys.argv[1:] if argv is None else argv)]
     known = {entry.name: entry for entry in fields(settings)}  # type: ignore[arg-type]
+    _refuse_unknown_flags(arguments, known)
     named = _value_of("config", arguments)
     files = [path for path in config_files if path.is_file()] + ([_existing(Path(named))] if named else [])
     overrides: dict[str, Any] = {}
@@ -66,7 +67,6 @@ def parse_flags(
         _check_values(types, values, path)
         overrides.update(values)
     parser = _build_parser(settings, known, overrides, prog=prog, usage=usage)
-    _refuse_unknown_flags(arguments, known)
     values = parser.parse_args(arguments).as_dict()
     values.pop("config", None)
     for name, value in values.items():
@@ -123,6 +123,8 @@ def _value_of(name: str, arguments: Sequence[str]) -> str | None:
 
 def _refuse_unknown_flags(arguments: Sequence[str], known: dict[str, Field[Any]]) -> None:
     for argument in arguments:
+        if not argument.isascii() and any("\ud800" <= letter <= "\udfff" for letter in argument):  # bytes that are no text
+            raise FlagError(f"expected flags and names in UTF-8, found {argument!a}; rename the file")
         name = argument.partition("=")[0]
         if name.startswith("-") and not name.startswith("--") and name not in ("-", "-h") and not _is_number(name):
             raise FlagError(f"unknown flag {name}; write ./{name} for a file of that name, and --help lists every flag")

@@ -66,6 +66,7 @@ AUDIO = [
     _prompt("a name longer than names can be", "a" * 300 + ".wav", lambda folder: None, "aaaa"),
     _prompt("a name with a line break", "a\nb.wav", lambda folder: None, "a b.wav", "found nothing there"),
     _prompt("a name that would colour the terminal", "\x1b[31mred.wav", lambda folder: None, "\\x1b[31mred.wav"),
+    _prompt("a name that is not UTF-8", "caf\udce9.wav", lambda folder: None, "in UTF-8", "caf\\udce9.wav", "rename"),
     _prompt("a name that begins with a dash", "-a.wav", _wav("-a.wav", recording(1.5)), "unknown flag -a.wav", "write ./-a.wav"),
     _prompt("one bad prompt among good ones", "good/a.wav' 'no.wav", lambda folder: None, "no.wav", "found nothing there"),
     _prompt(

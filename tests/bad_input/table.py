@@ -89,7 +89,7 @@ def _cell(text: str) -> str:
 
 
 def shortened(text: str) -> str:
-    """Long remarks in brackets as (...)."""
+    """Long remarks in brackets as (...), and one neighbour of several."""
     kept, remark, depth = "", "", 0
     for letter in text:
         depth += letter == "("
@@ -101,7 +101,7 @@ def shortened(text: str) -> str:
         if remark and not depth:
             kept += remark if len(remark) <= LONGEST else "(...)"
             remark = ""
-    return kept + remark
+    return re.sub(r"(did you mean [-\w]+)( or [-\w]+)+\?", r"\1 ...?", kept + remark)
 
 
 def write_page() -> None:

@@ -90,6 +90,7 @@ class Decoder:
         self.position = torch.tensor(self.known, device=self.device)  # of the token to be drawn, as ``known``
         self.ended = [new <= 0 for new in request.max_new]
         self.start = [model.window_start(known, request.window) if known >= request.window else 0 for known in self.known]
+        self.layers = model.transformer.ready_for_steps(self.batch)
         self.caches = model.transformer.new_caches(self.batch, 0)
         self.capacity = 0
         self.filled = [0] * self.batch  # cached positions a row
@@ -186,7 +187,7 @@ class Decoder:
             bias = torch.zeros(unseen.shape, device=self.device, dtype=inputs.dtype).masked_fill(unseen, -torch.inf)[:, None, None]
             cos, sin = (table[self.slots][:, None, None] for table in (self.cos, self.sin))
             step = Step(cos=cos, sin=sin, extent=extent, slot=None, rows=self.rows, slots=self.slots, bias=bias)
-        hidden = self.model.transformer.step(inputs[:, None], step, self.caches)[:, 0]
+        hidden = self.model.transformer.step(inputs[:, None], step, self.caches, self.layers)[:, 0]
         self.filled = [filled + 1 for filled in self.filled]
         self.slots += 1
         return hidden

@@ -156,7 +156,7 @@ def bench_decoding(*, fast: bool = False) -> dict[str, Any]:
     """Every shape and batch size, on one thread."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
-    span, pairs = (Span(10, 30, 8), 2) if fast else (Span(), 7)
+    span, pairs = (Span(10, 30, 8), 2) if fast else (Span(), 5)
     try:
         return {shape.name: measure(shape, span, pairs=pairs) for shape in (TINY_SHAPES if fast else SHAPES)}
     finally:

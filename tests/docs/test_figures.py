@@ -39,7 +39,8 @@ BENCH = {
 VARIANT = {"train_nll": 1.4, "valid_nll": 1.5, "unigram_nll": 5.1, "steps": 900, "tokens_per_s": 12345, "dtype": "float32"}
 VARIANTS = {"aligned": VARIANT, "prefix": VARIANT}
 RESULTS = {
-    "demo": DEMO, "codec": {"speech": REPORT}, "librispeech": RUN, "atepp": RUN, "folder": {**RUN, "before": TRAINING, "after": TRAINING},
+    **dict.fromkeys(("librispeech", "atepp", "mixed"), RUN), "demo": DEMO, "codec": {"speech": REPORT},
+    "folder": {**RUN, "before": TRAINING, "after": TRAINING},
     "basics": BENCH, "memory": BENCH, "ablation": {**BENCH, "minutes_each": 4.0, "coarse": VARIANTS, "fine": VARIANTS},
 }  # fmt: skip
 

@@ -10,6 +10,8 @@ def decode(dtype: torch.dtype, *, batch: int, ready: bool, autocast: bool = Fals
     """Hidden ``(B, 6, D)`` of six cached steps after a prompt of three."""
     torch.manual_seed(0)
     model = Transformer(TransformerConfig(d_model=32, nhead=4, num_layers=2, dim_feedforward=48)).to(dtype).eval()
+    for parameter in model.parameters():  # biases and norms too, which begin as nothing
+        parameter.data += 0.1 * torch.randn_like(parameter)
     x = torch.randn(batch, 9, 32, dtype=dtype)
     caches = model.new_caches(batch, 9)
     layers = model.ready_for_steps(batch) if ready else None

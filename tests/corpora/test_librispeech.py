@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from lhotse.cut import Cut
 from tiny_audio import write_librispeech, write_sound
 
 from valle.corpora.cut_audio import read_cut
-from valle.corpora.librispeech import LibriSpeechConfig, LibriSpeechError, prepare_librispeech
+from valle.corpora.librispeech import LibriSpeechConfig, LibriSpeechError, download_parts, prepare_librispeech
 from valle.corpora.report import read_left_out, summary_lines
 from valle.corpora.report_reasons import Reason
 
@@ -117,3 +118,11 @@ def test_a_missing_part_names_those_that_are_there(corpus: Path, tmp_path: Path)
 def test_a_part_that_leads_elsewhere_is_refused(corpus: Path, tmp_path: Path, name: str) -> None:
     with pytest.raises(LibriSpeechError, match="expected the name of a part"):
         config(corpus, tmp_path, dev_parts=[name])
+
+
+def test_a_download_that_finds_no_way_is_one_sentence(tmp_path: Path) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # and nobody listens
+        address = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+        with pytest.raises(LibriSpeechError, match=rf"expected to download from {address}, found no way there .* name their folder"):
+            download_parts(["dev-clean"], tmp_path, base_url=address)

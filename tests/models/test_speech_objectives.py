@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
 from tiny_speech import babble, tiny_encoder
+from torch import nn
 
 from valle.errors import UserError
 from valle.models.speech_objectives import draw_others
@@ -21,7 +21,8 @@ FRAMES = (60, 41, 30)
 
 def objective(name: str, **changes: Any) -> nn.Module:
     options = HubertOptions(
-        objective=name, quantizer_codes=6, code_dim=8, num_negatives=4, prediction_steps=3, targets_from=["mfcc"] * 2, num_clusters=CLUSTERS,
+        objective=name, quantizer_codes=6, code_dim=8, num_negatives=4, prediction_steps=3, targets_from=["mfcc"] * 2,
+        num_clusters=CLUSTERS,
         **changes,
     )  # fmt: skip
     encoder = tiny_encoder(causal=options.causal)

@@ -33,7 +33,8 @@ from valle.training.train_hubert import train_hubert
 LEARNED = ("model", "optimizer", "scheduler", "grad_scaler", "sampler", "model_avg")
 TINY: dict[str, Any] = {
     "encoder_dim": 16, "nhead": 2, "num_encoder_layers": 2, "batch_size": 3, "crop_seconds": 0.8, "batches_per_epoch": 3, "num_epochs": 2,
-    "num_clusters": [6], "fit_hours": 0.01, "quantizer_codes": 6, "code_dim": 8, "num_negatives": 4, "prediction_steps": 3, "num_workers": 0,
+    "num_clusters": [6], "fit_hours": 0.01, "quantizer_codes": 6, "code_dim": 8, "num_negatives": 4, "prediction_steps": 3,
+    "num_workers": 0,
     "optimizer_name": "AdamW", "base_lr": 0.003, "warmup_steps": 2, "dtype": "float32", "device": "cpu", "tensorboard": False,
     "save_every_n": 100, "valid_interval": 100, "average_period": 2, "log_interval": 2,
 }  # fmt: skip

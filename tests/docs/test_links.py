@@ -8,7 +8,8 @@ import pytest
 import yaml
 from doc_commands import FENCE, LINK, ROOT, anchors, documents, name_of
 
-ELSEWHERE = re.compile(r"(?<![\w./$>])/(home|root|mnt|srv|work|data|Users)/\w|--(extra-)?index-url", re.IGNORECASE)  # a folder of somebody's, a registry
+# A folder of somebody's, a registry.
+ELSEWHERE = re.compile(r"(?<![\w./$>])/(home|root|mnt|srv|work|data|Users)/\w|--(extra-)?index-url", re.IGNORECASE)
 
 
 @pytest.mark.parametrize("document", documents(), ids=name_of)

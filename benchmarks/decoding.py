@@ -5,9 +5,10 @@ many weights in the feed-forward (Llama's is gated, so its inner width is two th
 thread.  Llama runs in the leanest loop that its static cache allows, without the overhead of ``generate()``.  The two
 take turns, and what is reported is the median over pairs, so that a busy machine slows both.
 
-A static cache costs the same at every position, the room that is still empty included; ours costs what is filled.
-So beside the rates at both ends stands ``flat``: the time that a token at the end takes beyond one at the beginning,
-less the time in which torch's own attention reads the keys and values that came in between.
+A static cache costs the same at every position, the room that is still empty included; ours costs what is filled, so it
+is slower at the end than at the beginning: ``end_over_beginning``.  In a batch, reading the cache is most of the work and
+no float32 cache can be flat; ``flat_but_for_reading`` leaves out what torch's own attention takes to read the keys and values
+that came in between, and shows whether anything else grows.
 """
 
 from __future__ import annotations
@@ -144,8 +145,8 @@ def measure(shape: Shape, span: Span, *, pairs: int) -> dict[str, Any]:
         "ours_over_llama_at_the_end": figure([end / last for _, _, _, last, end, _ in rows], means=f"at {span.last} tokens alone"),
         f"tokens_per_s_at_{span.first}": figure([shape.batch / first for _, _, first, _, _, _ in rows], digits=1),
         f"tokens_per_s_at_{span.last}": figure([shape.batch / last for _, _, _, last, _, _ in rows], digits=1),
-        "end_over_beginning": figure([first / last for _, _, first, last, _, _ in rows], means="their ratio"),
-        "flat": figure(
+        "end_over_beginning": figure([first / last for _, _, first, last, _, _ in rows], at_least=0.8, means="their ratio"),
+        "flat_but_for_reading": figure(
             [(last - reading) / first for _, _, first, last, _, reading in rows], at_most=1.15,
             means="seconds of a token at the end, less what reading the keys and values in between takes, over seconds at the beginning",
         ),

@@ -39,7 +39,7 @@ def demo_options(folder: Path, exp_dir: Path, *, fast: bool) -> AudioLMOptions:
 def bench_training(folder: Path, exp_dir: Path, *, fast: bool = False) -> dict[str, Any]:
     """Step and padding, on the tokenized corpus in ``folder``."""
     loop = Loop(AudioLMTask(demo_options(folder, exp_dir, fast=fast)), demo_options(folder, exp_dir, fast=fast), World())
-    return {"step": _bench_step(loop, rounds=3 if fast else 12), "padding": _padding(loop.task)}
+    return {"step": _bench_step(loop, rounds=3 if fast else 30), "padding": _padding(loop.task)}
 
 
 def _bench_step(loop: Loop, *, rounds: int) -> dict[str, Any]:

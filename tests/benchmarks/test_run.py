@@ -40,7 +40,8 @@ def test_every_goal_stands_beside_its_figure(basics: dict[str, Any]) -> None:
         "training.step.bare_over_ours": "at least 0.9",
         "training.padding.percent": "at most 8",
         **{f"{shape}.ours_over_llama": "at least 1" for shape in shapes},
-        **{f"{shape}.flat": "at most 1.15" for shape in shapes},
+        **{f"{shape}.end_over_beginning": "at least 0.8" for shape in shapes},
+        **{f"{shape}.flat_but_for_reading": "at most 1.15" for shape in shapes},
     }
     assert goals_of(basics) == basics["goals"]
 

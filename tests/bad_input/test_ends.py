@@ -25,7 +25,14 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def start(program: str, flags: str, folder: Path, **options: object) -> subprocess.Popen[bytes]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, str(ROOT / "valle" / "bin" / f"{program}.py"), *flags.split()]
-    return subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, **options)  # type: ignore[call-overload]
+    return subprocess.Popen(  # type: ignore[call-overload]
+        command, cwd=folder, env=environment, stderr=subprocess.PIPE, preexec_fn=hear_ctrl_c, **options
+    )
+
+
+def hear_ctrl_c() -> None:
+    """As in a terminal: what a shell starts in the background inherits that SIGINT is ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from valle.training.codec_task import CodecOptions
 from valle.training.options import AudioLMOptions
 
 EGS = Path(__file__).parents[2] / "egs"
-RECIPES = ["atepp", "espeak", "folder", "librispeech"]
+RECIPES = ["atepp", "espeak", "folder", "librispeech", "mixed"]
 COMMAND = """--model-name audio-lm --decoder-dim 1024 --nhead 16 --num-decoder-layers 12 --num-quantizers 4 --base-lr 0.05
     --warmup-steps 200 --num-epochs 20 --exp-dir exp/audio-lm --max-duration 150 --filter-min-duration 5
     --filter-max-duration 15 --train-stage 0 --manifest-dir data/tokenized""".split()
@@ -58,8 +58,11 @@ def test_every_setting_says_what_it_is(options: type) -> None:
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_every_recipes_settings_are_settings(recipe: str) -> None:
-    for path in (EGS / recipe / "conf").glob("trainer_audiolm*.yaml"):
-        parse_flags(AudioLMOptions, [], config_files=[path])
+    paths = sorted((EGS / recipe / "conf").glob("trainer_audiolm*.yaml"))
+    assert paths
+    for path in paths:
+        options, written = parse_flags(AudioLMOptions, [], config_files=[path]), yaml.safe_load(path.read_text())
+        assert {name: getattr(options, name) for name in written} == written
 
 
 def test_help_shows_the_recipes_values(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -128,7 +128,9 @@ def test_ids_that_begin_alike_are_no_overlap(folder: Path) -> None:
         path = folder / f"cuts_{part}.jsonl.gz"
         cuts = lines_of(path)
         write_lines(path, [json.dumps({**cuts[0], "id": name}), *map(json.dumps, cuts[1:])])
-    read_manifests(folder).refuse_overlap()
+    manifests = read_manifests(folder)
+    manifests.refuse_overlap()
+    assert [next(iter(manifests.cuts(part))).id for part in ("train", "dev")] == ['a "b" c', 'a "b" d']
 
 
 def test_an_overlap_is_found_whatever_the_order_of_keys(folder: Path) -> None:

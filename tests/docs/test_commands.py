@@ -9,9 +9,11 @@ import pytest
 from doc_commands import ROOT, VARIABLES, Command, Fence, commands, fences, make_targets, parse_program, script_options, split
 from tiny_audio import write_sound
 from tiny_pipeline import tiny_released
+from torch import Tensor
 
 from valle.errors import UserError
 from valle.models.released import save_released
+from valle.pipeline import Continuation
 
 SHELL = fences("bash")
 KNOWN = {"source": [".venv/bin/activate"], "tensorboard": ["--logdir"]}  # programs of others, and what they may be given
@@ -110,7 +112,10 @@ def test_python_that_is_shown_runs(fence: Fence, tmp_path: Path, monkeypatch: py
     save_released(tiny_released(), tmp_path / "released")
     write_sound(tmp_path / "hello.wav", 3.5)
     monkeypatch.chdir(tmp_path)
-    exec(compile(fence.body, fence.name, "exec"), {"__name__": "document"})
+    names: dict[str, object] = {"__name__": "document"}
+    exec(compile(fence.body, fence.name, "exec"), names)
+    made = [value for value in names.values() if isinstance(value, Continuation | Tensor)]
+    assert made and all(value.generated_seconds > 0 if isinstance(value, Continuation) else value.numel() > 0 for value in made)
 
 
 def test_no_block_goes_unchecked() -> None:

@@ -122,9 +122,13 @@ def test_data_parallel_takes_batches_of_any_level_without_looking_for_unused_par
     try:
         model = fresh_model(**KINDS[kind])
         parallel = nn.parallel.DistributedDataParallel(model)
+        alone = fresh_model(**KINDS[kind])
         for level in (1, 2, 1):  # the second pass raises if the first left a parameter without a gradient
-            row = {**random_row(model, periods=2, seed=level), "level": level}
-            torch.stack([part.sum for part in parallel(batch_of(model, [row])).values()]).sum().backward()
+            batch = batch_of(model, [{**random_row(model, periods=2, seed=level), "level": level}])
+            for module in (parallel, alone):
+                torch.stack([part.sum for part in module(batch).values()]).sum().backward()
+        for ours, theirs in zip(parallel.parameters(), alone.parameters(), strict=True):
+            torch.testing.assert_close(ours.grad, theirs.grad)
     finally:
         dist.destroy_process_group()
 

@@ -7,6 +7,7 @@ where E target sets stand side by side.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -47,10 +48,7 @@ class HubertObjective(MaskedObjective):
         frames = self.encoder.num_frames(batch["lengths"])
         mask = batch["mask"] & valid_mask(frames, batch["mask"].shape[1])
         x = self.masked(self.encoder.hear(batch["wav"], batch["lengths"]), mask)
-        x = self.encoder.context(x, frames)[mask]
-        everywhere = torch.ones(len(x), dtype=torch.bool, device=x.device)
-        parts = [loss_part(head(x), batch["targets"][..., index][mask], everywhere) for index, head in enumerate(self.heads)]
-        return {"hubert": LossPart(*(torch.stack(values).sum() for values in zip(*parts, strict=True)))}
+        return {"hubert": predicted_part(self.heads, self.encoder.context(x, frames)[mask], batch["targets"][mask])}
 
 
 class ContrastHead(nn.Module):
@@ -78,8 +76,8 @@ class ContrastHead(nn.Module):
         return loss_part(logits, zeros, torch.ones_like(zeros, dtype=torch.bool))
 
 
-class Wav2Vec2Objective(MaskedObjective):
-    """Masked contrast over quantized frames, and the quantizer's penalty (Baevski et al. 2020, equation 2)."""
+class ContrastObjective(MaskedObjective, ABC):
+    """Common part of what tells a masked frame's quantized vector from others."""
 
     def __init__(
         self, encoder: SpeechEncoder, quantizer: GumbelQuantizer | KMeansQuantizer, *, code_dim: int, num_negatives: int, penalty: float
@@ -94,41 +92,54 @@ class Wav2Vec2Objective(MaskedObjective):
         mask, generator = batch["mask"] & valid, generator_of(batch)
         heard = self.encoder.hear(batch["wav"], batch["lengths"])
         quantized = self.quantizer(heard, valid, generator=generator)
-        context = self.encoder.context(self.masked(heard, mask), frames)
-        part = self.contrast(context, quantized, mask, generator)
+        return self.compare(self.masked(heard, mask), frames, mask, quantized, generator)
+
+    @abstractmethod
+    def compare(
+        self, embedded: Tensor, frames: Tensor, mask: Tensor, quantized: ProductQuantized, generator: torch.Generator
+    ) -> dict[str, LossPart]:
+        """The loss of the masked frames ``embedded (B, S, D)``, of which ``frames (B,)`` are audio."""
+
+
+class Wav2Vec2Objective(ContrastObjective):
+    """Masked contrast over quantized frames, and the quantizer's penalty (Baevski et al. 2020, equation 2)."""
+
+    def compare(
+        self, embedded: Tensor, frames: Tensor, mask: Tensor, quantized: ProductQuantized, generator: torch.Generator
+    ) -> dict[str, LossPart]:
+        part = self.contrast(self.encoder.context(embedded, frames), quantized, mask, generator)
         return {"wav2vec2": with_penalty(part, self.penalty * quantized.penalty)}
 
 
-class W2vBertObjective(MaskedObjective):
+class W2vBertObjective(ContrastObjective):
     """The contrast on the lower half of the blocks, and the quantizer's codes predicted by the upper (Chung et al. 2021, 3.3)."""
 
     def __init__(
         self, encoder: SpeechEncoder, quantizer: GumbelQuantizer | KMeansQuantizer, *, code_dim: int, num_negatives: int, penalty: float
     ) -> None:
-        super().__init__(encoder)
-        self.quantizer, self.penalty = quantizer, penalty
-        self.contrast = ContrastHead(encoder.config.d_model, code_dim, num_negatives=num_negatives)
+        super().__init__(encoder, quantizer, code_dim=code_dim, num_negatives=num_negatives, penalty=penalty)
         self.contrast_norm = nn.LayerNorm(encoder.config.d_model)
         self.heads = nn.ModuleList(small_head(encoder.config.d_model, quantizer.size) for _ in range(quantizer.groups))
         self.lower = (encoder.config.num_layers + 1) // 2
 
-    def forward(self, batch: Batch) -> dict[str, LossPart]:
-        frames = self.encoder.num_frames(batch["lengths"])
-        valid = valid_mask(frames, batch["mask"].shape[1])
-        mask, generator = batch["mask"] & valid, generator_of(batch)
-        heard = self.encoder.hear(batch["wav"], batch["lengths"])
-        quantized = self.quantizer(heard, valid, generator=generator)
-        for layer, state in enumerate(self.encoder.states(self.masked(heard, mask), frames)):
+    def compare(
+        self, embedded: Tensor, frames: Tensor, mask: Tensor, quantized: ProductQuantized, generator: torch.Generator
+    ) -> dict[str, LossPart]:
+        for layer, state in enumerate(self.encoder.states(embedded, frames)):
             x = state
             if layer == self.lower:
                 middle = state
         contrast = self.contrast(self.contrast_norm(middle), quantized, mask, generator)
-        x = self.encoder.finish(x)[mask]
-        everywhere = torch.ones(len(x), dtype=torch.bool, device=x.device)
-        parts = [loss_part(head(x), quantized.codes[..., group][mask], everywhere) for group, head in enumerate(self.heads)]
-        predicted = LossPart(*(torch.stack(values).sum() for values in zip(*parts, strict=True)))
+        predicted = predicted_part(self.heads, self.encoder.finish(x)[mask], quantized.codes[mask])
         per_frame = contrast.sum / contrast.count.clamp(min=1) + self.penalty * quantized.penalty
         return {"w2v-bert": with_penalty(predicted, per_frame)}
+
+
+def predicted_part(heads: nn.ModuleList, x: Tensor, targets: Tensor) -> LossPart:
+    """Cross entropy of every head on frames ``x (M, D)`` at its own ``targets (M, E)``, summed over heads."""
+    everywhere = torch.ones(len(x), dtype=torch.bool, device=x.device)
+    parts = [loss_part(head(x), targets[:, index], everywhere) for index, head in enumerate(heads)]
+    return LossPart(*(torch.stack(values).sum() for values in zip(*parts, strict=True)))
 
 
 def with_penalty(part: LossPart, penalty: Tensor) -> LossPart:

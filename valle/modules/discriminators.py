@@ -113,11 +113,7 @@ class _WaveScale(nn.Module):
         self.last = weight_norm(nn.Conv1d(width, 1, 3, padding=1))
 
     def forward(self, x: Tensor) -> Judgement:
-        features = []
-        for conv in self.convs:
-            x = F.leaky_relu(conv(x), 0.2)
-            features.append(x)
-        return Judgement(self.last(x), features)
+        return judged(x, self.convs, self.last, slope=0.2)
 
 
 class MultiScaleSTFT(nn.Module):
@@ -143,11 +139,7 @@ class _STFTScale(nn.Module):
         self.last = weight_norm(nn.Conv2d(channels, 1, 3, padding=1))
 
     def forward(self, wav: Tensor) -> Judgement:
-        x, features = self.spectrum(wav), []
-        for conv in self.convs:
-            x = F.leaky_relu(conv(x), 0.2)
-            features.append(x)
-        return Judgement(self.last(x), features)
+        return judged(self.spectrum(wav), self.convs, self.last, slope=0.2)
 
 
 class MultiPeriod(nn.Module):
@@ -173,11 +165,16 @@ class _PeriodScale(nn.Module):
 
     def forward(self, wav: Tensor) -> Judgement:
         x = F.pad(wav, (0, -wav.shape[1] % self.period)).view(len(wav), 1, -1, self.period)
-        features = []
-        for conv in self.convs:
-            x = F.leaky_relu(conv(x), 0.1)
-            features.append(x)
-        return Judgement(self.last(x), features)
+        return judged(x, self.convs, self.last, slope=0.1)
+
+
+def judged(x: Tensor, convs: nn.ModuleList, last: nn.Module, *, slope: float) -> Judgement:
+    """A plain stack of convolutions with leaky ReLUs of ``slope``, whose outputs are the features."""
+    features = []
+    for conv in convs:
+        x = F.leaky_relu(conv(x), slope)
+        features.append(x)
+    return Judgement(last(x), features)
 
 
 class ComplexSTFT(nn.Module):

@@ -6,6 +6,7 @@ sound, and in a stream what came last.  So a batch and a stream run the same cod
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -23,23 +24,23 @@ class StreamState:
     pasts: tuple[Tensor, ...]
 
 
-class Layer(nn.Module):
+class Layer(nn.Module, ABC):
     """One link of a chain; ``past_size`` inputs of ``past_channels`` from before go with every call."""
 
     past_channels: int
     past_size: int
 
+    @abstractmethod
     def forward(self, x: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
         """``x (B, C, T)``, ``past (B, C, past_size)`` -> output and the next call's past."""
-        raise NotImplementedError
 
+    @abstractmethod
     def earliest(self, index: int) -> int:
         """The first input on which output ``index`` depends; counted from where the past ends, so it may be negative."""
-        raise NotImplementedError
 
+    @abstractmethod
     def latest(self, index: int) -> int:
         """The last input on which output ``index`` depends."""
-        raise NotImplementedError
 
 
 class CausalConv(Layer):

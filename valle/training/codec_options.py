@@ -9,23 +9,19 @@ from typing import Literal
 
 from valle.errors import UserError
 from valle.modules.discriminators import GROUPS, KINDS, kinds_of
-from valle.training.options import LoopOptions, require_at_least, setting
+from valle.training.options import AudioOptions, require_at_least, setting
 
 GAN_BETAS = (0.8, 0.99)  # of both sides where there is an adversary, as in HiFi-GAN
 
 
 @dataclass(frozen=True)
-class CodecOptions(LoopOptions):
+class CodecOptions(AudioOptions):
     """A run that trains a codec; ``manifests`` and ``shares`` go together."""
 
-    manifests: list[Path] = setting([], "manifests of cuts to learn from")
     shares: list[float] = setting([], "share of the pieces that each manifest gives; equal if not given")
     valid_manifest: Path | None = setting(None, "manifest of cuts to validate on; the first of --manifests if not given")
     init_codec: str | None = setting(None, "name or folder of a codec to go on from; its design and sizes are kept")
-    batch_size: int = setting(16, "pieces in a batch")
     segment_seconds: float = setting(1.0, "length of a piece")
-    batches_per_epoch: int = setting(1000, "batches that count as an epoch")
-    num_workers: int = setting(1, "processes that read audio; 0 reads in the trainer")
 
     codec: Literal["convnext", "soundstream"] = setting("convnext", "design: ConvNeXt and inverse STFT (fast on CPUs), or SEANet (causal)")
     sample_rate: int = setting(16000, "of the codec, Hz")
@@ -63,8 +59,6 @@ class CodecOptions(LoopOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.manifests:
-            raise UserError("expected manifests of cuts after --manifests, found none; stage 1 of a recipe's prepare.sh writes them")
         if self.shares and len(self.shares) != len(self.manifests):
             raise UserError(
                 f"expected a share for each of {len(self.manifests)} manifests, found {len(self.shares)}; give as many --shares"
@@ -72,11 +66,10 @@ class CodecOptions(LoopOptions):
         if self.shares and not (min(self.shares) >= 0 < sum(self.shares) < inf):
             raise UserError(f"expected --shares of 0 or more, some above it, found {', '.join(f'{share:g}' for share in self.shares)}")
         require_at_least(
-            self, 1, "batch_size", "batches_per_epoch", "sample_rate", "dim", "num_blocks", "channels", "num_quantizers", "codebook_size",
-            "export_avg",
+            self, 1, "sample_rate", "dim", "num_blocks", "channels", "num_quantizers", "codebook_size", "export_avg",
         )  # fmt: skip
         require_at_least(
-            self, 0, "num_workers", "mel_weight", "time_weight", "commitment", "adversarial_weight", "feature_weight", "discriminator_lr",
+            self, 0, "mel_weight", "time_weight", "commitment", "adversarial_weight", "feature_weight", "discriminator_lr",
             "adversarial_start_step", "adversarial_channels", "adversarial_seconds",
         )  # fmt: skip
         if not 0.1 <= self.segment_seconds <= 60:

@@ -8,7 +8,7 @@ from typing import Literal
 
 from valle.errors import UserError
 from valle.tokenizers.speech_encoder import SpeechEncoderConfig
-from valle.training.options import LoopOptions, setting
+from valle.training.options import AudioOptions, require_at_least, setting
 
 OBJECTIVES = ("hubert", "wav2vec", "vq-wav2vec", "wav2vec2", "w2v-bert")
 PREDICTIVE = ("wav2vec", "vq-wav2vec")  # which tell the future from the past
@@ -16,7 +16,7 @@ QUANTIZED = ("vq-wav2vec", "wav2vec2", "w2v-bert")
 
 
 @dataclass(frozen=True)
-class HubertOptions(LoopOptions):
+class HubertOptions(AudioOptions):
     """A run that trains a speech encoder; ``targets_from``, ``target_layer`` and ``num_clusters`` go together, one a target set."""
 
     exp_dir: Path = setting(Path("exp/hubert"), "where checkpoints, targets, logs and curves go; a run found there is resumed")
@@ -29,11 +29,8 @@ class HubertOptions(LoopOptions):
     target_layer: list[int] = setting([0], "hubert: the layer of an --exp-dir that is clustered, from 1; 0 for mfcc and tokenizers")
     num_clusters: list[int] = setting([100], "hubert: clusters of each target set that is fitted")
     fit_hours: float = setting(5.0, "hubert: hours of audio to fit clusters on, at most")
-    batch_size: int = setting(16, "crops in a batch")
     crop_seconds: float = setting(4.0, "longest crop; shorter cuts are taken whole")
-    batches_per_epoch: int = setting(1000, "batches that count as an epoch")
     filter_min_duration: float = setting(0.5, "leave out shorter cuts, seconds")
-    num_workers: int = setting(1, "processes that read audio; 0 reads in the trainer")
     front_end: Literal["mel", "wave"] = setting("mel", "log-mel bands (for CPUs), or convolutions over the waveform (for GPUs)")
     encoder_dim: int = setting(256, "width of the encoder (the papers': 768)")
     nhead: int = setting(4, "attention heads (12)")
@@ -56,13 +53,9 @@ class HubertOptions(LoopOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.manifests:
-            raise UserError("expected manifests of cuts after --manifests, found none; stage 1 of a recipe's prepare.sh writes them")
         if self.objective in PREDICTIVE:
             object.__setattr__(self, "causal", True)
-        for name in ("batch_size", "batches_per_epoch", "mask_span", "prediction_steps", "quantizer_groups", "code_dim"):
-            if getattr(self, name) < 1:
-                raise UserError(f"--{name.replace('_', '-')} must be 1 or more, found {getattr(self, name)}")
+        require_at_least(self, 1, "mask_span", "prediction_steps", "quantizer_groups", "code_dim")
         for name in ("crop_seconds", "fit_hours", "mask_share"):
             if not getattr(self, name) > 0:
                 raise UserError(f"--{name.replace('_', '-')} must be above 0, found {getattr(self, name)}")

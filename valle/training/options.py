@@ -99,6 +99,23 @@ class LoopOptions:
 
 
 @dataclass(frozen=True)
+class AudioOptions(LoopOptions):
+    """What a run needs that learns from audio itself, not from tokens."""
+
+    manifests: list[Path] = setting([], "manifests of cuts to learn from")
+    batch_size: int = setting(16, "pieces of audio in a batch")
+    batches_per_epoch: int = setting(1000, "batches that count as an epoch")
+    num_workers: int = setting(1, "processes that read audio; 0 reads in the trainer")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.manifests:
+            raise UserError("expected manifests of cuts after --manifests, found none; stage 1 of a recipe's prepare.sh writes them")
+        require_at_least(self, 1, "batch_size", "batches_per_epoch")
+        require_at_least(self, 0, "num_workers")
+
+
+@dataclass(frozen=True)
 class AudioLMOptions(LoopOptions):
     """A run that trains an AudioLM."""
 

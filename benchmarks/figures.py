@@ -220,6 +220,18 @@ def ablation(results: Results) -> str | None:
     return markdown(("stage", "", "train", "dev", "unigram", "steps", "tokens a second"), rows, note)
 
 
+def codec_steps(results: Results) -> str | None:
+    """What a step of training a codec costs, by adversary."""
+    if "codec_steps" not in results:
+        return None
+    values = results["codec_steps"]
+    rows = [
+        (name, *(f"{found[dtype]['value']:.2f} ({' to '.join(f'{end:.2f}' for end in found[dtype]['spread'])})" for dtype in found))
+        for name, found in values["seconds"].items()
+    ]
+    return markdown(("seconds a step", "float32", "bfloat16"), rows, where(values))
+
+
 def where(values: Mapping[str, Any]) -> str:
     """The machine, the command and the day of a benchmark."""
     machine = values["machine"]
@@ -251,6 +263,7 @@ BLOCKS: dict[str, Callable[[Results], str | None]] = {
     "ablation": ablation,
     "memory": measured("memory"),
     "basics": measured("basics"),
+    "codec-steps": codec_steps,
 }
 PICTURES = {
     "continuation": (

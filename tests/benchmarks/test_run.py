@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tiny_corpus import write_corpus
 
-from benchmarks import ablation, run
+from benchmarks import ablation, codec_steps, run
 from benchmarks.common import ROOT, figure, goals_of, run_child, write_results
 
 MEGABYTE = 2**20
@@ -126,3 +126,12 @@ def test_an_ablation_run_leaves_scores_and_speed(tmp_path: Path) -> None:
     assert row["steps"] == 2 and row["tokens_per_s"] > 0 and len(row["valid_nll_per_level"]) == 2
     assert row["valid_nll"] == pytest.approx(sum(row["valid_nll_per_level"]) / 2, abs=1e-3)
     assert "| fine | without units |" in ablation.table({"fine": {"without units": row}})
+
+
+def test_a_codecs_steps_are_timed_in_both_formats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny = {"dim": 8, "num_blocks": 1, "num_quantizers": 2, "codebook_size": 8, "batch_size": 2, "segment_seconds": 0.5}
+    monkeypatch.setattr(codec_steps, "VARIANTS", {"tiny": {**tiny, "adversarial": "msstft", "adversarial_channels": 2}})
+    codec_steps.main(["--output", str(tmp_path / "steps.json"), "--repeats", "2"])
+    seconds = json.loads((tmp_path / "steps.json").read_text())["seconds"]["tiny"]
+    assert seconds.keys() == {"float32", "bfloat16"}
+    assert all(found["repeats"] == 2 and 0 < found["spread"][0] <= found["value"] for found in seconds.values())

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 import yaml
 from lhotse import CutSet, Recording
 
@@ -42,7 +41,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, default=RESULTS / "codec_steps.json")
     parser.add_argument("--repeats", type=int, default=5, help="steps that are timed, after one to warm up")
     options = parser.parse_args(arguments)
-    torch.set_num_threads(1)
     results: dict[str, Any] = {**header(["python -m benchmarks.codec_steps"]), "seconds": {}}
     with tempfile.TemporaryDirectory() as folder:
         manifest = _noise(Path(folder))

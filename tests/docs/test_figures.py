@@ -41,7 +41,7 @@ VARIANTS = {"aligned": VARIANT, "prefix": VARIANT}
 RESULTS = {
     **dict.fromkeys(("librispeech", "atepp", "mixed"), RUN), "demo": DEMO, "codec": {"speech": REPORT},
     "folder": {**RUN, "before": TRAINING, "after": TRAINING},
-    "codec_steps": {**BENCH, "seconds": {"msstft": dict.fromkeys(("float32", "bfloat16"), {"value": 0.9, "spread": [0.8, 1.0]})}},
+    "codec_steps": {**BENCH, "seconds": {"msstft": {key: {"value": 0.9, "spread": [0.8, 1.0]} for key in ("float32", "bfloat16")}}},
     "basics": BENCH, "memory": BENCH, "ablation": {**BENCH, "minutes_each": 4.0, "coarse": VARIANTS, "fine": VARIANTS},
 }  # fmt: skip
 

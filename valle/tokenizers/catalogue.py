@@ -1,0 +1,97 @@
+"""Every tokenizer that is known by name: what it makes, under which licence, and whether its weights are here.
+
+A new one is one entry of ``CATALOGUE``; what loads it is in ``registry.py``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from math import log2
+from typing import Literal
+
+from valle.errors import UserError
+from valle.timeline import Grid
+
+
+class Weights(Enum):
+    """Where a tokenizer's weights are."""
+
+    BUNDLED = "bundled"  # within the package
+    HERE = "here"  # in the hub's cache of this machine
+    TO_BE_FETCHED = "to be fetched"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CatalogueEntry:
+    """What is known of a tokenizer before its weights are read."""
+
+    name: str
+    kind: Literal["acoustic", "semantic"]
+    sample_rate: int  # Hz
+    hop_length: int  # samples a token
+    num_codebooks: int = 1  # that are used; 1 for units
+    codebook_size: int | None  # None: as many units as are fitted on the encoder's states (`bin/tokenizer.py fit`)
+    licence: str  # of the weights
+    hub: str | None = None  # its name on the hub; None for what is bundled
+    files: tuple[str, ...] = ("config.json", "model.safetensors")  # what its folder holds
+
+    def __post_init__(self) -> None:
+        if self.kind == "semantic" and self.num_codebooks != 1:
+            raise UserError(f"expected one codebook for the units of {self.name}, found {self.num_codebooks}")
+
+    @property
+    def grid(self) -> Grid:
+        return Grid(sample_rate=self.sample_rate, hop_length=self.hop_length)
+
+    @property
+    def bits_per_second(self) -> float | None:
+        """At most, with all codebooks; None where the number of units is the fit's."""
+        return None if self.codebook_size is None else self.grid.rate * self.num_codebooks * log2(self.codebook_size)
+
+    @property
+    def weights(self) -> Weights:
+        """Looks at the disk alone, never at the network."""
+        if self.hub is None:
+            return Weights.BUNDLED
+        return Weights.HERE if all(_is_cached(self.hub, file) for file in self.files) else Weights.TO_BE_FETCHED
+
+    @property
+    def advice(self) -> str:
+        """Where to put weights that are not here; empty for those that are."""
+        if self.weights is not Weights.TO_BE_FETCHED:
+            return ""
+        return f"{' and '.join(self.files)} of {self.hub} into a folder, then --tokenizer {self.name}=FOLDER"
+
+
+CATALOGUE = (
+    CatalogueEntry(
+        name="valle-16khz", kind="acoustic", sample_rate=16000, hop_length=320, num_codebooks=8, codebook_size=256, licence="Apache-2.0",
+    ),
+    CatalogueEntry(
+        name="mfcc-kmeans", kind="semantic", sample_rate=16000, hop_length=640, codebook_size=200, licence="Apache-2.0",
+    ),
+    CatalogueEntry(
+        name="encodec-24khz", kind="acoustic", sample_rate=24000, hop_length=320, num_codebooks=8, codebook_size=1024,
+        licence="MIT", hub="facebook/encodec_24khz",
+    ),
+    CatalogueEntry(
+        name="encodec-32khz", kind="acoustic", sample_rate=32000, hop_length=640, num_codebooks=4, codebook_size=2048,
+        licence="CC-BY-NC-4.0", hub="facebook/encodec_32khz",
+    ),
+)  # fmt: skip
+
+
+def bundled_names() -> list[str]:
+    return [entry.name for entry in CATALOGUE if entry.hub is None]
+
+
+def find_entry(name: str) -> CatalogueEntry | None:
+    """The entry of that name; None for a tokenizer of one's own."""
+    return next((entry for entry in CATALOGUE if entry.name == name), None)
+
+
+def _is_cached(hub: str, file: str) -> bool:
+    from huggingface_hub import try_to_load_from_cache  # heavy, and only `list` asks
+
+    return isinstance(try_to_load_from_cache(hub, file), str)

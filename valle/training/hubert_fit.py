@@ -10,7 +10,7 @@ import torch
 from valle.audio import Waveform
 from valle.tokenizers.base import SemanticTokenizer
 from valle.tokenizers.hubert import HubertConfig, HubertTokenizer, hubert_from_encoder
-from valle.tokenizers.kmeans_fit import Frames, Reservoir, fit_kmeans, sample_frames
+from valle.tokenizers.kmeans_fit import ALONE, Frames, Processes, Reservoir, fit_features
 from valle.tokenizers.speech_encoder import SpeechEncoder, SpeechEncoderConfig
 from valle.training.checkpoint import CheckpointError, choose_checkpoint
 
@@ -41,11 +41,18 @@ def fit_hubert(
     layer: int,
     seed: int,
     device: torch.device | None = None,
+    standardise: bool = True,
+    processes: Processes = ALONE,
 ) -> HubertTokenizer:
-    """K-means on a uniform sample of the states of ``layer`` over ``waveforms``, each ``(T,)`` at 16 kHz."""
+    """K-means on a uniform sample of the states of ``layer`` over ``waveforms``, each ``(T,)`` at 16 kHz.
+
+    Each of several ``processes`` gives a share of the waveforms, and all return the same tokenizer.
+    """
     tokenizer = hubert_from_encoder(encoder, config, layer=layer).to(device or torch.device("cpu"))
-    frames = sample_frames(hidden_of(tokenizer, waveforms), seed=seed)
-    fit = fit_kmeans(frames, config.num_units, seed=seed, seconds_per_frame=tokenizer.hop_length / tokenizer.sample_rate)
+    fit = fit_features(
+        hidden_of(tokenizer, waveforms), config.num_units, seed=seed, seconds_per_frame=tokenizer.hop_length / tokenizer.sample_rate,
+        standardise=standardise, processes=processes,
+    )  # fmt: skip
     tokenizer = tokenizer.cpu()
     tokenizer.take_clusters(fit)
     return tokenizer

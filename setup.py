@@ -51,6 +51,7 @@ setup(
     extras_require={
         "dev": ["ruff", "mypy", "pytest", "pytest-xdist", "pytest-timeout", "hypothesis", "import-linter", "types-PyYAML"],
         "encodec": ["encodec", "torchaudio"],
+        "pesq": ["pesq"],
         "text": ["sentencepiece"],
     },
 )

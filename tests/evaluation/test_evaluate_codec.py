@@ -9,7 +9,7 @@ from tiny_pipeline import CODEBOOKS, tiny_codec
 from valle.bin import evaluate_codec as program
 from valle.errors import run_program
 from valle.evaluation.codec_report import CodecReportError
-from valle.evaluation.evaluate_codec import EvaluateCodecOptions, choose_files, evaluate_codec
+from valle.evaluation.evaluate_codec import EvaluateCodecOptions, choose_files, codec_table, evaluate_codec
 from valle.tokenizers.registry import save_tokenizer
 
 
@@ -30,7 +30,7 @@ def test_a_report_holds_every_number_of_codebooks_its_controls_and_intervals(fol
     assert list(report["systems"]) == ["1", "2", str(CODEBOOKS), "identity", "silence"]
     assert report["recordings"] == 3 and report["systems"]["identity"]["stoi"]["mean"] == pytest.approx(1, abs=1e-4)
     for scores in report["systems"].values():
-        for estimate in scores.values():
+        for estimate in (scores[measure] for measure in ("stoi", "mel_l1", "si_sdr")):
             assert estimate["count"] == 3 and estimate["low"] <= estimate["mean"] <= estimate["high"]
 
 
@@ -66,12 +66,21 @@ def test_the_program_prints_a_row_a_number_of_codebooks(
     assert lines[1:6] == ["decoded from", "1 codebook", "2 codebooks", "the recording itself", "silence"]
 
 
+def test_opus_stands_beside_the_codec_with_the_rate_that_it_took(folder: Path) -> None:
+    options = EvaluateCodecOptions(audio=[folder / "audio"], codec=str(folder / "codec"), codebooks=[1], opus=[6, 32])
+    report = evaluate_codec(options)
+    rates = [report["systems"][name]["kbps"]["mean"] for name in ("opus 6", "opus 32")]
+    assert 6 < rates[0] < rates[1]
+    assert [row[0] for row in codec_table("mine", report).rows[1:3]] == [f"Opus, {rate:.1f} kbit/s" for rate in rates]
+
+
 def test_mistakes_are_one_sentence(folder: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     sound = str(folder / "audio" / "a.wav")
     for flags, words in (
         (["--audio", str(folder / "codec")], "expected audio files in"),
         (["--audio", sound, "--codec", str(folder / "codec"), "--codebooks", "9"], "within 1..3"),
         (["--audio", sound, "--max-recordings", "0"], "1 or more"),
+        (["--audio", sound, "--codec", str(folder / "codec"), "--opus", "3"], "6 to 256 kbit/s"),
         (["--audio", str(folder / "nothing.wav")], "found nothing there"),
     ):
         monkeypatch.setattr(sys, "argv", ["evaluate_codec.py", *flags])

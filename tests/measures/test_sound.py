@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from valle.measures.sound import mel_l1, si_sdr, silence_share, stoi
+from valle.measures.sound import has_pesq, mel_l1, pesq_wb, si_sdr, silence_share, stoi
 
 RATE = 16000
 
@@ -85,3 +85,11 @@ def test_silence_share() -> None:
     assert silence_share(wav, RATE) == 0.75
     assert silence_share(np.zeros(RATE, np.float32), RATE) == 1
     assert silence_share(np.zeros(0, np.float32), RATE) == 1
+
+
+@pytest.mark.skipif(not has_pesq(), reason="needs the extra pesq")
+def test_pesq_falls_with_noise_and_is_undefined_without_sound() -> None:
+    wav, noise = speechlike(), np.random.default_rng(2).standard_normal(3 * RATE).astype(np.float32)
+    scores = [pesq_wb(wav + gain * noise, wav, RATE) for gain in (0, 0.01, 0.1)]
+    assert scores[0] == pytest.approx(4.64, abs=0.01) and scores[0] > scores[1] > scores[2] > 1
+    assert np.isnan(pesq_wb(np.zeros_like(wav), wav, RATE)) and np.isnan(pesq_wb(wav[:1000], wav[:1000], RATE))

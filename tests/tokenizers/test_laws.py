@@ -51,6 +51,7 @@ TOKENIZERS: dict[str, Callable[[], Tokenizer]] = {
     "codec": codec,
     "codec without lookahead": lambda: codec(lookahead=0),
     "codec with wide lookahead and narrow window": lambda: codec(lookahead=3, n_fft=640),
+    "codec with two spectra a frame": lambda: codec(stft_frames=2, n_fft=320),
     "codec at 24 kHz": lambda: codec(sample_rate=24000),
     "bundled codec": lambda: load_tokenizer("valle-16khz"),
     "units at 25 Hz": units,

@@ -12,14 +12,16 @@ from numpy.typing import NDArray
 
 from valle.audio import Waveform, resample
 from valle.errors import UserError
+from valle.evaluation.opus import opus_round_trip
 from valle.measures.intervals import bootstrap_mean
-from valle.measures.sound import SHORTEST_STOI, mel_l1, si_sdr, stoi
+from valle.measures.sound import SHORTEST_STOI, has_pesq, mel_l1, pesq_wb, si_sdr, stoi
 from valle.measures.tokens import entropy, perplexity, token_counts
 from valle.tokenizers.base import AcousticTokenizer
 
 LONGEST_SECONDS = 15.0  # of a recording that is scored: more says nothing new and costs memory
 DEFINITIONS = {
     "stoi": "short-time objective intelligibility against the recording, 0 to 1, higher is better",
+    "pesq": "wide-band PESQ (ITU-T P.862.2), 1.04 to 4.64, higher is better; with the extra pesq",
     "mel_l1": "mean L1 distance of log-mel spectra over windows of 64 to 2048 samples, nats, lower is better",
     "si_sdr": "scale-invariant signal-to-distortion ratio, dB, higher is better",
 }
@@ -41,11 +43,17 @@ Progress = Callable[[float, float], None]
 
 
 def codec_report(
-    codec: AcousticTokenizer, recordings: Iterable[Recording], *, codebooks: Sequence[int] | None = None, progress: Progress | None = None
+    codec: AcousticTokenizer,
+    recordings: Iterable[Recording],
+    *,
+    codebooks: Sequence[int] | None = None,
+    opus: Sequence[float] = (),
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Scores of ``codec`` at each number of ``codebooks`` (1, 2, 4, ... and all by default), each with its 95 % interval over recordings.
 
-    ``identity`` is the recording itself and ``silence`` nothing at all: what a codec cannot surpass, and what it must.  Recordings
+    ``identity`` is the recording itself and ``silence`` nothing at all: what a codec cannot surpass, and what it must.  Beside them
+    stands Opus at each of ``opus`` kbit/s asked for, with the rate that it took (``kbps``, container included).  Recordings
     are resampled to the codec's rate, cut to 15 s, and left out below half a second.
     """
     levels = sorted(set(codebooks)) if codebooks else _usual_levels(codec.num_codebooks)
@@ -63,9 +71,14 @@ def codec_report(
         seconds += len(wav) / codec.sample_rate
         codes, outputs = round_trips(codec, wav, levels)
         counts += np.stack([token_counts([level], codec.codebook_size) for level in codes.T])
+        taken: dict[str, float] = {}
+        for kbps in opus:
+            name = f"opus {kbps:g}"
+            outputs[name], taken[name] = opus_round_trip(wav, codec.sample_rate, kbps)
         outputs.update(identity=wav, silence=np.zeros_like(wav))
         for name, output in outputs.items():
-            for measure, value in _score(output, wav, codec.sample_rate).items():
+            rate = {"kbps": taken[name]} if name in taken else {}
+            for measure, value in {**_score(output, wav, codec.sample_rate), **rate}.items():
                 scores.setdefault(name, {}).setdefault(measure, []).append(value)
         if progress is not None:
             progress(done, len(listed))
@@ -73,7 +86,7 @@ def codec_report(
         raise CodecReportError(f"expected recordings of {SHORTEST_STOI:g} s or more to score the codec on, found {left_out} shorter ones")
     return {
         "codec": str(codec.identity),
-        "definitions": DEFINITIONS,
+        "definitions": {measure: DEFINITIONS[measure] for measure in DEFINITIONS if measure in scores["identity"]},
         "recordings": len(listed) - left_out,
         "left_out": left_out,
         "seconds": seconds,
@@ -93,7 +106,10 @@ def round_trips(codec: AcousticTokenizer, wav: Waveform, levels: Sequence[int]) 
 
 
 def _score(output: Waveform, target: Waveform, sample_rate: int) -> dict[str, float]:
-    return {"stoi": stoi(output, target, sample_rate), "mel_l1": mel_l1(output, target, sample_rate), "si_sdr": si_sdr(output, target)}
+    scores = {"stoi": stoi(output, target, sample_rate)}
+    if has_pesq():
+        scores["pesq"] = pesq_wb(output, target, sample_rate)
+    return {**scores, "mel_l1": mel_l1(output, target, sample_rate), "si_sdr": si_sdr(output, target)}
 
 
 def _usual_levels(num_codebooks: int) -> list[int]:

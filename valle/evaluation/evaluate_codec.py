@@ -13,6 +13,8 @@ from valle.evaluation.codec_report import LONGEST_SECONDS, CodecReportError, Pro
 from valle.evaluation.listening_page import PageTable
 from valle.tokenizers.registry import load_acoustic
 
+COLUMNS = {"stoi": ("STOI", 3), "pesq": ("PESQ", 2), "mel_l1": ("mel L1, nats", 2), "si_sdr": ("SI-SDR, dB", 1)}  # heading, digits
+
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateCodecOptions:
@@ -24,6 +26,7 @@ class EvaluateCodecOptions:
     codebooks: list[int] = field(
         default_factory=list, metadata={"help": "how many codebooks to decode by; not given: 1, 2, 4, ... and all"}
     )
+    opus: list[float] = field(default_factory=list, metadata={"help": "kbit/s at which Opus stands beside the codec, such as 6 12"})
     max_recordings: int = field(default=100, metadata={"help": "of more, so many are taken, evenly over their names"})
     output: Path | None = field(default=None, metadata={"help": "JSON file of reports by title; those of other titles stay in it"})
 
@@ -37,7 +40,7 @@ def evaluate_codec(options: EvaluateCodecOptions, *, progress: Progress | None =
     before = _read_reports(options.output)
     codec = load_acoustic(options.codec)
     recordings = [Recording(*read_audio(path, duration=LONGEST_SECONDS)) for path in choose_files(options.audio, options.max_recordings)]
-    report = codec_report(codec, recordings, codebooks=options.codebooks or None, progress=progress)
+    report = codec_report(codec, recordings, codebooks=options.codebooks or None, opus=options.opus, progress=progress)
     if options.output is not None:
         options.output.parent.mkdir(parents=True, exist_ok=True)
         temporary = options.output.with_name(f".{options.output.name}.tmp")
@@ -60,14 +63,19 @@ def choose_files(audio: list[Path], most: int) -> list[Path]:
 
 def codec_table(title: str, report: dict[str, Any]) -> PageTable:
     """The report for people: a row a number of codebooks, then the controls."""
-    names = {"identity": "the recording itself", "silence": "silence"}
-    rows = []
-    for system, scores in report["systems"].items():
-        name = names.get(system, f"{system} codebook{'' if system == '1' else 's'}")
-        cells = [_with_interval(scores[measure], digits) for measure, digits in (("stoi", 3), ("mel_l1", 2), ("si_sdr", 1))]
-        rows.append((name, *cells))
+    measures = [(name, *head) for name, head in COLUMNS.items() if all(name in scores for scores in report["systems"].values())]
+    rows = [
+        (_system_name(system, scores), *(_with_interval(scores[name], digits) for name, _, digits in measures))
+        for system, scores in report["systems"].items()
+    ]
     note = f"{report['recordings']} recordings, {report['seconds'] / 60:.1f} minutes; means with 95 % intervals over recordings."
-    return PageTable(title, ("decoded from", "STOI", "mel L1, nats", "SI-SDR, dB"), rows, note=note)
+    return PageTable(title, ("decoded from", *(head for _, head, _ in measures)), rows, note=note)
+
+
+def _system_name(system: str, scores: dict[str, dict[str, float]]) -> str:
+    if system.startswith("opus "):
+        return f"Opus, {scores['kbps']['mean']:.1f} kbit/s"
+    return {"identity": "the recording itself", "silence": "silence", "1": "1 codebook"}.get(system, f"{system} codebooks")
 
 
 def _with_interval(estimate: dict[str, float], digits: int) -> str:

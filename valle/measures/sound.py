@@ -1,19 +1,22 @@
-"""How near one sound is to another: STOI, multi-scale log-mel L1, SI-SDR."""
+"""How near one sound is to another: STOI, PESQ, multi-scale log-mel L1, SI-SDR."""
 
 from __future__ import annotations
 
 import warnings
 from functools import lru_cache
+from importlib.util import find_spec
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from valle.audio import resample
 from valle.measures.mel import MultiScaleMel
 
 Samples = NDArray[np.float32]
 
 SHORTEST_STOI = 0.5  # seconds; STOI correlates over 384 ms, and fewer than 30 frames give no score
+PESQ_RATE, SHORTEST_PESQ = 16000, 0.25  # Hz, seconds
 SI_SDR_LIMIT = 100.0  # dB at which equality and its opposite are cut off
 
 
@@ -32,6 +35,25 @@ def stoi(output: Samples, target: Samples, sample_rate: int) -> float:
         score = float(pystoi(target, output, sample_rate, extended=False))
     too_short = any("Not enough STFT frames" in str(warning.message) for warning in caught)
     return float("nan") if too_short else score
+
+
+def has_pesq() -> bool:
+    """Whether the extra ``pesq`` is installed, which is compiled from C."""
+    return find_spec("pesq") is not None
+
+
+def pesq_wb(output: Samples, target: Samples, sample_rate: int) -> float:
+    """Wide-band PESQ at 16 kHz (ITU-T P.862.2), 1.04 to 4.64; NaN where either side holds no utterance or less than a quarter second.
+
+    Needs the extra ``pesq``: ask :func:`has_pesq` first.
+    """
+    from pesq import PesqError, pesq
+
+    output, target = _same_length(resample(output, sample_rate, PESQ_RATE), resample(target, sample_rate, PESQ_RATE))
+    if len(target) < SHORTEST_PESQ * PESQ_RATE or not output.any():
+        return float("nan")
+    score = float(pesq(PESQ_RATE, target, output, "wb", on_error=PesqError.RETURN_VALUES))
+    return score if score > 0 else float("nan")
 
 
 def mel_l1(output: Samples, target: Samples, sample_rate: int) -> float:

@@ -22,12 +22,16 @@ from valle.tokenizers.residual_codec import ResidualCodec
 
 @dataclass(frozen=True)
 class ConvNeXtCodecConfig:
-    """Sizes of the codec; samples for ``hop_length`` and ``n_fft``."""
+    """Sizes of the codec; samples for ``hop_length`` and ``n_fft``.
+
+    A code frame of ``hop_length`` holds ``stft_frames`` spectra, each of a window of ``n_fft`` samples.
+    """
 
     name: str = "valle-16khz"
     sample_rate: int = 16000
     hop_length: int = 320
     n_fft: int = 1280
+    stft_frames: int = 1
     dim: int = 256
     num_blocks: int = 6
     lookahead: int = 1
@@ -36,18 +40,23 @@ class ConvNeXtCodecConfig:
     codebook_size: int = 256
 
     def __post_init__(self) -> None:
-        for name in ("sample_rate", "hop_length", "n_fft", "dim", "num_blocks", "vq_dim", "num_codebooks", "codebook_size"):
+        for name in ("sample_rate", "hop_length", "n_fft", "stft_frames", "dim", "num_blocks", "vq_dim", "num_codebooks", "codebook_size"):
             if not getattr(self, name) > 0:
                 raise UserError(f"expected {name} above 0 for the codec {self.name}, found {getattr(self, name)}; change its settings")
-        if self.n_fft % self.hop_length or (self.n_fft - self.hop_length) % 2:
+        if self.hop_length % self.stft_frames or self.n_fft % self.stft_hop or (self.n_fft - self.stft_hop) % 2:
             raise UserError(
-                f"expected n_fft of a multiple of hop_length, an even number of samples longer, for the codec {self.name}, "
-                f"found {self.n_fft} and {self.hop_length}; change its settings"
+                f"expected n_fft of a multiple of hop_length / stft_frames, an even number of samples longer, for the codec {self.name}, "
+                f"found {self.n_fft} and {self.hop_length} / {self.stft_frames}; change its settings"
             )
         if not 0 <= self.lookahead < KERNEL_SIZE:
             raise UserError(
                 f"expected lookahead of 0 to {KERNEL_SIZE - 1} for the codec {self.name}, found {self.lookahead}; change its settings"
             )
+
+    @property
+    def stft_hop(self) -> int:
+        """Samples from one spectrum to the next."""
+        return self.hop_length // self.stft_frames
 
 
 class ConvNeXtCodec(ResidualCodec):
@@ -61,7 +70,7 @@ class ConvNeXtCodec(ResidualCodec):
         self.name = config.name
         self.sample_rate, self.hop_length = config.sample_rate, config.hop_length
         self.num_codebooks, self.codebook_size = config.num_codebooks, config.codebook_size
-        bins = config.n_fft // 2 + 1
+        bins = config.stft_frames * (config.n_fft // 2 + 1)
         self.register_buffer("window", torch.hann_window(config.n_fft), persistent=False)
         self.encoder_input = nn.Linear(3 * bins, config.dim)
         self.encoder = ConvNeXt(config.dim, config.num_blocks, lookahead=config.lookahead)
@@ -70,21 +79,25 @@ class ConvNeXtCodec(ResidualCodec):
         self.decoder_input = nn.Linear(config.vq_dim, config.dim)
         self.decoder = ConvNeXt(config.dim, config.num_blocks, lookahead=config.lookahead)
         self.decoder_output = nn.Linear(config.dim, 2 * bins)
-        self.left_context = config.hop_length * self.encoder.lookback + (config.n_fft - config.hop_length) // 2
-        self.right_context = config.hop_length * self.encoder.lookahead + (config.n_fft - config.hop_length) // 2
+        self.left_context = config.hop_length * self.encoder.lookback + (config.n_fft - config.stft_hop) // 2
+        self.right_context = config.hop_length * self.encoder.lookahead + (config.n_fft - config.stft_hop) // 2
 
     def config(self) -> dict[str, Any]:
-        return {"type": "convnext", **asdict(self.settings)}
+        sizes = asdict(self.settings)
+        if sizes["stft_frames"] == 1:  # codecs from before there was a choice keep their identity
+            del sizes["stft_frames"]
+        return {"type": "convnext", **sizes}
 
     def encoder_parameters(self) -> list[nn.Parameter]:
         return [parameter for part in (self.encoder_input, self.encoder, self.encoder_output) for parameter in part.parameters()]
 
     def analyse(self, wav: Tensor, frames: Tensor) -> Tensor:
         num_frames = -(-wav.shape[1] // self.hop_length)
-        spectrum = self._stft(F.pad(wav.float(), (0, num_frames * self.hop_length - wav.shape[1])))  # (B, T_f, F) complex
+        spectrum = self._stft(F.pad(wav.float(), (0, num_frames * self.hop_length - wav.shape[1])))
+        spectrum = spectrum.view(len(wav), num_frames, -1)  # (B, T_f, stft_frames * bins) complex
         magnitude = spectrum.abs().clamp(min=1e-5)
         compressed = spectrum * magnitude.pow(-0.7)  # magnitude ** 0.3, phase kept
-        features = torch.cat([magnitude.log() / 3, compressed.real, compressed.imag], -1)  # (B, T_f, 3F)
+        features = torch.cat([magnitude.log() / 3, compressed.real, compressed.imag], -1)
         mask = padding_mask(frames, num_frames)[..., None].float()
         return self.encoder_output(self.encoder(self.encoder_input(features), mask)).float()
 
@@ -92,30 +105,32 @@ class ConvNeXtCodec(ResidualCodec):
         mask = padding_mask(frames, vectors.shape[1])[..., None].float()
         log_magnitude, phase = self.decoder_output(self.decoder(self.decoder_input(vectors), mask)).float().chunk(2, -1)
         magnitude = log_magnitude.clamp(max=6).exp() * mask
-        return self._istft(torch.polar(magnitude, phase), mask)
+        count = self.settings.stft_frames
+        spectrum = torch.polar(magnitude, phase).view(len(vectors), vectors.shape[1] * count, -1)
+        return self._istft(spectrum, mask.repeat_interleave(count, 1))
 
     def _stft(self, wav: Tensor) -> Tensor:
-        """``wav (B, T)``, T a multiple of the hop -> ``(B, T / hop, bins)``; frame t is centred on the middle of its own hop."""
-        size, hop = self.settings.n_fft, self.hop_length
+        """``wav (B, T)``, T a multiple of the hop -> ``(B, T / stft_hop, bins)``; a spectrum is centred on the middle of its own hop."""
+        size, hop = self.settings.n_fft, self.settings.stft_hop
         padded = F.pad(wav, ((size - hop) // 2,) * 2)
         return torch.fft.rfft(padded.unfold(1, size, hop) * self.window)
 
     def _istft(self, spectrum: Tensor, mask: Tensor) -> Tensor:
-        """``(B, T_f, bins)`` complex -> ``(B, T_f * hop)`` by overlap-add, divided by the summed squared windows.
+        """``(B, N, bins)`` complex -> ``(B, N * stft_hop)`` by overlap-add, divided by the summed squared windows.
 
-        Only windows of frames in ``mask (B, T_f, 1)`` count, or the end of a clip would be softer in a padded batch.
+        Only windows in ``mask (B, N, 1)`` count, or the end of a clip would be softer in a padded batch.
         """
-        size, hop = self.settings.n_fft, self.hop_length
-        frames = torch.fft.irfft(spectrum, n=size) * self.window  # (B, T_f, size)
+        size = self.settings.n_fft
+        frames = torch.fft.irfft(spectrum, n=size) * self.window  # (B, N, size)
         total = self._overlap_add(frames)
         weight = self._overlap_add(self.window.square() * mask)
-        edge = (size - hop) // 2
+        edge = (size - self.settings.stft_hop) // 2
         return (total / weight.clamp(min=1e-3))[:, edge : total.shape[1] - edge]
 
     def _overlap_add(self, frames: Tensor) -> Tensor:
-        """``(B, T_f, size)`` -> ``(B, (T_f - 1) * hop + size)``; the size must be a multiple of the hop."""
+        """``(B, N, size)`` -> ``(B, (N - 1) * hop + size)``; the size must be a multiple of the STFT's hop."""
         batch, length, size = frames.shape
-        hop = self.hop_length
+        hop = self.settings.stft_hop
         parts = frames.view(batch, length, size // hop, hop)
         out = frames.new_zeros(batch, length + size // hop - 1, hop)
         for k in range(size // hop):

@@ -27,6 +27,8 @@ class CodecOptions(AudioOptions):
     sample_rate: int = setting(16000, "of the codec, Hz")
     dim: int = setting(256, "width of the ConvNeXt blocks, or of SoundStream's vectors")
     num_blocks: int = setting(6, "ConvNeXt: blocks in the encoder, and in the decoder")
+    stft_frames: int = setting(1, "ConvNeXt: spectra in a code frame")
+    n_fft: int = setting(1280, "ConvNeXt: samples in the window of a spectrum")
     strides: list[int] = setting([2, 4, 5, 8], "SoundStream: strides of the encoder; samples a frame are their product")
     channels: int = setting(32, "SoundStream: channels at the sample rate; each stride doubles them")
     num_quantizers: int = setting(8, "codebooks")
@@ -66,7 +68,8 @@ class CodecOptions(AudioOptions):
         if self.shares and not (min(self.shares) >= 0 < sum(self.shares) < inf):
             raise UserError(f"expected --shares of 0 or more, some above it, found {', '.join(f'{share:g}' for share in self.shares)}")
         require_at_least(
-            self, 1, "sample_rate", "dim", "num_blocks", "channels", "num_quantizers", "codebook_size", "export_avg",
+            self, 1, "sample_rate", "dim", "num_blocks", "stft_frames", "n_fft", "channels", "num_quantizers", "codebook_size",
+            "export_avg",
         )  # fmt: skip
         require_at_least(
             self, 0, "mel_weight", "time_weight", "commitment", "adversarial_weight", "feature_weight", "discriminator_lr",

@@ -139,4 +139,6 @@ def build_codec(options: CodecOptions) -> ResidualCodec:
         return SoundStream(
             SoundStreamConfig(name=name, strides=tuple(options.strides), channels=options.channels, denoise=options.denoise, **sizes)
         )
-    return ConvNeXtCodec(ConvNeXtCodecConfig(name="convnext", num_blocks=options.num_blocks, **sizes))
+    return ConvNeXtCodec(
+        ConvNeXtCodecConfig(name="convnext", num_blocks=options.num_blocks, stft_frames=options.stft_frames, n_fft=options.n_fft, **sizes)
+    )

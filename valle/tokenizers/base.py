@@ -59,6 +59,12 @@ class Tokenizer(nn.Module):
     hop_length: int
     left_context: int
     right_context: int
+    encodes_in_windows = False  # of its own, at fixed places of the clip, in memory that does not grow with the clip's length
+    precision = torch.float32  # of matrix products while encoding; lower only where a user asks, and no part of the identity
+
+    def at_precision(self, device: torch.device) -> torch.autocast:
+        """What ``encode`` is to run under."""
+        return torch.autocast(device.type, dtype=self.precision, enabled=self.precision != torch.float32)
 
     @abstractmethod
     def config(self) -> dict[str, Any]:
@@ -82,6 +88,14 @@ class Tokenizer(nn.Module):
     def num_tokens(self, num_samples: int) -> int:
         """Tokens of a clip of ``num_samples`` at ``sample_rate``; the last may be partly padding."""
         return -(-num_samples // self.hop_length)
+
+    def settled(self, num_samples: int) -> int:
+        """How many tokens of a clip stay as they are whatever follows its first ``num_samples``."""
+        return max(0, num_samples - self.right_context) // self.hop_length
+
+    def heard_from(self, first: int) -> int:
+        """The token at whose first sample a clip may be cut off, and tokens ``first``.. are still those of the whole clip."""
+        return max(0, first - -(-self.left_context // self.hop_length))
 
 
 class AcousticTokenizer(Tokenizer):

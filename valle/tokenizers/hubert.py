@@ -63,8 +63,9 @@ class _Window(NamedTuple):
 
 
 class HubertTokenizer(SemanticTokenizer):
-    """``T_u = ceil(samples / hop_length)`` units, in fp32 also under autocast."""
+    """``T_u = ceil(samples / hop_length)`` units, at the tokenizer's own precision (fp32) whatever the autocast around it."""
 
+    encodes_in_windows = True
     mean: Tensor
     deviation: Tensor
     centroids: Tensor
@@ -86,13 +87,27 @@ class HubertTokenizer(SemanticTokenizer):
         self._right = config.right if right is None else -(-right // self.hop_length)
         self.left_context = (config.left + config.window - 1) * self.hop_length if left is None else left
         self.right_context = (config.right + config.window - 1) * self.hop_length if right is None else right
-        if left is not None and right is not None:  # windows change nothing, so they may be long
+        self._is_bounded_right = right is not None
+        self._is_bounded = left is not None and right is not None
+        if self._is_bounded:  # windows change nothing, so they may be long
             self._window = max(config.window, 4 * (self._left + self._right))
         else:
             self._window = config.window
 
     def config(self) -> dict[str, Any]:
         return {"type": "hubert", **asdict(self.settings)}
+
+    def settled(self, num_samples: int) -> int:
+        """Where nothing bounds what a window hears ahead, all units of a window settle at once."""
+        if self._is_bounded_right:
+            return super().settled(num_samples)
+        return max(0, num_samples // self.hop_length - self._right) // self._window * self._window
+
+    def heard_from(self, first: int) -> int:
+        """Where windows matter, they must begin at the places where the whole clip's do."""
+        if self._is_bounded:
+            return super().heard_from(first)
+        return max(0, first // self._window * self._window - self._left) // self._window * self._window
 
     def take_clusters(self, fit: KMeansFit) -> None:
         """Statistics and centroids of a fit on this tokenizer's own ``hidden``."""
@@ -126,14 +141,14 @@ class HubertTokenizer(SemanticTokenizer):
 
     def _windows_encoded(self, wav: Tensor, lengths: Tensor) -> Iterator[tuple[_Window, Tensor]]:
         """Every window with the states ``(kept, D)`` of its own units, few enough at a time."""
-        with torch.autocast(wav.device.type, enabled=False):
+        with self.at_precision(wav.device):
             for batch in self._batches(lengths.tolist()):
                 sizes = torch.tensor([window.stop - window.start for window in batch], device=wav.device)
                 pieces = torch.zeros(len(batch), int(sizes.max()), device=wav.device)
                 for piece, window in zip(pieces, batch, strict=True):
                     heard = wav[window.row, window.start : min(window.stop, int(lengths[window.row]))]
                     piece[: len(heard)] = heard
-                states = self.encoder(pieces, sizes, layer=self.settings.encoder.num_layers)
+                states = self.encoder(pieces, sizes, layer=self.settings.encoder.num_layers).float()
                 states = states.unflatten(1, (-1, self.settings.frames_per_unit)).mean(2)
                 for row, window in zip(states, batch, strict=True):
                     yield window, row[window.skip : window.skip + window.kept]

@@ -108,8 +108,9 @@ class MfccKMeans(SemanticTokenizer):
 
     @torch.no_grad()
     def encode(self, wav: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        features = self.features(wav, lengths)
-        distances = self.centroids.square().sum(1) - 2 * features @ self.centroids.T
+        with torch.autocast(wav.device.type, enabled=False):  # what it costs is nothing, and power spectra need the precision
+            features = self.features(wav, lengths)
+            distances = self.centroids.square().sum(1) - 2 * features @ self.centroids.T
         num_units = torch.div(lengths + self.hop_length - 1, self.hop_length, rounding_mode="floor")
         return distances.argmin(-1) * padding_mask(num_units, features.shape[1]), num_units
 

@@ -56,5 +56,7 @@ class ResidualCodec(AcousticTokenizer):
     def _encode(self, wav: Tensor, lengths: Tensor, denoise: Tensor | None) -> tuple[Tensor, Tensor]:
         frames = torch.div(lengths + self.hop_length - 1, self.hop_length, rounding_mode="floor")
         wav = wav * padding_mask(lengths, wav.shape[1])
-        codes = self.quantizer.encode(self.condition(self.analyse(wav, frames), denoise))
+        latent = self.condition(self.analyse(wav, frames), denoise)
+        with torch.autocast(wav.device.type, enabled=False):  # the nearest of many codes is no matter for half the digits
+            codes = self.quantizer.encode(latent)
         return codes * padding_mask(frames, codes.shape[1])[..., None], frames

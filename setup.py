@@ -46,12 +46,12 @@ setup(
         "pystoi",
         "espeakng-loader",
         "transformers",
+        "sentencepiece",
         "av",
     ],
     extras_require={
         "dev": ["ruff", "mypy", "pytest", "pytest-xdist", "pytest-timeout", "hypothesis", "import-linter", "types-PyYAML"],
         "encodec": ["encodec", "torchaudio"],
         "pesq": ["pesq"],
-        "text": ["sentencepiece"],
     },
 )

@@ -1,0 +1,184 @@
+#!/usr/bin/env python3
+"""Every tokenizer that runs here, on the same audio: codecs beside Opus, units beside their controls.
+
+python -m benchmarks.tokenizers                          the bundled ones, on synthetic speech made for it
+python -m benchmarks.tokenizers --codecs valle-16khz exp/soundstream/codec --units mfcc-kmeans exp/hubert-2/units \\
+  --real-audio $LIBRISPEECH/test-other --real-manifest aligned.jsonl.gz --manifest data/manifests/cuts_test.jsonl.gz
+
+Folders are named by what holds them: exp/soundstream/codec is soundstream.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.common import RESULTS, figure, header, write_results
+from benchmarks.corpus import make_audio
+from valle.audio import Waveform, read_audio
+from valle.corpora.cut_audio import read_cut
+from valle.corpora.manifests import read_cuts
+from valle.evaluation.codec_report import LONGEST_SECONDS, Recording, codec_report
+from valle.evaluation.evaluate_codec import choose_files
+from valle.evaluation.unit_corpus import choose_cuts, encode_cuts
+from valle.evaluation.unit_report import unit_report
+from valle.measures.sound import has_pesq
+from valle.tokenizers.base import AcousticTokenizer
+from valle.tokenizers.registry import load_acoustic, load_semantic
+
+OPUS_KBPS = (6.0, 12.0)
+MEASURES = ("stoi", "pesq", "mel_l1", "si_sdr")
+RTF_SECONDS, RTF_REPEATS = 10.0, 5
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--codecs", nargs="*", default=["valle-16khz"], help="names or folders")
+    parser.add_argument("--units", nargs="*", default=["mfcc-kmeans"], help="names or folders")
+    parser.add_argument("--manifest", type=Path, help="cuts of synthetic speech with phone times; made anew if not given")
+    parser.add_argument("--real-audio", type=Path, nargs="*", default=[], help="files or folders of real speech for the codecs")
+    parser.add_argument("--real-manifest", type=Path, help="cuts of real speech with phone times for the units (bin/align_phones.py)")
+    parser.add_argument("--max-recordings", type=int, default=46, help="recordings of each kind for the codecs")
+    parser.add_argument("--max-minutes", type=float, default=20.0, help="minutes of each kind for the units")
+    parser.add_argument("--output", type=Path, default=RESULTS / "tokenizers.json")
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    command = ["python -m benchmarks.tokenizers", *(arguments if arguments is not None else _flags())]
+    with tempfile.TemporaryDirectory() as folder:
+        manifest = options.manifest or _made(Path(folder))
+        corpora = {"synthetic": _recordings(manifest, options.max_recordings)}
+        if options.real_audio:
+            files = choose_files(options.real_audio, options.max_recordings)
+            corpora = {"real": [Recording(*read_audio(path, duration=LONGEST_SECONDS)) for path in files], **corpora}
+        results: dict[str, Any] = {**header(command), "has_pesq": has_pesq(), "corpora": _sizes(corpora)}
+        results["codecs"] = [row for name in options.codecs for row in codec_rows(name, corpora)]
+        if options.codecs:
+            results["codecs"] += opus_rows(options.codecs[0], corpora)
+        manifests = {"synthetic": manifest} | ({"real": options.real_manifest} if options.real_manifest else {})
+        results["units"] = [
+            unit_row(name, corpus, path, max_minutes=options.max_minutes) for corpus, path in manifests.items() for name in options.units
+        ]
+    write_results(options.output, results)
+    print(f"written: {options.output}")
+
+
+def codec_rows(name: str, corpora: dict[str, list[Recording]]) -> list[dict[str, Any]]:
+    """A row a number of codebooks, 1, 2, 4, ... and all."""
+    codec = load_acoustic(name)
+    reports = {corpus: codec_report(codec, recordings) for corpus, recordings in corpora.items()}
+    first = next(iter(reports.values()))
+    speed = real_time_factors(codec, next(iter(corpora.values())))
+    rows = []
+    for system in first["systems"]:
+        if not system.isdigit():
+            continue
+        kbps = int(system) * np.log2(codec.codebook_size) * codec.sample_rate / codec.hop_length / 1000
+        row = {"name": short_name(name), "n_codebooks": int(system), "kbps": round(float(kbps), 2)}
+        row["codebook_perplexity"] = [round(value, 1) for value in first["codebook_perplexity"][: int(system)]]
+        rows.append({**row, **_scores(system, reports), **speed})
+        print(f"{row['name']} {system}: {rows[-1].get('stoi_real', rows[-1].get('stoi_synthetic'))}", flush=True)
+    return rows
+
+
+def opus_rows(name: str, corpora: dict[str, list[Recording]]) -> list[dict[str, Any]]:
+    """Opus, and what bounds every codec: the recording itself, and silence; at the rate of the codec ``name``."""
+    codec = load_acoustic(name)
+    reports = {corpus: codec_report(codec, recordings, codebooks=[1], opus=OPUS_KBPS) for corpus, recordings in corpora.items()}
+    rows = []
+    for system, scores in next(iter(reports.values()))["systems"].items():
+        if system.isdigit():
+            continue
+        kbps = round(scores["kbps"]["mean"], 2) if "kbps" in scores else None
+        rows.append({"name": system, "n_codebooks": None, "kbps": kbps, **_scores(system, reports), "rtf_encode": None, "rtf_decode": None})
+    return rows
+
+
+def real_time_factors(codec: AcousticTokenizer, recordings: Sequence[Recording]) -> dict[str, Any]:
+    """Seconds of work a second of audio, encoding and decoding by all codebooks, on one thread: median and spread."""
+    speech = np.concatenate([recording.wav for recording in recordings[:8]])
+    wav = torch.from_numpy(np.resize(speech, round(RTF_SECONDS * codec.sample_rate)))[None]
+    encoding, decoding = [], []
+    for _ in range(RTF_REPEATS + 1):
+        started = time.perf_counter()
+        codes, lengths = codec.encode(wav, torch.tensor([wav.shape[1]]))
+        between = time.perf_counter()
+        codec.decode(codes, lengths)
+        encoding.append((between - started) / RTF_SECONDS)
+        decoding.append((time.perf_counter() - between) / RTF_SECONDS)
+    spreads = {"rtf_encode": figure(encoding[1:], digits=5), "rtf_decode": figure(decoding[1:], digits=5)}
+    return {**{name: spread["value"] for name, spread in spreads.items()}, "rtf_spread": {n: s["spread"] for n, s in spreads.items()}}
+
+
+def unit_row(name: str, corpus: str, manifest: Path, *, max_minutes: float) -> dict[str, Any]:
+    """All measures of units on one corpus; on synthetic speech, only voices that train does not have."""
+    cuts = choose_cuts(manifest, max_seconds=60 * max_minutes, unseen_voices=corpus == "synthetic")
+    tokenizer = load_semantic(name)
+    report = unit_report(tokenizer.identity, encode_cuts(tokenizer, cuts))
+    across, within = report["abx"]["across"], report["abx"]["within"]
+    row = {
+        "name": short_name(name), "corpus": corpus, "rate_hz": report["rate_hz"], "num_units": report["num_units"],
+        "abx_across": across.get("units"), "abx_within": within.get("units"),
+        "abx_across_features": across.get("features"), "abx_within_features": within.get("features"),
+        "pnmi": report["purity"].get("pnmi"), "speaker_probe": report["speaker_probe"].get("accuracy"),
+        "perplexity": report["perplexity"], "bits_per_second": report["bits_per_second"], "minutes": report["seconds"] / 60,
+        "controls": {
+            "abx_across_permuted": across.get("permuted_units"), "abx_within_permuted": within.get("permuted_units"),
+            "pnmi_permuted": report["purity"].get("permuted", {}).get("pnmi"),
+            "speaker_probe_permuted": report["speaker_probe"].get("permuted"), "speaker_chance": report["speaker_probe"].get("chance"),
+        },
+    }  # fmt: skip
+    print(f"{row['name']} on {corpus}: across {across.get('units', across)}", flush=True)
+    return row
+
+
+def short_name(name: str) -> str:
+    """``exp/soundstream/codec`` is soundstream; a name is itself."""
+    path = Path(name.partition("=")[0])
+    return path.parent.name if path.name in ("codec", "units") and path.parent.name else path.name
+
+
+def _scores(system: str, reports: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """``stoi_real`` and the like, and their 95 % intervals over recordings."""
+    found = {
+        f"{measure}_{corpus}": report["systems"][system][measure]
+        for corpus, report in reports.items() for measure in MEASURES if measure in report["systems"][system]
+    }  # fmt: skip
+    means = {name: round(estimate["mean"], 4) for name, estimate in found.items()}
+    return {**means, "intervals": {name: [round(estimate["low"], 4), round(estimate["high"], 4)] for name, estimate in found.items()}}
+
+
+def _recordings(manifest: Path, most: int) -> list[Recording]:
+    cuts = list(read_cuts(manifest))
+    chosen = [cuts[index * len(cuts) // most] for index in range(most)] if len(cuts) > most else cuts
+
+    def audio(wav: Waveform, rate: int) -> Recording:
+        return Recording(wav[: int(LONGEST_SECONDS * rate)], rate)
+
+    return [audio(*read_cut(cut)) for cut in chosen]
+
+
+def _sizes(corpora: dict[str, list[Recording]]) -> dict[str, Any]:
+    seconds = {name: sum(len(recording.wav) / recording.sample_rate for recording in of) for name, of in corpora.items()}
+    return {name: {"recordings": len(of), "minutes": round(seconds[name] / 60, 2)} for name, of in corpora.items()}
+
+
+def _made(folder: Path) -> Path:
+    make_audio(folder, hours=0.05, dev_minutes=1.0, test_minutes=10.0)
+    return folder / "data/manifests/cuts_test.jsonl.gz"
+
+
+def _flags() -> list[str]:
+    import sys
+
+    return sys.argv[1:]
+
+
+if __name__ == "__main__":
+    main()

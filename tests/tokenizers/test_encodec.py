@@ -10,7 +10,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import EncodecConfig, EncodecModel
 
-from valle.tokenizers.encodec import Encodec, EncodecError, _lookahead, load_encodec
+from valle.tokenizers.encodec import Encodec, _lookahead, load_encodec
+from valle.tokenizers.pretrained import PretrainedError
 from valle.tokenizers.registry import load_tokenizer, save_tokenizer
 
 HOP = {"encodec-24khz": 320, "encodec-32khz": 640}
@@ -129,7 +130,7 @@ def test_the_48_khz_protocol_is_refused(tmp_path: Path) -> None:
     stereo = tiny_model(audio_channels=1)
     stereo.config.audio_channels = 2
     for model in (stereo, tiny_model(normalize=True), tiny_model(chunk_length_s=1.0, overlap=0.01)):
-        with pytest.raises(EncodecError, match=r"stereo, scaled or chunked .* use encodec-24khz or encodec-32khz"):
+        with pytest.raises(PretrainedError, match=r"stereo, scaled or chunked .* use encodec-24khz or encodec-32khz"):
             Encodec(model, name="encodec-48khz", num_codebooks=2)
 
 
@@ -138,7 +139,7 @@ def test_without_a_network_the_message_says_what_to_put_where(name: str, tmp_pat
 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(EncodecError) as refused:
+    with pytest.raises(PretrainedError) as refused:
         load_tokenizer(name)
     hub = name.replace("encodec-", "facebook/encodec_")
     assert str(refused.value).startswith(
@@ -171,7 +172,7 @@ def test_a_folder_that_does_not_hold_the_model_is_refused(tmp_path: Path, damage
     elif damage == "other widths":
         other = tiny_model(num_filters=8)
         save_file({key: value.contiguous() for key, value in other.state_dict().items()}, weights, {"format": "pt"})
-    with pytest.raises(EncodecError) as refused:
+    with pytest.raises(PretrainedError) as refused:
         load_encodec("encodec-24khz", folder)
     assert "\n" not in str(refused.value) and str(refused.value).startswith("expected ")
     if damage == "weights missing":
@@ -196,7 +197,7 @@ def test_nothing_is_ever_unpickled(tmp_path: Path) -> None:
         path.write_bytes(pickle.dumps(Payload(tmp_path / "executed")))
     torch.save({"encoder": Payload(tmp_path / "executed")}, tmp_path / "zipped.th")
     for place in (folder, tmp_path / "encodec_24khz.th", tmp_path / "zipped.th"):
-        with pytest.raises(EncodecError, match=r"^expected "):
+        with pytest.raises(PretrainedError, match=r"^expected "):
             load_encodec("encodec-24khz", place)
     assert not (tmp_path / "executed").exists()
 
@@ -242,9 +243,9 @@ def test_the_packages_file_gives_the_same_model(tmp_path: Path) -> None:
     torch.save(weights, path)
     codec = load_tokenizer(f"encodec-24khz={path}")
     assert codec.identity == Encodec(model, name="encodec-24khz", num_codebooks=8).identity
-    with pytest.raises(EncodecError, match="the package encodec holds no encodec-32khz"):
+    with pytest.raises(PretrainedError, match="the package encodec holds no encodec-32khz"):
         load_encodec("encodec-32khz", path)
     weights.pop("decoder.model.3.convtr.convtr.bias")
     torch.save(weights, path)
-    with pytest.raises(EncodecError, match=r"expected the 252 tensors .* found 251, of which decoder.layers.3.conv.bias does not fit"):
+    with pytest.raises(PretrainedError, match=r"expected the 252 tensors .* found 251, of which decoder.layers.3.conv.bias does not fit"):
         load_encodec("encodec-24khz", path)

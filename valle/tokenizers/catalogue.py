@@ -79,6 +79,22 @@ CATALOGUE = (
         name="encodec-32khz", kind="acoustic", sample_rate=32000, hop_length=640, num_codebooks=4, codebook_size=2048,
         licence="CC-BY-NC-4.0", hub="facebook/encodec_32khz",
     ),
+    CatalogueEntry(
+        name="dac-16khz", kind="acoustic", sample_rate=16000, hop_length=320, num_codebooks=12, codebook_size=1024,
+        licence="MIT", hub="descript/dac_16khz",
+    ),
+    CatalogueEntry(
+        name="dac-24khz", kind="acoustic", sample_rate=24000, hop_length=320, num_codebooks=32, codebook_size=1024,
+        licence="MIT", hub="descript/dac_24khz",
+    ),
+    CatalogueEntry(
+        name="dac-44khz", kind="acoustic", sample_rate=44100, hop_length=512, num_codebooks=9, codebook_size=1024,
+        licence="MIT", hub="descript/dac_44khz",
+    ),
+    CatalogueEntry(
+        name="mimi", kind="acoustic", sample_rate=24000, hop_length=1920, num_codebooks=32, codebook_size=2048,
+        licence="CC-BY-4.0", hub="kyutai/mimi",
+    ),
 )  # fmt: skip
 
 

@@ -16,9 +16,11 @@ from valle.errors import UserError
 from valle.files import replacing
 from valle.tokenizers.base import AcousticTokenizer, SemanticTokenizer, Tokenizer
 from valle.tokenizers.convnext_codec import ConvNeXtCodec, ConvNeXtCodecConfig
-from valle.tokenizers.encodec import PRETRAINED_ENCODEC, build_encodec, load_encodec
+from valle.tokenizers.dac import build_dac, load_dac
+from valle.tokenizers.encodec import build_encodec, load_encodec
 from valle.tokenizers.hubert import build_hubert
 from valle.tokenizers.mfcc import MfccConfig, MfccKMeans
+from valle.tokenizers.mimi import build_mimi, load_mimi
 from valle.tokenizers.soundstream import SoundStream, SoundStreamConfig
 
 BUNDLED_FOLDER = Path(__file__).parent.parent / "assets" / "tokenizers"
@@ -32,14 +34,14 @@ class TokenizerError(UserError):
 
 def known_names() -> list[str]:
     """Every name that ``load_tokenizer`` takes."""
-    return [*BUNDLED, *PRETRAINED_ENCODEC]
+    return [*BUNDLED, *_CODECS]
 
 
 def load_tokenizer(name: str) -> Tokenizer:
     """``NAME`` (bundled, or a hub's), ``NAME=FILE_OR_FOLDER``, or the folder of a saved tokenizer; in evaluation mode, fp32."""
     label, _, path = name.partition("=")
-    if label in PRETRAINED_ENCODEC:
-        return load_encodec(label, Path(path) if path else None)
+    if label in _CODECS and not (path and (Path(path) / CONFIG_FILE).is_file()):
+        return _CODECS[label](label, Path(path) if path else None)
     if path:
         tokenizer = _load_folder(Path(path))
         if tokenizer.name != label:
@@ -154,5 +156,16 @@ _BUILDERS: dict[str, Callable[[dict[str, Any]], Tokenizer]] = {
     "soundstream": _build_soundstream,
     "mfcc-kmeans": _build_mfcc,
     "encodec": build_encodec,
+    "dac": build_dac,
+    "mimi": build_mimi,
     "hubert": build_hubert,
+}
+
+_CODECS: dict[str, Callable[[str, Path | None], Tokenizer]] = {
+    "encodec-24khz": load_encodec,
+    "encodec-32khz": load_encodec,
+    "dac-16khz": load_dac,
+    "dac-24khz": load_dac,
+    "dac-44khz": load_dac,
+    "mimi": load_mimi,
 }

@@ -15,7 +15,7 @@ from valle.models.coarse import CoarseLM
 from valle.models.config import AudioLMConfig
 from valle.models.fine import FineLM
 from valle.models.parts import LossPart
-from valle.models.semantic import SemanticLM
+from valle.models.unit_sequence import semantic_lm
 
 
 class AudioLM(nn.Module):
@@ -30,7 +30,7 @@ class AudioLM(nn.Module):
         AudioLMConfig.refuse_unknown(fields)
         config = AudioLMConfig(**fields)
         self.config = config
-        self.semantic = SemanticLM(config) if config.num_units is not None else None
+        self.semantic = semantic_lm(config) if config.num_units is not None else None
         self.coarse = CoarseLM(config)
         self.fine = FineLM(config) if config.has_fine else None
 

@@ -29,6 +29,11 @@ class AudioLMConfig:
     num_quantizers: int = 8
     codebook_size: int = 1024
     num_units: int | None = None
+    unit_sequence: Literal["frames", "runs", "bpe"] = "frames"  # what the semantic stage predicts
+    longest_run: int = 32  # frames; of runs, longer ones are several
+    unit_bpe_model: str | None = None  # of bpe, as UnitBpe.text
+    unit_bpe_sha256: str | None = None
+    frames_per_token: float = 1.0  # of the unit grid, on average: turns trained seconds into tokens
     num_coarse: int = 1
     coarse_conditioning: Literal["aligned", "prefix"] = "aligned"
     unit_window: int = 4  # units on each side of a frame's own
@@ -58,6 +63,22 @@ class AudioLMConfig:
                 "expected 0 units or more on each side of a frame, and 1 unit and 1 frame or more in a period, "
                 f"found {self.unit_window}, {self.units_per_period} and {self.frames_per_period}"
             )
+
+        self._refuse_impossible_sequence()
+
+    def _refuse_impossible_sequence(self) -> None:
+        if self.unit_sequence not in ("frames", "runs", "bpe"):
+            raise UserError(f"the unit sequence must be frames, runs or bpe, found {self.unit_sequence!r}")
+        if self.unit_sequence != "frames" and self.num_units is None:
+            raise UserError(f"expected units for a unit sequence of {self.unit_sequence}, found a model without units")
+        if self.longest_run < 1:
+            raise UserError(f"the longest run must be 1 frame or more, found {self.longest_run}")
+        if not 1 <= self.frames_per_token <= MOST:
+            raise UserError(f"expected 1 frame or more in a token, found {self.frames_per_token}")
+        if (self.unit_sequence == "bpe") != (self.unit_bpe_model is not None) or (self.unit_bpe_model is None) != (
+            self.unit_bpe_sha256 is None
+        ):
+            raise UserError("expected a unit BPE and its hash with the unit sequence bpe, and none with another; export the model anew")
 
     def _refuse_impossible(self) -> None:
         """Values of another type, and numbers with which a damaged or hostile file would fill the memory."""

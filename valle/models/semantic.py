@@ -18,13 +18,15 @@ class SemanticLM(nn.Module):
     """Decoder-only over BOS, units, EOS.
 
     BOS and EOS stand only where a crop holds the utterance's true start and end, so the model learns to stop where
-    speech stops and not where crops do.
+    speech stops and not where crops do.  Units come and go one a frame of the unit grid; between, a subclass may have
+    fewer tokens: ``RunSemanticLM``, ``BpeSemanticLM``.
     """
 
-    def __init__(self, config: AudioLMConfig) -> None:
+    def __init__(self, config: AudioLMConfig, *, num_tokens: int | None = None) -> None:
+        """``num_tokens``: as many as there are units, unless told otherwise."""
         super().__init__()
         assert config.num_units is not None
-        self.vocabulary = Vocabulary((("bos", 1), ("eos", 1), ("units", config.num_units)))
+        self.vocabulary = Vocabulary((("bos", 1), ("eos", 1), ("units", config.num_units if num_tokens is None else num_tokens)))
         self.bos, self.eos, self.first_unit = (self.vocabulary.first(name) for name in ("bos", "eos", "units"))
         self.embed = nn.Embedding(self.vocabulary.size, config.d_model)
         self.transformer = Transformer(config.transformer(config.semantic_num_layers))
@@ -36,6 +38,23 @@ class SemanticLM(nn.Module):
         inputs, targets = tokens[:, :-1], tokens[:, 1:]
         hidden = self.transformer(self.embed(inputs), Attend.causally())
         return loss_part(self.head(hidden), targets, valid_mask(token_lengths - 1, targets.shape[1]))
+
+    def loss_parts(self, *, units: Tensor, lengths: Tensor, starts: Tensor, ends: Tensor) -> dict[str, LossPart]:
+        """``loss`` by what is predicted, named ``semantic`` or ``semantic_...``, for reports."""
+        return {"semantic": self.loss(units=units, lengths=lengths, starts=starts, ends=ends)}
+
+    def histograms(self, *, units: Tensor, lengths: Tensor, starts: Tensor, ends: Tensor) -> dict[str, Tensor]:
+        """How often each token stands in a batch, the end last: one ``(V,)`` float64 by name of ``loss_parts``."""
+        return {"semantic": self.counts(units, lengths, ends)}
+
+    def counts(self, tokens: Tensor, lengths: Tensor, ends: Tensor) -> Tensor:
+        """``tokens (B, T)`` without specials -> ``(num_tokens + 1,)`` float64, the end last."""
+        valid = tokens[valid_mask(lengths, tokens.shape[1])]
+        return torch.cat([torch.bincount(valid, minlength=self.vocabulary.size - self.first_unit), ends.sum()[None]]).double()
+
+    def frames_predicted(self, *, units: Tensor, lengths: Tensor, starts: Tensor, ends: Tensor) -> int:
+        """Frames of the unit grid that the targets of ``loss`` cover: all but what is given."""
+        return int((lengths - (~starts).long()).clamp(min=0).sum())
 
     def tokens(self, units: Tensor, lengths: Tensor, starts: Tensor, ends: Tensor) -> tuple[Tensor, Tensor]:
         """Units with BOS and EOS where they belong: ``(B, T + 2)``, lengths ``(B,)``."""

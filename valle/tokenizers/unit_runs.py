@@ -1,7 +1,7 @@
 """Units as runs: each unit once, with how many frames of the unit grid it lasts, and back.
 
 Repeats make up a share of all units that grows with their rate; generative spoken language models leave them out
-(Lakhotia et al. 2021, 3.2) and predict durations beside what is left (Kharitonov et al. 2022, 3.1).
+(GSLM, Lakhotia et al. 2021) and predict durations beside what is left (pGSLM, Kharitonov et al. 2022).
 """
 
 from __future__ import annotations

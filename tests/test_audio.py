@@ -8,7 +8,7 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from valle.audio import AudioFileError, audio_info, read_audio, resample, write_wav
+from valle.audio import AudioFileError, audio_info, audio_pieces, read_audio, resample, write_wav
 
 RATE = 16000
 
@@ -179,3 +179,35 @@ def test_a_video_without_sound_is_refused(tmp_path: Path) -> None:
         for packet in [*stream.encode(frame), *stream.encode(None)]:
             container.mux(packet)
     assert "without an audio track" in sentence(tmp_path / "a.mp4")
+
+
+@pytest.mark.parametrize(
+    ("rate", "suffix"), [(16000, ".wav"), (22050, ".wav"), (8000, ".flac"), (48000, ".ogg"), (16000, ".m4a"), (44100, ".mp3")]
+)
+def test_a_file_in_pieces_is_the_file_at_once_to_the_bit(rate: int, suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"sound{suffix}"
+    wav = tone(2.137, rate=rate, hertz=313.0) + tone(2.137, rate=rate, hertz=2500.0)
+    if suffix == ".m4a":
+        write_by_av(path, wav, "aac")
+    else:
+        soundfile.write(path, np.stack([wav, 0.5 * wav], 1), rate)
+    whole, _ = read_audio(path, sample_rate=RATE)
+    for seconds in (0.1, 0.77, 9.0):
+        pieces = list(audio_pieces(path, sample_rate=RATE, seconds=seconds))
+        assert all(len(piece) and piece.dtype == np.float32 for piece in pieces) and len(pieces) >= 1.7 / seconds
+        np.testing.assert_array_equal(np.concatenate(pieces), whole)
+        assert max(map(len, pieces)) < (seconds + 0.2) * RATE
+
+
+def test_pieces_of_no_sound_are_refused_as_the_whole_is(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "none.wav", np.zeros(0, np.float32), RATE)
+    (tmp_path / "noise.mp3").write_bytes(b"no sound at all" * 100)
+    wav = tone(2.0)
+    wav[30000] = np.nan
+    soundfile.write(tmp_path / "nan.wav", wav, RATE, subtype="FLOAT")
+    for name in ("none.wav", "noise.mp3", "nan.wav", "absent.wav"):
+        with pytest.raises(AudioFileError) as whole:
+            read_audio(tmp_path / name)
+        with pytest.raises(AudioFileError) as pieces:
+            list(audio_pieces(tmp_path / name, sample_rate=RATE, seconds=1.0))
+        assert str(pieces.value) == str(whole.value)

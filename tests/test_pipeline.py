@@ -12,7 +12,7 @@ from tiny_pipeline import RATE, lean_to_end, recording, tiny_codec, tiny_kmeans,
 from valle.decoding.sampling import Sampling
 from valle.errors import UserError
 from valle.models.released import Released, ReleasedModelError, save_released
-from valle.pipeline import Continuation, ContinueSettings, Pipeline, PromptError, tokens_settled
+from valle.pipeline import Continuation, ContinueSettings, Pipeline, PromptError
 
 KINDS = {
     "units": {},
@@ -116,7 +116,7 @@ def test_tokens_of_a_prompt_equal_those_of_the_same_seconds_of_the_whole_file(re
 def test_settled_tokens_count_the_right_context() -> None:
     codec = tiny_codec()
     wav = torch.from_numpy(recording(2))[None]
-    settled = tokens_settled(RATE, codec)
+    settled = codec.settled(RATE)
     whole = codec.encode(wav, torch.tensor([2 * RATE]))[0][0]
     for end in range(RATE, RATE + 400, 57):
         changed = wav.clone()
@@ -218,7 +218,7 @@ def test_long_sound_in_pieces_has_the_tokens_and_the_sound_of_the_whole(kind: st
     pipeline = Pipeline(tiny_released(**KINDS[kind]))
     settings = ContinueSettings(mode="resynthesize")
     [whole] = pipeline.continue_audio(recording(7.3), RATE, settings=settings)
-    monkeypatch.setattr("valle.pipeline.PIECE_SECONDS", 1)
+    monkeypatch.setattr("valle.tokenizers.stream.PIECE_SECONDS", 1)
     [pieces] = pipeline.continue_audio(recording(7.3), RATE, settings=settings)
     assert torch.equal(pieces.codes, whole.codes) and pieces.units is not None and whole.units is not None
     assert torch.equal(pieces.units, whole.units)

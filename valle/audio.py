@@ -19,6 +19,7 @@ from valle.files import replacing
 Waveform = NDArray[np.float32]  # (T,), about -1..1
 
 SOUNDFILE_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".oga", ".mp3", ".opus", ".aif", ".aiff", ".aifc", ".au", ".caf", ".w64"})
+PIECE_SECONDS = 20.0  # in which long sound is read, encoded and decoded
 FULL_SCALE_LIMIT = 100.0  # floating-point samples beyond this are not sound but something read wrongly
 
 
@@ -61,6 +62,26 @@ def read_audio(
     return wav, rate
 
 
+def audio_pieces(path: Path | str, *, sample_rate: int, seconds: float = PIECE_SECONDS) -> Iterator[Waveform]:
+    """What ``read_audio`` returns at ``sample_rate`` Hz, to the bit, in consecutive pieces of about ``seconds``; never all at once.
+
+    Raises ``AudioFileError`` at the first piece, or at the one where the file turns out to be broken.
+    """
+    path = Path(path)
+    _check_file(path)
+    resampler: _Resampler | None = None
+    for block, rate in (_soundfile_blocks if path.suffix.lower() in SOUNDFILE_SUFFIXES else _av_blocks)(path, seconds):
+        resampler = resampler or _Resampler(rate, sample_rate)
+        piece = resampler.next(_mix(block, path))
+        if len(piece):
+            yield piece
+    if resampler is None:
+        raise AudioFileError(f"expected sound in {path}, found none; choose another file")
+    piece = resampler.last()
+    if len(piece):
+        yield piece
+
+
 def audio_info(path: Path | str) -> AudioInfo:
     """Rate, length and channels of a file without reading all of it.  Raises ``AudioFileError``."""
     path = Path(path)
@@ -84,6 +105,31 @@ def resample(wav: Waveform, from_rate: int, to_rate: int) -> Waveform:
     common = gcd(from_rate, to_rate)
     wanted = -(-len(wav) * (to_rate // common) // (from_rate // common))
     return np.pad(output, (0, max(0, wanted - len(output))))[:wanted]
+
+
+class _Resampler:
+    """``resample`` of a sound that comes in pieces."""
+
+    def __init__(self, from_rate: int, to_rate: int) -> None:
+        import soxr
+
+        common = gcd(from_rate, to_rate)
+        self._from, self._to = from_rate // common, to_rate // common
+        self._stream = None if from_rate == to_rate else soxr.ResampleStream(from_rate, to_rate, 1, dtype="float32")
+        self._heard = self._given = 0
+
+    def next(self, wav: Waveform) -> Waveform:
+        self._heard += len(wav)
+        output = wav if self._stream is None else self._stream.resample_chunk(wav)
+        self._given += len(output)
+        return output
+
+    def last(self) -> Waveform:
+        if self._stream is None:
+            return np.zeros(0, np.float32)
+        output = self._stream.resample_chunk(np.zeros(0, np.float32), last=True)
+        wanted = -(-self._heard * self._to // self._from) - self._given
+        return np.pad(output, (0, max(0, wanted - len(output))))[:wanted]
 
 
 def write_wav(path: Path | str, wav: Waveform, sample_rate: int) -> None:
@@ -145,6 +191,28 @@ def _read_soundfile(path: Path, offset: float, duration: float | None) -> tuple[
             file.seek(min(round(offset * rate), file.frames))
         wanted = -1 if duration is None else round(duration * rate)
         return file.read(wanted, dtype="float32", always_2d=True), rate
+
+
+def _soundfile_blocks(path: Path, seconds: float) -> Iterator[tuple[Waveform, int]]:
+    """Blocks ``(n, C)`` of a file, not empty, and its sample rate."""
+    with _opened(path) as file:
+        rate = file.samplerate
+        while len(block := file.read(max(1, round(seconds * rate)), dtype="float32", always_2d=True)):
+            yield block, rate
+
+
+def _av_blocks(path: Path, seconds: float) -> Iterator[tuple[Waveform, int]]:
+    with _av_errors(path) as av, av.open(str(path)) as container:
+        stream = _av_stream(container, path)
+        rate = int(stream.rate)
+        pieces: list[Waveform] = []
+        for piece in _av_pieces(av, container, stream):
+            pieces.append(piece)
+            if sum(map(len, pieces)) >= seconds * rate:
+                yield np.concatenate(pieces), rate
+                pieces = []
+        if sum(map(len, pieces)):
+            yield np.concatenate(pieces), rate
 
 
 class _av_errors:

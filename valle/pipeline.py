@@ -25,11 +25,11 @@ from valle.errors import UserError
 from valle.models.ar_nar import AcousticRequest
 from valle.models.released import Released, load_released
 from valle.timeline import Grid
-from valle.tokenizers.base import AcousticTokenizer, SemanticTokenizer, Tokenizer
+from valle.tokenizers.base import AcousticTokenizer, SemanticTokenizer
+from valle.tokenizers.stream import decode_pieces, encode_pieces
 
 BUNDLED_MODEL = Path(__file__).parent / "assets" / "audio-lm"
 MIN_PROMPT_SECONDS = 0.2
-PIECE_SECONDS = 20  # in which long sound is encoded and decoded
 FADE_SECONDS = 0.02  # over which the prompt's own samples give way to generated ones
 
 Mode = Literal["continue", "resynthesize", "acoustic"]
@@ -215,11 +215,11 @@ class Pipeline:
         seconds = len(wav) / self.sample_rate
         if seconds < MIN_PROMPT_SECONDS:
             raise PromptError(f"expected a prompt of at least {MIN_PROMPT_SECONDS:g} s, found {seconds:.2f} s; give a longer recording")
-        codes = self._codes(wav)[: tokens_settled(len(wav), self.acoustic)]
+        codes = self._codes(wav)[: self.acoustic.settled(len(wav))]
         units = codes.new_zeros(0)
         if self.semantic is not None:
             at_its_rate = resample(wav, self.sample_rate, self.semantic.sample_rate)
-            units = self._units(wav)[: tokens_settled(len(at_its_rate), self.semantic)]
+            units = self._units(wav)[: self.semantic.settled(len(at_its_rate))]
         num_units, num_frames = self.timeline.align(len(units), len(codes))
         if num_frames == 0:
             raise PromptError(f"expected a prompt longer than the tokenizers' right context, found {seconds:.2f} s; give a longer one")
@@ -301,45 +301,16 @@ class Pipeline:
         return self._tokens(resample(wav, self.sample_rate, self.semantic.sample_rate), self.semantic)
 
     def _tokens(self, wav: Waveform, tokenizer: AcousticTokenizer | SemanticTokenizer) -> Tensor:
-        """Tokens ``(T, ...)`` of ``wav (T,)`` at the tokenizer's rate, in pieces with their context so that memory stays flat."""
-        hop = tokenizer.hop_length
-        pieces = []
-        for first, stop, start, end in pieces_of(tokenizer.num_tokens(len(wav)), tokenizer):
-            tokens = tokenizer.encode(*self._batch_of_one(wav[start * hop : end * hop]))[0][0]
-            pieces.append(tokens[first - start : stop - start])
-        return torch.cat(pieces)
+        """Tokens ``(T, ...)`` of ``wav (T,)`` at the tokenizer's rate.
+
+        Rows are encoded one by one: what a row is made of then cannot depend on its batch mates, whatever the tokenizer.
+        """
+        return encode_pieces(tokenizer, [wav])
 
     def _decode(self, codes: Tensor) -> Waveform:
-        """Sound of ``codes (T_f, Q)``, within full scale; in pieces whose context is the encoder's, which no decoder here exceeds."""
-        hop = self.acoustic.hop_length
-        pieces = []
-        for first, stop, start, end in pieces_of(len(codes), self.acoustic):
-            wav = self.acoustic.decode(codes[None, start:end], torch.tensor([end - start], device=self.device))[0]
-            pieces.append(wav[(first - start) * hop : (stop - start) * hop].float().clamp(-1, 1).cpu().numpy())
-        sound: Waveform = np.concatenate(pieces)
+        """Sound of ``codes (T_f, Q)``, within full scale."""
+        sound: Waveform = np.concatenate(list(decode_pieces(self.acoustic, codes)))
         return sound
-
-    def _batch_of_one(self, wav: Waveform) -> tuple[Tensor, Tensor]:
-        # One by one: what a row is made of then cannot depend on its batch mates, whatever the tokenizer.
-        return torch.from_numpy(wav)[None].to(self.device), torch.tensor([len(wav)], device=self.device)
-
-
-def pieces_of(num_tokens: int, tokenizer: Tokenizer) -> list[tuple[int, int, int, int]]:
-    """``(first, stop, start, end)`` in tokens: each piece ``first:stop`` and ``start:end``, on which its tokens may depend.
-
-    One piece where the sound is short, or where the tokenizer's context is of no use for cutting.
-    """
-    before, after = (-(-context // tokenizer.hop_length) for context in (tokenizer.left_context, tokenizer.right_context))
-    size = PIECE_SECONDS * tokenizer.sample_rate // tokenizer.hop_length
-    if num_tokens <= 2 * size or before + after > size:
-        return [(0, num_tokens, 0, num_tokens)]
-    starts = range(0, num_tokens, size)
-    return [(first, min(first + size, num_tokens), max(0, first - before), min(first + size + after, num_tokens)) for first in starts]
-
-
-def tokens_settled(num_samples: int, tokenizer: Tokenizer) -> int:
-    """Tokens of ``num_samples`` that stay as they are whatever follows: those whose right context lies within."""
-    return max(0, num_samples - tokenizer.right_context) // tokenizer.hop_length
 
 
 def stage_seed(seed: int, stage: int) -> int:

@@ -1,0 +1,155 @@
+"""Long and live audio: tokens of sound that comes in pieces, the same as of the whole, in memory that does not grow with it.
+
+    stream = TokenStream(tokenizer)
+    for piece in pieces:               # of any size
+        tokens = stream.push(piece)    # those that nothing to come can change
+    tokens = stream.flush()            # the others, at the end
+
+A tokenizer states what its tokens depend on (``left_context``, ``right_context``), so a stream holds that much of the sound and
+encodes it anew with what is new.  A codec with a state of its own (``encode_piece``, as SoundStream) goes on from it instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from valle.audio import PIECE_SECONDS, Waveform, audio_pieces
+from valle.tokenizers.base import AcousticTokenizer, SemanticTokenizer, Tokenizer
+
+LONGEST_CONTEXT = 60.0  # seconds; tokens that depend on more are made of the whole sound, at its end
+
+AnyTokenizer = AcousticTokenizer | SemanticTokenizer
+
+
+@runtime_checkable
+class EncodesPieces(Protocol):
+    """A causal codec that goes on from a state."""
+
+    def encode_piece(self, wav: Tensor, state: Any | None = None) -> tuple[Tensor, Any]:
+        """The next ``wav (B, n * hop_length)`` -> codes ``(B, n, Q)`` and the state to go on from."""
+
+
+class TokenStream:
+    """Tokens of one sound that comes in pieces of any size, as soon as nothing that follows can change them.
+
+    All that ``push`` and ``flush`` return, end to end, is what ``encode`` returns for the whole sound.
+    """
+
+    def __init__(self, tokenizer: AnyTokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._device = next(chain(tokenizer.parameters(), tokenizer.buffers())).device
+        self._begin()
+
+    def _begin(self) -> None:
+        self._heard = torch.zeros(0, device=self._device)  # samples from token self._start on
+        self._start = self._given = 0
+        self._state: Any = None
+
+    @property
+    def held_seconds(self) -> float:
+        """How much of the sound is kept for tokens to come."""
+        return len(self._heard) / self._tokenizer.sample_rate
+
+    def push(self, wav: Waveform | Tensor) -> Tensor:
+        """The next samples ``(n,)`` at the tokenizer's rate -> the tokens that are final now, ``(m,)`` units or ``(m, Q)`` codes."""
+        return torch.cat([self._none(), *(self._push(piece) for piece in self._pieces(wav))])
+
+    def flush(self, wav: Waveform | Tensor | None = None) -> Tensor:
+        """The sound ends, after ``wav`` if there is more of it -> its remaining tokens.  The stream then stands before another sound."""
+        *before, last = self._pieces(np.zeros(0, np.float32) if wav is None else wav)
+        tokens = [self._push(piece) for piece in before]
+        if isinstance(self._tokenizer, EncodesPieces):
+            silence = last.new_zeros(-(len(self._heard) + len(last)) % self._tokenizer.hop_length)
+            tokens.append(self._push(torch.cat([last, silence])))
+        else:
+            self._heard = torch.cat([self._heard, last])
+            tokens.append(self._up_to(self._tokenizer.num_tokens(self._received)))
+        self._begin()
+        return torch.cat(tokens)
+
+    def _pieces(self, wav: Waveform | Tensor) -> tuple[Tensor, ...]:
+        samples = torch.as_tensor(wav, dtype=torch.float32, device=self._device)
+        return samples.split(round(PIECE_SECONDS * self._tokenizer.sample_rate))
+
+    @property
+    def _received(self) -> int:
+        return self._start * self._tokenizer.hop_length + len(self._heard)
+
+    def _push(self, wav: Tensor) -> Tensor:
+        self._heard = torch.cat([self._heard, wav])
+        if isinstance(self._tokenizer, EncodesPieces):
+            return self._from_state(self._tokenizer)
+        if self._tokenizer.left_context > LONGEST_CONTEXT * self._tokenizer.sample_rate:
+            return self._none()
+        return self._up_to(self._tokenizer.settled(self._received))
+
+    def _from_state(self, codec: EncodesPieces) -> Tensor:
+        """Codes of the whole frames that are held."""
+        used = len(self._heard) // self._tokenizer.hop_length * self._tokenizer.hop_length
+        if not used:
+            return self._none()
+        codes, self._state = codec.encode_piece(self._heard[None, :used], self._state)
+        self._heard = self._heard[used:].clone()
+        return codes[0]
+
+    def _up_to(self, last: int) -> Tensor:
+        """Tokens from the first that was not given yet, before ``last``; what no later one depends on is forgotten."""
+        if last <= self._given:
+            return self._none()
+        tokens, _ = self._tokenizer.encode(self._heard[None], torch.tensor([len(self._heard)], device=self._device))
+        new = tokens[0, self._given - self._start : last - self._start].clone()
+        start = self._tokenizer.heard_from(last)
+        self._heard = self._heard[(start - self._start) * self._tokenizer.hop_length :].clone()
+        self._start, self._given = start, last
+        return new
+
+    def _none(self) -> Tensor:
+        shape = (0, self._tokenizer.num_codebooks) if isinstance(self._tokenizer, AcousticTokenizer) else (0,)
+        return torch.zeros(shape, dtype=torch.int64, device=self._device)
+
+
+def encode_pieces(tokenizer: AnyTokenizer, pieces: Iterable[Waveform]) -> Tensor:
+    """Consecutive ``pieces (n,)`` of one sound at the tokenizer's rate -> all its tokens, ``(T,)`` units or ``(T, Q)`` codes."""
+    stream, last = TokenStream(tokenizer), np.zeros(0, np.float32)
+    tokens = []
+    for piece in pieces:  # one behind, so that a short sound is encoded once
+        tokens.append(stream.push(last))
+        last = piece
+    return torch.cat([*tokens, stream.flush(last)])
+
+
+def encode_file(tokenizer: AnyTokenizer, path: Path) -> Tensor:
+    """All tokens of an audio file of any length, as ``encode_pieces``; raises ``AudioFileError``."""
+    return encode_pieces(tokenizer, audio_pieces(path, sample_rate=tokenizer.sample_rate))
+
+
+def decode_pieces(codec: AcousticTokenizer, codes: Tensor) -> Iterator[Waveform]:
+    """Codes ``(T_f, Q)`` of a sound of any length -> its samples within full scale, in pieces.
+
+    Their context is the encoder's, which no decoder here exceeds.
+    """
+    hop, device = codec.hop_length, codes.device
+    for first, stop, start, end in _pieces_of(len(codes), codec):
+        wav = codec.decode(codes[None, start:end], torch.tensor([end - start], device=device))[0]
+        piece: Waveform = wav[(first - start) * hop : (stop - start) * hop].float().clamp(-1, 1).cpu().numpy()
+        yield piece
+
+
+def _pieces_of(num_tokens: int, tokenizer: Tokenizer) -> list[tuple[int, int, int, int]]:
+    """``(first, stop, start, end)`` in tokens: each piece ``first:stop`` and ``start:end``, on which its sound may depend.
+
+    One piece where the sound is short, or where the tokenizer's context is of no use for cutting.
+    """
+    before, after = (-(-context // tokenizer.hop_length) for context in (tokenizer.left_context, tokenizer.right_context))
+    size = round(PIECE_SECONDS * tokenizer.sample_rate) // tokenizer.hop_length
+    if num_tokens <= 2 * size or before + after > size:
+        return [(0, num_tokens, 0, num_tokens)]
+    starts = range(0, num_tokens, size)
+    return [(first, min(first + size, num_tokens), max(0, first - before), min(first + size + after, num_tokens)) for first in starts]

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from lhotse import CutSet
+from lhotse.array import TemporalArray
 from lhotse.cut import Cut
 from lhotse.features.io import close_cached_file_handles, lookup_cache_or_open
 from numpy.typing import NDArray
@@ -16,6 +17,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from valle.data.crops import Crop, choose_crop, draw
+from valle.data.flat_tokens import STORAGE as FLAT_STORAGE
+from valle.data.flat_tokens import read_flat
 from valle.data.manifests import ManifestError, TokenManifests
 from valle.tokenizers.base import TokenizerIdentity
 
@@ -153,14 +156,15 @@ def _load(cut: Cut, field: str, identity: TokenizerIdentity) -> NDArray[np.int64
         raise ManifestError(
             f"expected {field} in cut {cut.id}, found none; run ./prepare.sh, or point --manifest-dir at its data/tokenized"
         )
-    if stored.array.storage_type != "numpy_hdf5":  # lhotse knows others, some of which run commands or go to an address
+    read = _READERS.get(stored.array.storage_type)
+    if read is None:  # lhotse knows others, some of which run commands, unpickle or go to an address
         raise ManifestError(
             f"expected {field} of cut {cut.id} in HDF5, found {stored.array.storage_type!r}; delete data/tokenized and run ./prepare.sh"
         )
     if lookup_cache_or_open.cache_info().currsize >= MAX_OPEN_FILES:
         close_cached_file_handles()
     try:
-        values = np.asarray(stored.load(), dtype=np.int64)
+        values = np.asarray(read(stored), dtype=np.int64)
     except (OSError, KeyError, ValueError) as error:
         path = Path(stored.array.storage_path)
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}" if path.is_file() else "there is no such file"
@@ -175,6 +179,18 @@ def _load(cut: Cut, field: str, identity: TokenizerIdentity) -> NDArray[np.int64
             "delete data/tokenized and run ./prepare.sh"
         )
     return values
+
+
+def _read_by_lhotse(stored: TemporalArray) -> NDArray[np.int16]:
+    return np.asarray(stored.load())
+
+
+def _read_flat(stored: TemporalArray) -> NDArray[np.int16]:
+    return read_flat(stored.array)
+
+
+# HDF5; Shar, whose arrays came with the cut; one flat file.
+_READERS = {"numpy_hdf5": _read_by_lhotse, "memory_npy": _read_by_lhotse, FLAT_STORAGE: _read_flat}
 
 
 def pad(rows: Sequence[NDArray[np.int64]]) -> tuple[Tensor, Tensor]:

@@ -31,6 +31,7 @@ class TokenManifests:
     acoustic: TokenizerIdentity
     semantic: TokenizerIdentity | None
     statistics: dict[str, Any]
+    num_shards: dict[str, int] | None = None  # of each part, where the tokens are lhotse Shar
 
     @property
     def tag(self) -> str:
@@ -38,18 +39,35 @@ class TokenManifests:
         return tokenizers_tag(self.acoustic, self.semantic)
 
     def cuts(self, part: str) -> CutSet:
-        """The cuts of ``train``, ``dev`` or ``test``, read lazily."""
-        path = self.folder / f"cuts_{part}.jsonl.gz"
-        _check_gzip(path)
-        return CutSet.from_jsonl_lazy(path)
+        """The cuts of ``train``, ``dev`` or ``test``, read lazily; from Shar they come with their tokens, in one pass over the files."""
+        paths = self.cuts_paths(part)
+        for path in paths:
+            _check_gzip(path)
+        if self.num_shards is None:
+            return CutSet.from_jsonl_lazy(paths[0])
+        if not paths:
+            return CutSet.from_cuts([])
+        fields: dict[str, list[Path]] = {"cuts": paths}
+        for stream in ("units", "codes") if self.semantic else ("codes",):
+            fields[stream] = [path.with_name(path.name.replace("cuts.", f"{stream}.").replace(".jsonl.gz", ".tar")) for path in paths]
+            for path in fields[stream]:
+                if not path.is_file():
+                    raise ManifestError(f"expected tokens in {path}, found nothing there; delete {self.folder} and make the tokens anew")
+        return CutSet.from_shar(fields=fields)
+
+    def cuts_paths(self, part: str) -> list[Path]:
+        """The manifests of a part: one, or one a shard."""
+        if self.num_shards is None:
+            return [self.folder / f"cuts_{part}.jsonl.gz"]
+        return [self.folder / "shards" / part / f"cuts.{number:06d}.jsonl.gz" for number in range(self.num_shards[part])]
 
     def refuse_overlap(self) -> None:
         """Dev or test cuts among the training cuts would make every figure too good."""
-        train = _ids(self.folder / "cuts_train.jsonl.gz")
-        for part in ("dev", "test"):
-            path = self.folder / f"cuts_{part}.jsonl.gz"
+        train = set[str]().union(*(_ids(path) for path in self.cuts_paths("train")))
+        for path in (path for part in ("dev", "test") for path in self.cuts_paths(part)):
             both = train & _ids(path) if path.is_file() else set()
             if both:
+                part = "dev" if path in self.cuts_paths("dev") else "test"
                 raise ManifestError(
                     f"expected {part} cuts that training never sees, found {min(both)} in {path} and in cuts_train; "
                     f"delete {self.folder} and run ./prepare.sh"
@@ -82,6 +100,7 @@ def read_manifests(folder: Path) -> TokenManifests:
             acoustic=TokenizerIdentity.from_dict(info["tokenizers"]["acoustic"]),
             semantic=TokenizerIdentity.from_dict(semantic) if semantic else None,
             statistics=info.get("statistics", {}),
+            num_shards={part: int(count) for part, count in info["shar"].items()} if "shar" in info else None,
         )
     except (UserError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"

@@ -1,7 +1,7 @@
-"""Cuts in, tokens out: padded batches of like lengths, in fp32, each read, resampled and encoded by one of some threads.
+"""Cuts in, tokens out: padded batches of like lengths, read and resampled by threads ahead of those that encode them.
 
-Batches side by side on one core each are faster than one batch on all cores: nothing waits at the end of every
-operation, which matters most where the cores are shared with other programs.
+On CPUs, batches side by side on one core each are faster than one batch on all cores: nothing waits at the end of every
+operation, which matters most where the cores are shared with other programs.  An accelerator gets one batch after the other.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
@@ -17,6 +18,7 @@ import numpy as np
 import torch
 from lhotse.cut import Cut
 from numpy.typing import NDArray
+from torch import Tensor
 
 from valle.audio import Waveform, resample
 from valle.corpora.cut_audio import read_cut
@@ -40,34 +42,67 @@ class CutTokens:
 
 
 @dataclass(frozen=True)
-class CutAudio:
-    """One cut's mono audio at each rate that a tokenizer wants, and its length."""
+class AudioBatch:
+    """Mono audio of some cuts at each rate that a tokenizer wants: ``wav (B, T)``, ``lengths (B,)``; and each cut's length."""
 
-    by_rate: dict[int, Waveform]
-    seconds: Fraction
+    by_rate: dict[int, tuple[Tensor, Tensor]]
+    seconds: list[Fraction]
+
+
+@dataclass
+class ChangedTokens:
+    """How many tokens of a sample differ from those of float32, by stream and level: ``{"units": ..., "codebook 0": ...}``."""
+
+    changed: dict[str, int] = field(default_factory=dict)
+    compared: dict[str, int] = field(default_factory=dict)
+
+    def add(self, name: str, changed: int, compared: int) -> None:
+        self.changed[name] = self.changed.get(name, 0) + changed
+        self.compared[name] = self.compared.get(name, 0) + compared
+
+    def compare(self, kind: str, tokens: NDArray[np.int16], exact: NDArray[np.int16]) -> None:
+        """``tokens (T,)`` or ``(T, Q)`` beside those of float32."""
+        differ = (tokens != exact).reshape(len(tokens), -1)
+        for level in range(differ.shape[1]):
+            self.add(kind if kind == "units" else f"codebook {level}", int(differ[:, level].sum()), len(differ))
+
+    def update(self, other: dict[str, list[int]]) -> None:
+        for name, (changed, compared) in other.items():
+            self.add(name, changed, compared)
+
+    def to_dict(self) -> dict[str, list[int]]:
+        return {name: [changed, self.compared[name]] for name, changed in self.changed.items()}
+
+    def __str__(self) -> str:
+        shares = [f"{name} {100 * changed / max(1, self.compared[name]):.2g} %" for name, changed in self.changed.items()]
+        return ", ".join(shares)
 
 
 class BatchTokenizer:
-    """Both tokenizers on one device, with the threads that run them; a context manager."""
+    """Both tokenizers on one device, with the threads that read and those that encode; a context manager."""
 
     def __init__(
         self,
         acoustic: AcousticTokenizer,
         semantic: SemanticTokenizer | None,
         *,
-        device: str = "cpu",
+        device: str | torch.device = "cpu",
         batch_seconds: float = 60.0,
         num_workers: int = 2,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
-        self._device = find_device(device)
-        self.acoustic, self.semantic = acoustic.to(self._device), semantic.to(self._device) if semantic else None
+        self.device = find_device(device) if isinstance(device, str) else device
+        self.acoustic, self.semantic = acoustic.to(self.device), semantic.to(self.device) if semantic else None
         self.identities = (acoustic.identity, semantic.identity if semantic else None)
         self.timeline = Timeline(codes=self.identities[0].grid, units=self.identities[1].grid if self.identities[1] else None)
         for identity in self.identities:
             if identity and identity.codebook_size > 2**15:
                 raise TokenizeError(f"tokens are stored as int16, but {identity} has {identity.codebook_size}; use a smaller codebook")
-        self._batch_seconds, self._num_workers = batch_seconds, num_workers
-        self._pool = ThreadPoolExecutor(num_workers)
+        self.dtype, self.changed = dtype, ChangedTokens()
+        self._batch_seconds = batch_seconds
+        num_encoders = num_workers if self.device.type == "cpu" else 1
+        self._ahead = num_workers + num_encoders
+        self._readers, self._encoders = ThreadPoolExecutor(num_workers), ThreadPoolExecutor(num_encoders)
         self._num_threads = torch.get_num_threads()
 
     def __enter__(self) -> BatchTokenizer:
@@ -75,7 +110,8 @@ class BatchTokenizer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._pool.shutdown(cancel_futures=True)
+        self._readers.shutdown(cancel_futures=True)
+        self._encoders.shutdown(cancel_futures=True)
         torch.set_num_threads(self._num_threads)
 
     @property
@@ -91,29 +127,57 @@ class BatchTokenizer:
         return {"timeline": self.timeline.to_dict(), "tokenizers": tokenizers}
 
     def encode_all(self, cuts: list[Cut]) -> Iterator[tuple[list[int], list[CutTokens]]]:
-        """Tokens of every cut, as (positions in ``cuts``, their tokens), batch by batch; a cut longer than a batch goes alone."""
+        """Tokens of every cut, as (positions in ``cuts``, their tokens), batch by batch; a cut longer than a batch goes alone.
+
+        Below float32, one batch of middling length is encoded in float32 too, and ``changed`` counts what differs.
+        """
+        batches = list(batches_of_like_lengths([cut.duration for cut in cuts], self._batch_seconds))
         ahead: deque[tuple[list[int], Future[list[CutTokens]]]] = deque()
-        for indexes in batches_of_like_lengths([cut.duration for cut in cuts], self._batch_seconds):
+        for number, indexes in enumerate(batches):
             give_memory_back()
-            ahead.append((indexes, self._pool.submit(self._encode, [cuts[index] for index in indexes])))
-            if len(ahead) > self._num_workers:
+            audio = self._readers.submit(self.read, [cuts[index] for index in indexes])
+            compare = self.dtype != torch.float32 and number == len(batches) // 2
+            ahead.append((indexes, self._encoders.submit(self._encode, audio, compare)))
+            if len(ahead) > self._ahead:
                 indexes, future = ahead.popleft()
                 yield indexes, future.result()
         for indexes, future in ahead:
             yield indexes, future.result()
 
-    def _read(self, cut: Cut) -> CutAudio:
-        samples, rate = read_cut(cut)
+    def read(self, cuts: list[Cut]) -> AudioBatch:
+        """The audio of a batch, in memory from where it goes to the device at once."""
         rates = {self.acoustic.sample_rate, *([self.semantic.sample_rate] if self.semantic else [])}
-        by_rate = {wanted: resample(samples, rate, wanted) for wanted in rates}
-        return CutAudio(by_rate=by_rate, seconds=Fraction(len(samples), rate))
+        rows: dict[int, list[Waveform]] = {rate: [] for rate in rates}
+        seconds = []
+        for cut in cuts:
+            samples, rate = read_cut(cut)
+            seconds.append(Fraction(len(samples), rate))
+            for wanted in rates:
+                rows[wanted].append(resample(samples, rate, wanted))
+        padded = {rate: _pad(waves) for rate, waves in rows.items()}
+        if self.device.type == "cuda":
+            padded = {rate: (wav.pin_memory(), lengths) for rate, (wav, lengths) in padded.items()}
+        return AudioBatch(by_rate=padded, seconds=seconds)
 
-    @torch.inference_mode()
-    def _encode(self, cuts: list[Cut]) -> list[CutTokens]:
-        batch = [self._read(cut) for cut in cuts]
-        codes = _encode_rows(self.acoustic, batch, self._device)
-        units = _encode_rows(self.semantic, batch, self._device) if self.semantic else [None] * len(batch)
-        return [self._trim(one, two, audio.seconds) for one, two, audio in zip(units, codes, batch, strict=True)]
+    def encode(self, batch: AudioBatch, *, dtype: torch.dtype | None = None) -> list[CutTokens]:
+        """Whole periods of the tokens of each row."""
+        with torch.inference_mode():
+            placed = {
+                rate: (wav.to(self.device, non_blocking=True), lengths.to(self.device)) for rate, (wav, lengths) in batch.by_rate.items()
+            }
+            codes = _encode_rows(self.acoustic, placed, dtype or self.dtype)
+            units = _encode_rows(self.semantic, placed, dtype or self.dtype) if self.semantic else [None] * len(codes)
+        return [self._trim(one, two, seconds) for one, two, seconds in zip(units, codes, batch.seconds, strict=True)]
+
+    def _encode(self, audio: Future[AudioBatch], compare: bool) -> list[CutTokens]:
+        batch = audio.result()
+        tokens = self.encode(batch)
+        if compare:
+            for lower, exact in zip(tokens, self.encode(batch, dtype=torch.float32), strict=True):
+                self.changed.compare("codes", lower.codes, exact.codes)
+                if lower.units is not None and exact.units is not None:
+                    self.changed.compare("units", lower.units, exact.units)
+        return tokens
 
     def _trim(self, units: NDArray[np.int16] | None, codes: NDArray[np.int16], seconds: Fraction) -> CutTokens:
         """Whole periods that the audio itself fills, so that no token of padding is kept."""
@@ -136,13 +200,22 @@ def batches_of_like_lengths(durations: list[float], batch_seconds: float) -> Ite
         yield batch
 
 
-def _encode_rows(tokenizer: AcousticTokenizer | SemanticTokenizer, batch: list[CutAudio], device: torch.device) -> list[NDArray[np.int16]]:
-    """Tokens of each row without its padding."""
-    rows = [audio.by_rate[tokenizer.sample_rate] for audio in batch]
+def _pad(rows: list[Waveform]) -> tuple[Tensor, Tensor]:
     lengths = torch.tensor([len(row) for row in rows])
     wav = torch.zeros(len(rows), int(lengths.max()))
     for index, row in enumerate(rows):
         wav[index, : len(row)] = torch.from_numpy(row)
-    tokens, counts = tokenizer.encode(wav.to(device), lengths.to(device))
+    return wav, lengths
+
+
+def _encode_rows(
+    tokenizer: AcousticTokenizer | SemanticTokenizer, placed: dict[int, tuple[Tensor, Tensor]], dtype: torch.dtype
+) -> list[NDArray[np.int16]]:
+    """Tokens of each row without its padding."""
+    used = copy(tokenizer)  # with the same weights, but a precision of its own: other threads may run at another
+    used.precision = dtype
+    wav, lengths = placed[tokenizer.sample_rate]
+    with used.at_precision(wav.device):
+        tokens, counts = used.encode(wav, lengths)
     stored = tokens.to(torch.int16).cpu().numpy()
     return [row[:count].copy() for row, count in zip(stored, counts.tolist(), strict=True)]

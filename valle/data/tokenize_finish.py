@@ -1,4 +1,7 @@
-"""Stage 4: shards become ``cuts_{train,dev,test}.jsonl.gz``, with ``info.json``, statistics, their picture and the report."""
+"""Stage 4: shards become ``cuts_{train,dev,test}.jsonl.gz``, with ``info.json``, statistics, their picture and the report.
+
+Shar shards are read as they are; flat ones become one file a stream and part (``valle.data.flat_tokens``).
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from lhotse.cut import Cut
 from valle.corpora.manifests import read_cuts, write_cuts
 from valle.corpora.report import write_report
 from valle.corpora.report_reasons import PARTS
+from valle.data.flat_tokens import FlatWriter
 from valle.data.tokenize import read_json, shards_folder, write_json
 from valle.data.tokenize_batches import TokenizeError
 from valle.data.tokenize_statistics import PartCounts, draw_statistics
@@ -34,9 +38,11 @@ def finish_cuts(config: FinishConfig) -> dict[str, PartCounts]:
     for part, values in described.items():
         if values["tokenizers"] != first["tokenizers"]:
             raise TokenizeError(f"train and {part} were tokenised by different tokenizers; delete {config.output_dir} and run ./prepare.sh")
+        if values["format"] != first["format"]:
+            raise TokenizeError(f"train and {part} are stored in different formats; delete {config.output_dir} and run ./prepare.sh")
     counts = {}
     for part, values in described.items():
-        write_cuts(_cuts(config.output_dir, part, values["num_shards"]), config.output_dir / f"cuts_{part}.jsonl.gz")
+        _write_part(config.output_dir, part, values)
         counts[part] = PartCounts()
         for number in range(values["num_shards"]):
             counts[part].add(_read_shard(config.output_dir, part, number))
@@ -53,6 +59,8 @@ def finish_cuts(config: FinishConfig) -> dict[str, PartCounts]:
         picture=_relative(picture, config.report.parent),
     )
     info = {"timeline": first["timeline"], "tokenizers": first["tokenizers"], "statistics": statistics}
+    if first["format"] == "shar":
+        info["shar"] = {part: values["num_shards"] for part, values in described.items()}
     write_json(config.output_dir / "info.json", info)
     return counts
 
@@ -72,9 +80,21 @@ def _read_shard(output_dir: Path, part: str, number: int) -> dict[str, Any]:
     return values
 
 
-def _cuts(output_dir: Path, part: str, num_shards: int) -> Iterator[Cut]:
+def _write_part(output_dir: Path, part: str, described: dict[str, Any]) -> None:
+    """What training reads of a part."""
+    path, folder, num_shards = output_dir / f"cuts_{part}.jsonl.gz", shards_folder(output_dir), described["num_shards"]
+    if described["format"] == "shar":
+        path.unlink(missing_ok=True)  # of another format, before
+    elif described["format"] == "memmap":
+        with FlatWriter(output_dir, part, streams=("units", "codes") if described["tokenizers"]["semantic"] else ("codes",)) as writer:
+            write_cuts((writer.add(cut) for cut in _cuts(folder, part, num_shards)), path)
+    else:
+        write_cuts(_cuts(folder, part, num_shards), path)
+
+
+def _cuts(folder: Path, part: str, num_shards: int) -> Iterator[Cut]:
     for number in range(num_shards):
-        yield from read_cuts(shards_folder(output_dir) / f"{part}-{number:05d}.jsonl.gz")
+        yield from read_cuts(folder / f"{part}-{number:05d}.jsonl.gz")
 
 
 def _settings(tokenizers: dict[str, Any]) -> dict[str, str]:

@@ -148,7 +148,7 @@ def test_many_windows_are_encoded_a_few_at_a_time(tokenizers: dict[str, HubertTo
     tokenizer.encoder.front_end.register_forward_pre_hook(lambda module, inputs: sizes.append(inputs[0].numel()))
     expected = tokenizer.encode(wav, lengths_of(wav))[0]
     assert sum(sizes) > 2 * wav.numel() and max(sizes) <= 60 * RATE
-    monkeypatch.setattr("valle.tokenizers.hubert.BATCH_SECONDS", 1.0)
+    monkeypatch.setattr("valle.tokenizers.clustered_units.BATCH_SECONDS", 1.0)
     assert torch.equal(tokenizer.encode(wav, lengths_of(wav))[0], expected) and min(sizes) <= RATE
 
 

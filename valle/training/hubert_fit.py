@@ -9,6 +9,7 @@ import torch
 
 from valle.audio import Waveform
 from valle.tokenizers.base import SemanticTokenizer
+from valle.tokenizers.clustered_units import ClusteredUnits
 from valle.tokenizers.hubert import HubertConfig, HubertTokenizer, hubert_from_encoder
 from valle.tokenizers.kmeans_fit import ALONE, Frames, Processes, Reservoir, fit_features
 from valle.tokenizers.speech_encoder import SpeechEncoder, SpeechEncoderConfig
@@ -48,21 +49,34 @@ def fit_hubert(
 
     Each of several ``processes`` gives a share of the waveforms, and all return the same tokenizer.
     """
-    tokenizer = hubert_from_encoder(encoder, config, layer=layer).to(device or torch.device("cpu"))
-    fit = fit_features(
-        hidden_of(tokenizer, waveforms), config.num_units, seed=seed, seconds_per_frame=tokenizer.hop_length / tokenizer.sample_rate,
-        standardise=standardise, processes=processes,
-    )  # fmt: skip
-    tokenizer = tokenizer.cpu()
-    tokenizer.take_clusters(fit)
+    tokenizer = hubert_from_encoder(encoder, config, layer=layer)
+    fit_units(tokenizer, waveforms, seed=seed, device=device, standardise=standardise, processes=processes)
     return tokenizer
 
 
+def fit_units(
+    tokenizer: ClusteredUnits,
+    waveforms: Iterable[Waveform],
+    *,
+    seed: int,
+    device: torch.device | None = None,
+    standardise: bool = True,
+    processes: Processes = ALONE,
+) -> None:
+    """The same for any encoder's units, ``waveforms`` at the tokenizer's own rate; leaves the tokenizer on the CPU."""
+    tokenizer.to(device or torch.device("cpu"))
+    fit = fit_features(
+        hidden_of(tokenizer, waveforms), tokenizer.num_units, seed=seed, seconds_per_frame=tokenizer.hop_length / tokenizer.sample_rate,
+        standardise=standardise, processes=processes,
+    )  # fmt: skip
+    tokenizer.cpu().take_clusters(fit)
+
+
 def sample_layers(
-    tokenizers: Sequence[HubertTokenizer], waveforms: Iterable[Waveform], *, seed: int, size: int, progress: Progress | None = None
+    tokenizers: Sequence[ClusteredUnits], waveforms: Iterable[Waveform], *, seed: int, size: int, progress: Progress | None = None
 ) -> list[Frames]:
     """A uniform sample of the states of every tokenizer's own layer, in one pass over the audio."""
-    reservoirs = [Reservoir(tokenizer.settings.encoder.d_model, seed=seed, size=size) for tokenizer in tokenizers]
+    reservoirs = [Reservoir(len(tokenizer.mean), seed=seed, size=size) for tokenizer in tokenizers]
     for batch in batches(waveforms, tokenizers[0].sample_rate):
         for tokenizer, reservoir in zip(tokenizers, reservoirs, strict=True):
             for states in _hidden(tokenizer, batch):
@@ -72,7 +86,7 @@ def sample_layers(
     return [reservoir.frames for reservoir in reservoirs]
 
 
-def hidden_of(tokenizer: HubertTokenizer, waveforms: Iterable[Waveform]) -> Iterator[Frames]:
+def hidden_of(tokenizer: ClusteredUnits, waveforms: Iterable[Waveform]) -> Iterator[Frames]:
     """States ``(T_u, D)`` of each waveform, batch by batch."""
     for batch in batches(waveforms, tokenizer.sample_rate):
         yield from _hidden(tokenizer, batch)
@@ -110,7 +124,7 @@ def pad(batch: Sequence[Waveform]) -> tuple[torch.Tensor, torch.Tensor]:
     return padded, lengths
 
 
-def _hidden(tokenizer: HubertTokenizer, batch: Sequence[Waveform]) -> Iterator[Frames]:
+def _hidden(tokenizer: ClusteredUnits, batch: Sequence[Waveform]) -> Iterator[Frames]:
     device = tokenizer.mean.device
     wav, lengths = pad(batch)
     states = tokenizer.hidden(wav.to(device), lengths.to(device)).cpu()

@@ -75,7 +75,7 @@ def _draw_stage(axes: Any, parts: Mapping[str, Curve], unigram: Mapping[str, flo
     measured = [part for part, curve in parts.items() if curve.valid]
     for part, curve in parts.items():
         level = part.partition("_")[2]
-        label = f"dev, level {level}" if level else "dev"
+        label = f"dev, level {level}" if level.isdigit() else f"dev, {level}" if level else "dev"
         shade: Any = LINE
         if len(measured) > 1 and part in measured:
             shade = colormaps["YlOrBr_r"](0.15 + 0.6 * measured.index(part) / len(measured))

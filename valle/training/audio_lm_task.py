@@ -21,6 +21,7 @@ from valle.tokenizers.registry import load_tokenizer, tokenizer_to_state
 from valle.training.checkpoint import hyper_parameters, load_checkpoint
 from valle.training.distributed import World
 from valle.training.options import AudioLMOptions
+from valle.training.unit_sequence import has_same_sequence, sequence_fields
 
 
 class AudioLMTask:
@@ -100,8 +101,12 @@ class AudioLMTask:
         )
 
     def validation_loss(self, batch: Batch) -> dict[str, LossPart]:
-        """The parts of training, the fine one as ``fine_1``, ``fine_2``, ...: every level of every cut, none drawn."""
-        parts = self.model.loss({stage: batch[stage] for stage in self.stages if stage != "fine"})
+        """The parts of training, a semantic one of runs as ``semantic_unit`` and ``semantic_duration``, the fine one as
+        ``fine_1``, ``fine_2``, ...: every level of every cut, none drawn."""
+        parts = self.model.loss({stage: batch[stage] for stage in self.stages if stage not in ("semantic", "fine")})
+        if "semantic" in self.stages:
+            assert self.model.semantic is not None
+            parts = {**self.model.semantic.loss_parts(**batch["semantic"]), **parts}
         if "fine" in self.stages:
             assert self.model.fine is not None
             for level in range(self.config.num_coarse, self.config.num_quantizers):
@@ -161,10 +166,8 @@ class AudioLMTask:
     def _histograms(self, batch: Batch) -> dict[str, Tensor]:
         found = {}
         if "semantic" in batch:
-            part = batch["semantic"]
-            valid = torch.arange(part["units"].shape[1]) < part["lengths"][:, None]
-            units = torch.bincount(part["units"][valid], minlength=self.config.num_units or 0)
-            found["semantic"] = torch.cat([units, part["ends"].sum()[None]]).double()
+            assert self.model.semantic is not None
+            found.update(self.model.semantic.histograms(**batch["semantic"]))
         for stage in ("coarse", "fine"):
             if stage in batch:
                 codes = batch[stage]["codes"]
@@ -193,7 +196,7 @@ def model_config(options: AudioLMOptions, manifests: TokenManifests) -> AudioLMC
         fine_units=options.fine_units, prefix_mode=options.prefix_mode, prompt_share=options.prompt_share,
         units_per_period=manifests.timeline.units_per_period, frames_per_period=manifests.timeline.frames_per_period,
         semantic_num_layers=options.semantic_num_layers, coarse_num_layers=options.coarse_num_layers,
-        fine_num_layers=options.fine_num_layers,
+        fine_num_layers=options.fine_num_layers, **sequence_fields(options, manifests),
     )  # fmt: skip
 
 
@@ -204,6 +207,8 @@ def take_stages(model: AudioLM, source: Path) -> list[str]:
     for stage, part in model.parts().items():
         theirs = {name.removeprefix(f"{stage}."): tensor.float() for name, tensor in weights.items() if name.startswith(f"{stage}.")}
         ours = part.state_dict()
+        if stage == "semantic" and not has_same_sequence(model.config, source):
+            continue  # tokens that mean something else, even if they are as many
         if theirs.keys() == ours.keys() and all(theirs[name].shape == ours[name].shape for name in ours):
             part.load_state_dict(theirs)
             taken.append(stage)

@@ -12,9 +12,10 @@ import yaml
 
 from valle.errors import UserError
 from valle.files import replacing
+from valle.models.config import AudioLMConfig
 from valle.models.released import read_released_config
 from valle.training.audio_lm_task import AudioLMTask
-from valle.training.checkpoint import load_checkpoint
+from valle.training.checkpoint import load_checkpoint, plain
 from valle.training.distributed import World
 from valle.training.logs import Sums, add_sums, sums_of
 from valle.training.options import STAGES, AudioLMOptions
@@ -25,9 +26,10 @@ SIZES = {
     "d_model": "decoder_dim", "nhead": "nhead", "num_layers": "num_decoder_layers", "dim_feedforward": "dim_feedforward",
     "norm_first": "norm_first", "num_quantizers": "num_quantizers", "num_coarse": "num_coarse",
     "coarse_conditioning": "coarse_conditioning", "unit_window": "unit_window", "fine_units": "fine_units",
-    "prefix_mode": "prefix_mode", "prompt_share": "prompt_share",
+    "unit_sequence": "unit_sequence", "longest_run": "longest_run", "prefix_mode": "prefix_mode", "prompt_share": "prompt_share",
     "semantic_num_layers": "semantic_num_layers", "coarse_num_layers": "coarse_num_layers", "fine_num_layers": "fine_num_layers",
 }  # fmt: skip
+NEWER = ("unit_sequence", "longest_run")  # older models lack them, and have their defaults
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ def trainer_settings(source: Path) -> dict[str, Any]:
         sizes, seconds = config["model"], {f"{stage}_seconds": value for stage, value in config["trained_seconds"].items()}
     else:
         sizes = seconds = load_checkpoint(source)
+    sizes = {**{name: getattr(AudioLMConfig, name) for name in NEWER}, **sizes}
     missing = [name for name in SIZES if name not in sizes]
     if missing:
         raise UserError(
@@ -60,6 +63,7 @@ def trainer_settings(source: Path) -> dict[str, Any]:
         )
     return {
         **{flag: sizes[name] for name, flag in SIZES.items()},
+        **({"unit_bpe": source} if sizes["unit_sequence"] == "bpe" else {}),
         **{f"{stage}_seconds": float(seconds[f"{stage}_seconds"]) for stage in STAGES if f"{stage}_seconds" in seconds},
     }
 
@@ -69,7 +73,7 @@ def write_trainer_settings(options: SettingsOf) -> dict[str, Any]:
     settings = trainer_settings(options.init_from)
     with replacing(options.output) as temporary:
         title = f"# The shape of {options.init_from}, for --init-from.\n"
-        temporary.write_text(title + yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
+        temporary.write_text(title + yaml.safe_dump(plain(settings), sort_keys=False), encoding="utf-8")
     return settings
 
 

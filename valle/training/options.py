@@ -136,6 +136,14 @@ class AudioLMOptions(LoopOptions):
     coarse_conditioning: Literal["aligned", "prefix"] = setting("aligned", "units beside each frame, or before all codes as in the paper")
     codebook_init: bool = setting(True, "codes start where the codec's own vectors lie, rather than at random")
     unit_window: int = setting(4, "units on each side that a frame sees")
+    unit_sequence: Literal["frames", "runs", "bpe"] = setting(
+        "frames", "what the semantic stage predicts: a unit a frame, runs with their durations, or byte pairs of units"
+    )
+    longest_run: int = setting(32, "frames of the longest run; longer ones are several")
+    unit_bpe: Path = setting(
+        Path("data/unit_bpe.json"),
+        "byte pairs, where --unit-sequence is bpe: a file of fit_unit_bpe.py, or a checkpoint or released folder",
+    )
     fine_units: bool = setting(True, "the fine stage sees units")
     prefix_mode: int = setting(1, "fine stage: 1 learns beside a random acoustic prompt, 0 without")
     prompt_share: float = setting(0.4, "share of a crop that is prompt, without units")
@@ -170,7 +178,7 @@ class AudioLMOptions(LoopOptions):
             if not getattr(self, name) > 0:
                 raise UserError(f"--{name.replace('_', '-')} must be above 0 seconds, found {getattr(self, name)}")
         require_at_least(self, 1, "num_buckets", "buffer_size", "shuffle_buffer_size", "valid_max_cuts", "num_quantizers")
-        require_at_least(self, 1, "decoder_dim", "nhead", "num_decoder_layers", "num_coarse")
+        require_at_least(self, 1, "decoder_dim", "nhead", "num_decoder_layers", "num_coarse", "longest_run")
         optional = ("dim_feedforward", "semantic_num_layers", "coarse_num_layers", "fine_num_layers")
         require_at_least(self, 1, *(name for name in optional if getattr(self, name) is not None))
         require_at_least(self, 0, "num_workers", "filter_min_duration", "unit_window")

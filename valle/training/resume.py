@@ -22,7 +22,7 @@ from valle.training.task import Task
 FREE = {
     "num_epochs", "max_steps", "max_minutes", "start_epoch", "start_batch", "exp_dir", "save_every_n", "keep_last_k", "valid_interval",
     "epoch_ends", "log_interval", "tensorboard", "visualize", "num_workers", "master_port", "device", "num_threads", "inf_check",
-    "oom_check", "world_size",
+    "oom_check", "world_size", "unit_bpe",  # whose content counts, not its place
 }  # fmt: skip
 
 NEEDED = ("model", "optimizer", "grad_scaler", "sampler", "model_avg", "dtype", "counters")  # to go on
@@ -126,7 +126,10 @@ class RunState:
         return newest_checkpoint(options.exp_dir)
 
     def _refuse_other(self, state: dict[str, Any], path: Path) -> None:
-        ours = {**hyper_parameters(self.options), **{key: self.task.checkpoint_fields().get(key) for key in ("identities", "timeline")}}
+        ours = {
+            **hyper_parameters(self.options),
+            **{key: self.task.checkpoint_fields().get(key) for key in ("identities", "timeline", "unit_bpe_sha256")},
+        }
         differing = [key for key, value in ours.items() if key not in FREE and key in state and key != "dtype" and state[key] != value]
         processes = len(state["sampler"]["batches_done"])
         if processes != self.world.size:

@@ -12,6 +12,7 @@ from valle.training.distributed import World, launch, pick_device
 from valle.training.logs import Sums, setup_logging
 from valle.training.loop import Loop
 from valle.training.options import AudioLMOptions
+from valle.training.unit_sequence import semantic_summary
 
 FINE_KEYS = ("levels", "nll_per_codebook", "train_nll_per_codebook", "unigram_nll_per_codebook", "accuracy_per_codebook")
 
@@ -45,6 +46,10 @@ def summarise(task: AudioLMTask, *, train: Sums, valid: Sums) -> dict[str, Any]:
     unigram = task.unigram_nll()
     summary: dict[str, Any] = {}
     for name, (nats, count, hits) in valid.items():
+        if name.partition("_")[0] == "semantic":
+            if "semantic" not in summary:
+                summary["semantic"] = semantic_summary(task, train=train, valid=valid, unigram=unigram)
+            continue
         row = {
             "train_nll": train[name][0] / train[name][1],
             "valid_nll": nats / count,

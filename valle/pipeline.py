@@ -309,7 +309,7 @@ class Pipeline:
 
     def _decode(self, codes: Tensor) -> Waveform:
         """Sound of ``codes (T_f, Q)``, within full scale."""
-        sound: Waveform = np.concatenate(list(decode_pieces(self.acoustic, codes)))
+        sound: Waveform = np.concatenate([piece.float().clamp(-1, 1).cpu().numpy() for piece in decode_pieces(self.acoustic, codes)])
         return sound
 
 

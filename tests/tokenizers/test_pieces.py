@@ -11,7 +11,7 @@ from tiny_pipeline import tiny_codec, tiny_kmeans
 from tiny_speech import tiny_hubert
 from torch import Tensor
 
-from valle.tokenizers import pieces
+from valle.tokenizers import stream
 from valle.tokenizers.base import AcousticTokenizer, SemanticTokenizer
 from valle.tokenizers.pieces import decode_clip, encode_clip
 from valle.tokenizers.soundstream import SoundStream, SoundStreamConfig
@@ -27,7 +27,7 @@ TOKENIZERS = {"convnext": tiny_codec, "soundstream": tiny_soundstream, "mfcc": t
 
 @pytest.fixture
 def short_pieces(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(pieces, "PIECE_SECONDS", 0.5)
+    monkeypatch.setattr(stream, "PIECE_SECONDS", 0.5)
     yield
 
 

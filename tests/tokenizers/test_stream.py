@@ -6,7 +6,6 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -149,7 +148,7 @@ def test_a_short_sound_is_encoded_once_and_a_long_one_piece_by_piece(kind: str, 
     monkeypatch.setattr(type(tokenizer), "encode", counted)
     assert torch.equal(encode_pieces(tokenizer, [wav.numpy()]), whole) and sizes == [64000]
     monkeypatch.setattr("valle.tokenizers.stream.PIECE_SECONDS", 0.5)
-    assert torch.equal(encode_pieces(tokenizer, [wav.numpy()[:40000], wav.numpy()[40000:]]), whole)
+    assert torch.equal(encode_pieces(tokenizer, [wav.numpy()[start : start + 5000] for start in range(0, 64000, 5000)]), whole)
     assert (sizes[1:] == [64000]) if kind in HOLDS_ALL else max(sizes[1:]) < 32000
 
 
@@ -168,8 +167,8 @@ def test_a_file_has_the_tokens_of_its_sound(rate: int, tmp_path: Path) -> None:
 def test_sound_decoded_in_pieces_is_that_of_all_codes(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     codec, _, codes = made(kind)
     assert isinstance(codec, AcousticTokenizer)
-    whole = codec.decode(codes[None], torch.tensor([len(codes)]))[0].clamp(-1, 1).numpy()
+    whole = codec.decode(codes[None], torch.tensor([len(codes)]))[0]
     monkeypatch.setattr("valle.tokenizers.stream.PIECE_SECONDS", 0.6)
     pieces = list(decode_pieces(codec, codes))
     assert len(pieces) > 4
-    np.testing.assert_allclose(np.concatenate(pieces), whole, atol=1e-5)
+    torch.testing.assert_close(torch.cat(pieces), whole, rtol=0, atol=1e-5)

@@ -21,7 +21,8 @@ import torch
 from torch import Tensor
 
 from valle.audio import PIECE_SECONDS, Waveform, audio_pieces
-from valle.tokenizers.base import AcousticTokenizer, SemanticTokenizer, Tokenizer
+from valle.tokenizers.base import AcousticTokenizer, SemanticTokenizer
+from valle.tokenizers.residual_codec import ResidualCodec
 
 LONGEST_CONTEXT = 60.0  # seconds; tokens that depend on more are made of the whole sound, at its end
 
@@ -76,6 +77,8 @@ class TokenStream:
 
     def _pieces(self, wav: Waveform | Tensor) -> tuple[Tensor, ...]:
         samples = torch.as_tensor(wav, dtype=torch.float32, device=self._device)
+        if self._tokenizer.encodes_in_windows:  # by itself, and many at a time
+            return (samples,)
         return samples.split(round(PIECE_SECONDS * self._tokenizer.sample_rate))
 
     @property
@@ -95,7 +98,8 @@ class TokenStream:
         used = len(self._heard) // self._tokenizer.hop_length * self._tokenizer.hop_length
         if not used:
             return self._none()
-        codes, self._state = codec.encode_piece(self._heard[None, :used], self._state)
+        with self._tokenizer.at_precision(self._device):
+            codes, self._state = codec.encode_piece(self._heard[None, :used], self._state)
         self._heard = self._heard[used:].clone()
         return codes[0]
 
@@ -103,7 +107,8 @@ class TokenStream:
         """Tokens from the first that was not given yet, before ``last``; what no later one depends on is forgotten."""
         if last <= self._given:
             return self._none()
-        tokens, _ = self._tokenizer.encode(self._heard[None], torch.tensor([len(self._heard)], device=self._device))
+        with self._tokenizer.at_precision(self._device):
+            tokens, _ = self._tokenizer.encode(self._heard[None], torch.tensor([len(self._heard)], device=self._device))
         new = tokens[0, self._given - self._start : last - self._start].clone()
         start = self._tokenizer.heard_from(last)
         self._heard = self._heard[(start - self._start) * self._tokenizer.hop_length :].clone()
@@ -115,10 +120,10 @@ class TokenStream:
         return torch.zeros(shape, dtype=torch.int64, device=self._device)
 
 
-def encode_pieces(tokenizer: AnyTokenizer, pieces: Iterable[Waveform]) -> Tensor:
+def encode_pieces(tokenizer: AnyTokenizer, pieces: Iterable[Waveform | Tensor]) -> Tensor:
     """Consecutive ``pieces (n,)`` of one sound at the tokenizer's rate -> all its tokens, ``(T,)`` units or ``(T, Q)`` codes."""
-    stream, last = TokenStream(tokenizer), np.zeros(0, np.float32)
-    tokens = []
+    stream, tokens = TokenStream(tokenizer), []
+    last: Waveform | Tensor = np.zeros(0, np.float32)
     for piece in pieces:  # one behind, so that a short sound is encoded once
         tokens.append(stream.push(last))
         last = piece
@@ -130,26 +135,18 @@ def encode_file(tokenizer: AnyTokenizer, path: Path) -> Tensor:
     return encode_pieces(tokenizer, audio_pieces(path, sample_rate=tokenizer.sample_rate))
 
 
-def decode_pieces(codec: AcousticTokenizer, codes: Tensor) -> Iterator[Waveform]:
-    """Codes ``(T_f, Q)`` of a sound of any length -> its samples within full scale, in pieces.
+def decode_pieces(codec: AcousticTokenizer, codes: Tensor) -> Iterator[Tensor]:
+    """Codes ``(T_f, Q)`` of a sound of any length -> its samples ``(T_f * hop_length,)``, in pieces.
 
-    Their context is the encoder's, which no decoder here exceeds.
+    Only codecs of our own are decoded in pieces here, whose decoder's context is no longer than the encoder's; others state
+    the encoder's alone.
     """
-    hop, device = codec.hop_length, codes.device
-    for first, stop, start, end in _pieces_of(len(codes), codec):
-        wav = codec.decode(codes[None, start:end], torch.tensor([end - start], device=device))[0]
-        piece: Waveform = wav[(first - start) * hop : (stop - start) * hop].float().clamp(-1, 1).cpu().numpy()
-        yield piece
-
-
-def _pieces_of(num_tokens: int, tokenizer: Tokenizer) -> list[tuple[int, int, int, int]]:
-    """``(first, stop, start, end)`` in tokens: each piece ``first:stop`` and ``start:end``, on which its sound may depend.
-
-    One piece where the sound is short, or where the tokenizer's context is of no use for cutting.
-    """
-    before, after = (-(-context // tokenizer.hop_length) for context in (tokenizer.left_context, tokenizer.right_context))
-    size = round(PIECE_SECONDS * tokenizer.sample_rate) // tokenizer.hop_length
-    if num_tokens <= 2 * size or before + after > size:
-        return [(0, num_tokens, 0, num_tokens)]
-    starts = range(0, num_tokens, size)
-    return [(first, min(first + size, num_tokens), max(0, first - before), min(first + size + after, num_tokens)) for first in starts]
+    hop, size = codec.hop_length, round(PIECE_SECONDS * codec.sample_rate) // codec.hop_length
+    before, after = (-(-context // hop) for context in (codec.left_context, codec.right_context))
+    if len(codes) <= 2 * size or not isinstance(codec, ResidualCodec):
+        size = max(1, len(codes))
+    for first in range(0, len(codes), size):
+        start, stop = max(0, first - before), min(first + size, len(codes))
+        given = codes[start : stop + after]
+        wav = codec.decode(given[None], torch.tensor([len(given)], device=codes.device))[0]
+        yield wav[(first - start) * hop : (stop - start) * hop]

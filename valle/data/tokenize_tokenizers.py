@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 
-from valle.audio import Waveform, resample
-from valle.corpora.cut_audio import read_cut
-from valle.corpora.manifests import duration_of, parse_cut, read_lines
 from valle.data.tokenize_batches import TokenizeError
+from valle.data.training_audio import training_audio
 from valle.files import replacing
 from valle.timeline import Timeline
 from valle.tokenizers.base import SemanticTokenizer, Tokenizer, TokenizerIdentity
@@ -60,26 +57,11 @@ def _semantic(config: TokenizersConfig, progress: Progress | None) -> SemanticTo
     if config.semantic != "fit":
         return load_semantic(BUNDLED_SEMANTIC if config.semantic == "bundled" else config.semantic)
     settings = MfccConfig(num_units=config.num_units)
-    return fit_mfcc_kmeans(_training_audio(config, settings.sample_rate, progress), settings, seed=config.seed)
-
-
-def _training_audio(config: TokenizersConfig, sample_rate: int, progress: Progress | None) -> Iterator[Waveform]:
-    """Waveforms of training cuts spread evenly over the manifest, at most ``fit_hours`` of them."""
     path = config.manifest_dir / "cuts_train.jsonl.gz"
     if not path.is_file():
         raise TokenizeError(f"expected cuts in {path}, found none; run stage 1 of prepare.sh first")
-    total = sum(duration_of(line, path) for line in read_lines(path))
-    wanted = min(total, 3600 * config.fit_hours)
-    stride, done = max(1, int(total / wanted)) if total else 1, 0.0
-    for line in islice(read_lines(path), 0, None, stride):
-        if done >= wanted:
-            return
-        cut = parse_cut(line, path)
-        samples, rate = read_cut(cut)
-        done += cut.duration
-        if progress:
-            progress(min(done, wanted), wanted)
-        yield resample(samples, rate, sample_rate)
+    audio = training_audio([path], sample_rate=settings.sample_rate, hours=config.fit_hours, seed=config.seed, progress=progress)
+    return fit_mfcc_kmeans(audio, settings, seed=config.seed)
 
 
 def _leave(tokenizer: Tokenizer | None, folder: Path) -> None:

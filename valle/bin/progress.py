@@ -4,23 +4,51 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from tqdm import tqdm
 
 
+class _Bar(tqdm):
+    """A bar that can say what it counts a minute."""
+
+    @property
+    def format_dict(self) -> dict[str, Any]:
+        values: dict[str, Any] = super().format_dict
+        rate = values["rate"] or values["n"] / max(values["elapsed"], 1e-9)
+        return {**values, "a_minute": 60 * rate}
+
+
 @contextmanager
-def progress_bar(title: str, unit: str) -> Iterator[Callable[[float, float], None]]:
-    """Yields the function to hand down; ``unit`` names what is counted, with ``h`` for seconds shown as hours.
+def progress_bar(title: str, unit: str, *, hidden: bool = False) -> Iterator[Callable[[float, float], None]]:
+    """Yields the function to hand down; ``unit`` names what is counted, with ``h`` for seconds of audio, shown as hours and hours a minute.
 
     The bar appears with the first progress, so that a mistake that is found before has its line for itself.
     """
     scale = 3600.0 if unit == "h" else 1.0
     count = "{n:.2f}/{total:.2f} h" if unit == "h" else "{n:.0f}/{total:.0f} {unit}"
-    layout = "{desc}: {percentage:3.0f}%|{bar}| " + count + " [{elapsed}<{remaining}]"
-    with tqdm(desc=title, total=1.0, unit=unit, bar_format=layout, mininterval=0.5, delay=0.01, dynamic_ncols=True) as bar:
+    rate = ", {a_minute:.2f} h/min" if unit == "h" else ""
+    layout = "{desc}: {percentage:3.0f}%|{bar}| " + count + " [{elapsed}<{remaining}" + rate + "]"
+    with _Bar(desc=title, total=1.0, unit=unit, bar_format=layout, mininterval=0.5, delay=0.01, dynamic_ncols=True, disable=hidden) as bar:
 
         def progress(done: float, wanted: float) -> None:
             bar.total = max(wanted, done) / scale
             bar.update(done / scale - bar.n)
+
+        yield progress
+
+
+@contextmanager
+def named_progress() -> Iterator[Callable[[str, float, float], None]]:
+    """The same for work in parts: ``progress(title, done, wanted)``, where a new title begins a new count."""
+    layout = "{desc}{percentage:3.0f}%|{bar}| [{elapsed}<{remaining}]"
+    with tqdm(total=1.0, bar_format=layout, mininterval=0.5, delay=0.01, dynamic_ncols=True) as bar:
+
+        def progress(title: str, done: float, wanted: float) -> None:
+            if bar.desc != f"{title}: ":
+                bar.reset(total=wanted)
+                bar.set_description(title, refresh=False)
+            bar.total = wanted
+            bar.update(done - bar.n)
 
         yield progress

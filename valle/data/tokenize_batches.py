@@ -60,7 +60,7 @@ class ChangedTokens:
         self.changed[name] = self.changed.get(name, 0) + changed
         self.compared[name] = self.compared.get(name, 0) + compared
 
-    def compare(self, kind: str, tokens: NDArray[np.int16], exact: NDArray[np.int16]) -> None:
+    def compare(self, kind: str, tokens: NDArray[np.integer], exact: NDArray[np.integer]) -> None:
         """``tokens (T,)`` or ``(T, Q)`` beside those of float32."""
         differ = (tokens != exact).reshape(len(tokens), -1)
         for level in range(differ.shape[1]):

@@ -5,7 +5,7 @@ A new one is one entry of ``CATALOGUE``; what loads it is in ``registry.py``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from math import log2
 from typing import Literal
@@ -64,6 +64,9 @@ class CatalogueEntry:
         return f"{' and '.join(self.files)} of {self.hub} into a folder, then --tokenizer {self.name}=FOLDER"
 
 
+ENCODER_FILES = ("config.json", "preprocessor_config.json", "model.safetensors")
+OLD_ENCODER_FILES = ("config.json", "preprocessor_config.json", "pytorch_model.bin")  # read as tensors alone
+
 CATALOGUE = (
     CatalogueEntry(
         name="valle-16khz", kind="acoustic", sample_rate=16000, hop_length=320, num_codebooks=8, codebook_size=256, licence="Apache-2.0",
@@ -96,6 +99,37 @@ CATALOGUE = (
         licence="CC-BY-4.0", hub="kyutai/mimi",
     ),
 )  # fmt: skip
+
+
+COLUMNS = ("name", "kind", "Hz", "a second", "codebooks", "kbit/s", "licence", "weights")
+WHERE_TO_PUT = (
+    "What is to be fetched is fetched on first use, where the hub can be reached.  Elsewhere, put its config.json and model.safetensors "
+    "into a folder and name that: --tokenizer NAME=FOLDER."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListConfig:
+    """Which tokenizers to list."""
+
+    kind: Literal["all", "acoustic", "semantic"] = field(default="all", metadata={"help": "codecs, or what makes units"})
+
+
+def catalogue_rows(kind: Literal["all", "acoustic", "semantic"]) -> list[tuple[str, ...]]:
+    """A row of ``COLUMNS`` for each tokenizer of a kind."""
+    rows: list[tuple[str, ...]] = []
+    for entry in CATALOGUE:
+        if kind in ("all", entry.kind):
+            size = "fitted" if entry.codebook_size is None else str(entry.codebook_size)
+            bits = entry.bits_per_second
+            weights = entry.weights.value + (f" from {entry.hub}" if entry.weights is Weights.TO_BE_FETCHED else "")
+            rows.append(
+                (
+                    entry.name, entry.kind, str(entry.sample_rate), f"{entry.grid.rate:.4g}", f"{entry.num_codebooks} x {size}",
+                    "" if bits is None else f"{bits / 1000:.3g}", entry.licence, weights,
+                )
+            )  # fmt: skip
+    return rows
 
 
 def bundled_names() -> list[str]:

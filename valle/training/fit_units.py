@@ -1,0 +1,92 @@
+"""Units of one's own audio: k-means on a uniform sample of MFCCs or of a layer of an encoder, by one process or several."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+
+from valle.audio import Waveform, audio_pieces
+from valle.data.encode_files import audio_files
+from valle.data.training_audio import training_audio
+from valle.errors import UserError
+from valle.tokenizers.base import TokenizerIdentity
+from valle.tokenizers.clustered_units import ClusteredUnits
+from valle.tokenizers.hubert import HubertConfig, hubert_from_encoder
+from valle.tokenizers.kmeans_fit import ALONE, Processes
+from valle.tokenizers.mfcc import MfccConfig, MfccKMeans
+from valle.tokenizers.mfcc_fit import fit_mfcc_kmeans
+from valle.tokenizers.registry import save_tokenizer
+from valle.training.hubert_fit import fit_units, load_encoder
+
+Progress = Callable[[float, float], None]
+
+
+class FitError(UserError):
+    """What units cannot be fitted on, or with."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitConfig:
+    """Whose states are clustered, on what audio, into how many units."""
+
+    encoder: str = field(default="mfcc", metadata={"help": "mfcc, or the exp-dir of a run of trainer_hubert.py"})
+    layer: int = field(default=0, metadata={"help": "the encoder's layer, from 1"})
+    num_units: int = field(default=200, metadata={"help": "how many units"})
+    frames_per_unit: int = field(default=1, metadata={"help": "of an encoder: 1 for 50 Hz, 2 for 25 Hz"})
+    name: str = field(default="", metadata={"help": "name of the tokenizer; made of the others if not given"})
+    standardise: bool = field(default=True, metadata={"help": "each dimension by its mean and deviation, which AudioLM found to matter"})
+    manifests: list[Path] = field(default_factory=list, metadata={"help": "cuts to fit on: files cuts_*.jsonl.gz"})
+    audio: list[Path] = field(default_factory=list, metadata={"help": "audio files or folders of them to fit on, instead"})
+    hours: float = field(default=5.0, metadata={"help": "hours of the manifests' audio at most, of all speakers"})
+    seed: int = field(default=42, metadata={"help": "of the choice of cuts, the sample and k-means"})
+    output_dir: Path = field(metadata={"help": "folder for the tokenizer"})
+    device: str = field(default="auto", metadata={"help": "auto, cpu, cuda or mps, for an encoder"})
+
+    def __post_init__(self) -> None:
+        if bool(self.manifests) == bool(self.audio):
+            raise FitError(f"expected --manifests or --audio to fit on, found {'both' if self.audio else 'neither'}; give one of them")
+        if self.num_units < 2 or not self.hours > 0:
+            raise FitError(f"expected 2 or more units and hours above 0, found --num-units {self.num_units} and --hours {self.hours:g}")
+        if self.encoder != "mfcc" and self.layer < 1:
+            raise FitError(f"expected the layer of {self.encoder} whose states are clustered, found none; give --layer, from 1")
+        if self.encoder != "mfcc" and not Path(self.encoder).is_dir():
+            raise FitError(f"expected mfcc or the exp-dir of a run of trainer_hubert.py as --encoder, found {self.encoder!r}")
+
+
+def fit_tokenizer(
+    config: FitConfig, *, processes: Processes = ALONE, device: torch.device | None = None, progress: Progress | None = None
+) -> TokenizerIdentity:
+    """Fit and leave the tokenizer in ``output_dir``; each of several processes hears a share of the audio."""
+    tokenizer: MfccKMeans | ClusteredUnits
+    if config.encoder == "mfcc":
+        usual = MfccConfig(num_units=config.num_units)
+        settings = replace(usual, name=config.name or usual.name)
+        audio = _audio(config, settings.sample_rate, processes, progress)
+        tokenizer = fit_mfcc_kmeans(audio, settings, seed=config.seed, standardise=config.standardise, processes=processes)
+    else:
+        name = config.name or f"{Path(config.encoder).name}-layer{config.layer}-{config.num_units}"
+        units = HubertConfig(name=name, num_units=config.num_units, frames_per_unit=config.frames_per_unit)
+        tokenizer = hubert_from_encoder(load_encoder(Path(config.encoder)), units, layer=config.layer)
+        audio = _audio(config, tokenizer.sample_rate, processes, progress)
+        fit_units(tokenizer, audio, seed=config.seed, device=device, standardise=config.standardise, processes=processes)
+    if processes.rank == 0:
+        save_tokenizer(tokenizer, config.output_dir)
+    processes.gather(None)
+    return tokenizer.identity
+
+
+def _audio(config: FitConfig, sample_rate: int, processes: Processes, progress: Progress | None) -> Iterator[Waveform]:
+    """Waveforms of this process's share."""
+    if config.manifests:
+        yield from training_audio(
+            config.manifests, sample_rate=sample_rate, hours=config.hours, seed=config.seed, processes=processes, progress=progress
+        )
+        return
+    paths = audio_files(config.audio)[processes.rank :: processes.size]
+    for number, path in enumerate(paths):
+        yield from audio_pieces(path, sample_rate=sample_rate)
+        if progress:
+            progress(number + 1, len(paths))

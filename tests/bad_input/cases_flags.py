@@ -43,6 +43,7 @@ UNKNOWN = [
         ("tokenize_cuts", "--batch-second", "--batch-seconds"),
         ("finish_cuts", "--output", "--output-dir"),
         ("mix_tokens", "--manifest-dir", "--manifest-dirs"),
+        ("fit_unit_bpe", "--vocabsize", "--vocab-size"),
         ("write_prompts", "--num-prompt", "--num-prompts"),
         ("fingerprint_folder", "--audiodir", "--audio-dir"),
     )

@@ -22,6 +22,7 @@ import cases_released
 import cases_runs
 import cases_tokenizers
 import cases_tokens
+import cases_unit_sequences
 from bad_house import Case, End, build_house, commit
 
 PAGE = Path(__file__).parents[2] / "docs" / "bad-input.md"
@@ -35,6 +36,7 @@ SECTIONS: dict[str, list[Case]] = {
     "Released folders": cases_released.CASES,
     "Tokenizers": cases_tokenizers.CASES,
     "Tokenized cuts": cases_tokens.CASES,
+    "Unit sequences": cases_unit_sequences.CASES,
     "Runs": cases_runs.CASES,
     "Manifests of audio": cases_manifests.CASES,
     "Corpora": cases_corpora.CASES,

@@ -37,7 +37,7 @@ class UnitBpe:
             self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
             texts = [self._processor.id_to_piece(token) for token in range(UNKNOWN, self._processor.vocab_size())]
         except (RuntimeError, TypeError) as error:
-            raise UnitBpeError(f"the unit BPE is damaged ({' '.join(str(error).split())[:100]}); fit it anew") from error
+            raise UnitBpeError("the unit BPE is damaged (sentencepiece cannot read it); fit it anew") from error
         self.pieces = [tuple(ord(character) - FIRST_CHARACTER for character in text) for text in texts]  # units of every token
         alone = {piece[0] for piece in self.pieces if len(piece) == 1}
         if not all(0 <= unit < num_units for piece in self.pieces for unit in piece) or len(alone) != num_units:

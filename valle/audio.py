@@ -20,6 +20,7 @@ Waveform = NDArray[np.float32]  # (T,), about -1..1
 
 SOUNDFILE_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".oga", ".mp3", ".opus", ".aif", ".aiff", ".aifc", ".au", ".caf", ".w64"})
 PIECE_SECONDS = 20.0  # in which long sound is read, encoded and decoded
+WRITTEN_AT_ONCE = 2**20  # samples: rounding takes several times the memory of the sound
 FULL_SCALE_LIMIT = 100.0  # floating-point samples beyond this are not sound but something read wrongly
 
 
@@ -135,7 +136,9 @@ class _Resampler:
 def write_wav(path: Path | str, wav: Waveform, sample_rate: int) -> None:
     """Write ``wav (T,)`` as 16-bit PCM, clipped to -1..1; under a temporary name, then renamed."""
     packed = io.BytesIO()  # libsndfile would not say that a disk is full
-    soundfile.write(packed, to_int16(wav), sample_rate, subtype="PCM_16", format="WAV")
+    with soundfile.SoundFile(packed, "w", sample_rate, channels=1, subtype="PCM_16", format="WAV") as file:
+        for start in range(0, len(wav), WRITTEN_AT_ONCE):
+            file.write(to_int16(wav[start : start + WRITTEN_AT_ONCE]))
     with replacing(Path(path)) as temporary:
         temporary.write_bytes(packed.getbuffer())
 

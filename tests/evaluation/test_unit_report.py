@@ -61,6 +61,20 @@ def test_items_have_the_phones_neighbours_and_frames(corpus: Path) -> None:
     assert len(triphones) == 24 * 14 and all(item.stop - item.start == 15 and "#" not in (item.before, item.after) for item in triphones)
 
 
+def test_between_any_neighbours_phones_of_small_corpora_can_be_compared(corpus: Path) -> None:
+    tokenizer = load_semantic(str(corpus / "units"))
+    cuts = choose_cuts(corpus / "cuts_test.jsonl.gz", max_seconds=8 * 1.6, unseen_voices=False)
+    found = encode_cuts(tokenizer, cuts)
+    assert {(item.before, item.after) for item in found.items("phone", "any")} == {("#", "#")}
+    assert [(item.phone, item.start) for item in found.items("phone", "any")] == [(item.phone, item.start) for item in found.items("phone")]
+    same, any_ = (unit_report(tokenizer.identity, found, context=context, num_triples=400) for context in ("same", "any"))
+    assert any_["abx"]["across"]["units"]["cells"] == 3 * 4 * 3  # of each voice, every phone against every other
+    assert any_["abx"]["across"]["permuted_units"]["mean"] == pytest.approx(0.5, abs=0.1) and any_["abx_context"] == "any"
+    assert (
+        "between any neighbours" in unit_table("small", [any_]).note and "between the same neighbours" in unit_table("small", [same]).note
+    )
+
+
 def test_frames_bear_the_phone_at_their_middle(corpus: Path) -> None:
     labels, names = encoded(corpus).phone_frames()
     items = encoded(corpus).items("phone")
@@ -158,3 +172,13 @@ def test_mistakes_are_one_sentence(corpus: Path, capsys: pytest.CaptureFixture, 
         with pytest.raises(SystemExit) as caught:
             run_program(program.main)
         assert caught.value.code == 2 and words in capsys.readouterr().err
+
+
+def test_units_may_be_fitted_on_features_as_they_are(corpus: Path, tmp_path: Path) -> None:
+    given = {"exp_dir": corpus / "exp", "layers": [2], "num_units": [8]}
+    both = evaluate_units(options(corpus, **given, standardise="both", output_dir=tmp_path / "both"))["choice"]
+    assert [row["standardised"] for row in both] == [True, False] and [row.get("chosen") for row in both].count(True) == 1
+    (row,) = evaluate_units(options(corpus, **given, standardise="false", output_dir=tmp_path / "plain"))["choice"]
+    assert row == {**both[1], "chosen": True}
+    kept = load_semantic(str(tmp_path / "plain"))
+    assert not kept.mean.any() and (kept.deviation == 1).all() and kept.centroids.std() > 0

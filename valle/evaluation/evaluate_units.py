@@ -38,6 +38,9 @@ class EvaluateUnitsOptions:
     voices: Literal["all", "unseen"] = field(default="all", metadata={"help": "unseen: only cuts marked as by voices that train lacks"})
     max_minutes: float = field(default=20.0, metadata={"help": "minutes of cuts to score on, spread evenly"})
     span: Literal["phone", "triphone"] = field(default="phone", metadata={"help": "ABX compares the phone, or with its neighbours"})
+    context: Literal["same", "any"] = field(
+        default="same", metadata={"help": "ABX compares phones between the same neighbours, or between any, where a corpus is too small"}
+    )
     num_triples: int = field(default=2000, metadata={"help": "ABX triples within, and as many across speakers"})
     seed: int = field(default=0, metadata={"help": "of everything drawn"})
     output: Path | None = field(default=None, metadata={"help": "JSON file of the reports"})
@@ -77,7 +80,9 @@ def evaluate_units(options: EvaluateUnitsOptions, *, progress: Progress | None =
     reports = []
     for tokenizer in tokenizers:
         corpus = encode_cuts(tokenizer, cuts)
-        reports.append(unit_report(tokenizer.identity, corpus, span=options.span, num_triples=options.num_triples, seed=options.seed))
+        reports.append(unit_report(
+            tokenizer.identity, corpus, span=options.span, context=options.context, num_triples=options.num_triples, seed=options.seed
+        ))  # fmt: skip
     result = {"title": options.title, "manifest": str(options.manifest), "voices": options.voices, "reports": reports, "choice": choice}
     if options.output is not None:
         options.output.parent.mkdir(parents=True, exist_ok=True)
@@ -95,7 +100,7 @@ def choose_units(options: EvaluateUnitsOptions, *, progress: Progress | None = N
     tried: list[dict[str, Any]] = []
     for tokenizer in candidates:
         corpus = encode_cuts(tokenizer, cuts)
-        scores = abx(corpus, options.span, across=True, num_triples=options.num_triples, seed=options.seed)
+        scores = abx(corpus, options.span, options.context, across=True, num_triples=options.num_triples, seed=options.seed)
         if "left_out" in scores and len(candidates) > 1:
             raise UnitReportError(
                 f"units are chosen by ABX, and for {options.choose_manifest} it is left out: {scores['left_out']}; "

@@ -25,6 +25,7 @@ from valle.tokenizers.base import SemanticTokenizer
 PAUSE = 0.03  # seconds without a phone after which its neighbour is the pause
 EDGE = "#"
 Span = Literal["phone", "triphone"]
+Context = Literal["same", "any"]
 
 
 class UnitReportError(UserError):
@@ -60,8 +61,11 @@ class EncodedCorpus:
     def speakers(self) -> list[str]:
         return [speaker_of(cut) for cut in self.cuts]
 
-    def items(self, span: Span) -> list[PhoneItem]:
-        """Every phone with its neighbours; with ``triphone`` its neighbours' frames too, and only where it has both."""
+    def items(self, span: Span, context: Context = "same") -> list[PhoneItem]:
+        """Every phone with its neighbours; with ``triphone`` its neighbours' frames too, and only where it has both.
+
+        With the context ``any``, phones are compared whatever their neighbours: none are named.
+        """
         found = []
         for cut, start, units in zip(self.cuts, self.starts, self.units, strict=False):
             phones = phones_of(cut)
@@ -72,6 +76,7 @@ class EncodedCorpus:
                         continue
                     begin, end = phones[index - 1][1], phones[index + 1][2]
                 first, last = frames_within(begin, end, self.step, len(units))
+                before, after = (before, after) if context == "same" else (EDGE, EDGE)
                 found.append(PhoneItem(symbol, before, after, speaker_of(cut), int(start) + first, int(start) + last))
         return found
 
@@ -100,6 +105,11 @@ def choose_cuts(manifest: Path, *, max_seconds: float, unseen_voices: bool) -> l
     if not cuts:
         which = " by voices that train does not have (supervisions' voice_is_in_train false)" if unseen_voices else ""
         raise UnitReportError(f"expected cuts{which} in {manifest}, found none; name another manifest, or --voices all")
+    return draw_cuts(cuts, max_seconds=max_seconds)
+
+
+def draw_cuts(cuts: Sequence[Cut], *, max_seconds: float) -> list[Cut]:
+    """About ``max_seconds`` of cuts by a hash of their ids, in the order given."""
     order = sorted(range(len(cuts)), key=lambda index: blake2b(cuts[index].id.encode(), digest_size=8).digest())
     before = np.cumsum([0.0, *(cuts[index].duration for index in order[:-1])])
     return [cuts[index] for index in sorted(order[: int((before < max_seconds).sum())])]

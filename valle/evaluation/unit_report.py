@@ -1,7 +1,7 @@
 """What units tell: ABX within and across speakers, purity, a speaker probe, bits; each beside its controls, with intervals.
 
-ABX and purity need phone times, which are taken from the manifest and never guessed: where it has none (LibriSpeech), both are
-left out with the reason.
+ABX and purity need phone times, which are taken from the manifest: where it has none (LibriSpeech, until ``bin/align_phones.py``
+has found them), both are left out with the reason.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from valle.evaluation.listening_page import PageTable
-from valle.evaluation.unit_corpus import EncodedCorpus, Span, UnitReportError
+from valle.evaluation.unit_corpus import Context, EncodedCorpus, Span, UnitReportError
 from valle.measures.abx import AbxScore, abx_error, abx_triples, abx_unit_error, permuted_phones
 from valle.measures.probe import speaker_probe, unit_histograms
 from valle.measures.purity import joint_counts, purity, purity_interval
@@ -21,18 +21,24 @@ from valle.measures.tokens import bigram_nll, entropy, perplexity, repeated_shar
 from valle.tokenizers.base import TokenizerIdentity
 
 DEFINITIONS = {
-    "abx": "share of errors 0 to 1, lower is better, 0.5 is chance; phones between the same neighbours, angle of frames, dynamic time "
-    "warping, mean over pairs of phones with the bootstrap interval over pairs; units: frames as their centroids",
+    "abx": "share of errors 0 to 1, lower is better, 0.5 is chance; phones between the same neighbours (abx_context same) or between any; "
+    "angle of frames, dynamic time warping, mean over pairs of phones with the bootstrap interval over pairs; units: frames as their centroids",
     "permuted": "the same measure with phones (ABX), units (purity) or speakers (probe) dealt anew: what nothing scores",
     "pnmi": "share of the phones' entropy that units tell, over frames within phones; interval by the bootstrap over utterances",
     "speaker_probe": "accuracy of a linear classifier on histograms of units, on utterances that it was not fitted on",
     "bits_per_second": "of units under their own frequencies (unigram) and given the one before (bigram), fitted on the other half",
 }
-NO_PHONES = "the manifest has no phone times, and none are guessed"
+NO_PHONES = "the manifest has no phone times; bin/align_phones.py finds those of transcripts"
 
 
 def unit_report(
-    identity: TokenizerIdentity, corpus: EncodedCorpus, *, span: Span = "phone", num_triples: int = 2000, seed: int = 0
+    identity: TokenizerIdentity,
+    corpus: EncodedCorpus,
+    *,
+    span: Span = "phone",
+    context: Context = "same",
+    num_triples: int = 2000,
+    seed: int = 0,
 ) -> dict[str, Any]:
     """Every measure that the corpus allows, as plain values."""
     if not corpus.cuts:
@@ -48,22 +54,24 @@ def unit_report(
         "seconds": float(sum(cut.duration for cut in corpus.cuts)),
         "definitions": DEFINITIONS,
         "abx_span": span,
-        "abx": {"across": abx(corpus, span, across=True, num_triples=num_triples, seed=seed),
-                "within": abx(corpus, span, across=False, num_triples=num_triples, seed=seed)},
-        "purity": _purity(corpus, seed),
+        "abx_context": context,
+        "abx": {"across": abx(corpus, span, context, across=True, num_triples=num_triples, seed=seed),
+                "within": abx(corpus, span, context, across=False, num_triples=num_triples, seed=seed)},
+        "purity": purity_of(corpus, seed=seed),
         "speaker_probe": _probe(corpus, seed),
         **_statistics(corpus),
     }  # fmt: skip
 
 
-def abx(corpus: EncodedCorpus, span: Span, *, across: bool, num_triples: int, seed: int) -> dict[str, Any]:
+def abx(corpus: EncodedCorpus, span: Span, context: Context, *, across: bool, num_triples: int, seed: int) -> dict[str, Any]:
     """Errors of units and of features, and the same with phones permuted."""
-    items = corpus.items(span)
+    items = corpus.items(span, context)
     if not items:
         return {"left_out": NO_PHONES}
     triples = abx_triples(items, across=across, most=num_triples, seed=seed)
     if not triples:
-        return {"left_out": f"no phone is said between the same neighbours by {'two speakers' if across else 'one speaker twice'}"}
+        between = " between the same neighbours" if context == "same" else ""
+        return {"left_out": f"no phone is said{between} by {'two speakers' if across else 'one speaker twice'}"}
     units = np.concatenate(corpus.units)
     dealt = permuted_phones(items, seed=seed)
     others = abx_triples(dealt, across=across, most=num_triples, seed=seed)
@@ -81,7 +89,8 @@ def _plain(score: AbxScore) -> dict[str, Any]:
     return {**score.error.to_dict(), "triples": score.num_triples, "cells": score.num_cells}
 
 
-def _purity(corpus: EncodedCorpus, seed: int) -> dict[str, Any]:
+def purity_of(corpus: EncodedCorpus, *, seed: int = 0) -> dict[str, Any]:
+    """PNMI with its interval, phone and cluster purity, and the same with units permuted."""
     labels, names = corpus.phone_frames()
     if not names:
         return {"left_out": NO_PHONES}
@@ -140,7 +149,8 @@ def unit_table(title: str, reports: Sequence[dict[str, Any]]) -> PageTable:
         ))  # fmt: skip
     first = reports[0]
     size = f"{first['utterances']} utterances, {first['seconds'] / 60:.1f} minutes"
-    note = f"{size}; ABX errors in percent with 95 % intervals over pairs of phones."
+    places = "any" if first["abx_context"] == "any" else "the same"
+    note = f"{size}; ABX errors in percent with 95 % intervals over pairs of phones, between {places} neighbours."
     reasons = sorted({part["left_out"] for report in reports for part in (*report["abx"].values(), report["purity"]) if "left_out" in part})
     return PageTable(title, columns, rows, note=" ".join([note, *(f"Left out: {reason}." for reason in reasons)]))
 
@@ -148,11 +158,11 @@ def unit_table(title: str, reports: Sequence[dict[str, Any]]) -> PageTable:
 def choice_table(tried: Sequence[dict[str, Any]]) -> PageTable:
     """A row a layer and number of units, on dev."""
     rows = [
-        (str(row["layer"]), str(row["num_units"]), _percent(row["abx_across"], "units"), _percent(row["abx_across"], "features"),
-         "chosen" if row.get("chosen") else "")
+        (str(row["layer"]), str(row["num_units"]), "yes" if row.get("standardised", True) else "no",
+         _percent(row["abx_across"], "units"), _percent(row["abx_across"], "features"), "chosen" if row.get("chosen") else "")
         for row in tried
     ]  # fmt: skip
-    return PageTable("Choice on dev", ("layer", "K", "ABX across, units", "features", ""), rows, note="ABX errors in percent.")
+    return PageTable("Choice on dev", ("layer", "K", "standardised", "ABX across, units", "features", ""), rows, note="ABX errors in percent.")
 
 
 def _percent(scores: dict[str, Any], name: str) -> str:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from typing import Any
+
 import torch
+import transformers
 from transformers import DacConfig, DacModel, MimiConfig, MimiModel
 
 DAC_RATES = {"dac-16khz": (16000, [2, 4, 5, 8], 12), "dac-24khz": (24000, [2, 4, 5, 8], 32), "dac-44khz": (44100, [2, 4, 8, 8], 9)}
@@ -46,3 +51,71 @@ def tiny_mimi(*, seed: int = 0, **changes: object) -> MimiModel:
                 level.codebook.cluster_usage.fill_(2.0)
                 centre, spread = torch.zeros_like(centre), 0.7 * spread
     return model
+
+
+ENCODER_TYPES = {  # of each released name: the class whose weights are released
+    "hubert-base": "HubertModel",
+    "hubert-large": "HubertModel",
+    "wavlm-base-plus": "WavLMModel",
+    "wavlm-large": "WavLMModel",
+    "wav2vec2-base": "Wav2Vec2ForPreTraining",
+    "wav2vec2-large": "Wav2Vec2ForPreTraining",
+    "w2v-bert-2.0": "Wav2Vec2BertModel",
+    "mert-95m": "HubertModel",
+    "mert-330m": "HubertModel",
+}
+_LARGE = {"do_stable_layer_norm": True, "feat_extract_norm": "layer", "conv_bias": True}
+
+
+def tiny_released_encoder(name: str, *, seed: int = 0, num_layers: int = 4, **changes: object) -> Any:
+    """Of the released convolutions, norms and normalisation; with weights so large that every input shows."""
+    torch.manual_seed(seed)
+    sizes: dict[str, Any] = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32, "num_hidden_layers": num_layers}
+    if name == "w2v-bert-2.0":
+        sizes |= {"conv_depthwise_kernel_size": 5}
+    else:
+        sizes |= {"conv_dim": [16] * 7, "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 4}
+    if name.startswith("wav2vec2"):
+        sizes |= {"num_codevectors_per_group": 4, "codevector_dim": 8, "proj_codevector_dim": 8}
+    if name.endswith("large"):
+        sizes |= _LARGE
+    elif name == "mert-330m":
+        sizes |= {"do_stable_layer_norm": True}
+    model_class = getattr(transformers, ENCODER_TYPES[name])
+    model = model_class(model_class.config_class(**{**sizes, **changes})).eval()
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.dim() > 1:
+                weight.mul_(1.5).add_(0.05 * torch.randn_like(weight))
+    return model
+
+
+def base_model(model: Any) -> Any:
+    """The encoder within a model with heads."""
+    return getattr(model, model.base_model_prefix, model)
+
+
+def write_released(name: str, model: Any, folder: Path, *, old: bool = False, **settings: object) -> Path:
+    """As it is released: ``config.json``, ``preprocessor_config.json`` and weights, which ``old`` repositories have in another file."""
+    model.save_pretrained(folder)
+    bert = name == "w2v-bert-2.0"
+    extractor = transformers.SeamlessM4TFeatureExtractor() if bert else transformers.Wav2Vec2FeatureExtractor(sampling_rate=rate_of(name))
+    extractor.save_pretrained(folder)
+    config = json.loads((folder / "config.json").read_text())
+    if name.startswith("mert"):
+        code = {"AutoModel": "modeling_MERT.MERTModel"}
+        config |= {"model_type": "mert_model", "auto_map": code, "architectures": ["MERTModel"], "feature_extractor_cqt": False}
+        (folder / "modeling_MERT.py").write_text("raise SystemExit('code that came with a model was run')\n")
+    (folder / "config.json").write_text(json.dumps({**config, **settings}))
+    if old:
+        weights = {  # in the names of torch's older weight norm
+            key.replace("parametrizations.weight.original0", "weight_g").replace("parametrizations.weight.original1", "weight_v"): value
+            for key, value in model.state_dict().items()
+        }
+        torch.save(weights, folder / "pytorch_model.bin")
+        (folder / "model.safetensors").unlink()
+    return folder
+
+
+def rate_of(name: str) -> int:
+    return 24000 if name.startswith("mert") else 16000

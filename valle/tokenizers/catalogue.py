@@ -98,6 +98,42 @@ CATALOGUE = (
         name="mimi", kind="acoustic", sample_rate=24000, hop_length=1920, num_codebooks=32, codebook_size=2048,
         licence="CC-BY-4.0", hub="kyutai/mimi",
     ),
+    CatalogueEntry(
+        name="hubert-base", kind="semantic", sample_rate=16000, hop_length=320, codebook_size=None, licence="Apache-2.0",
+        hub="facebook/hubert-base-ls960", files=OLD_ENCODER_FILES,
+    ),
+    CatalogueEntry(
+        name="hubert-large", kind="semantic", sample_rate=16000, hop_length=320, codebook_size=None, licence="Apache-2.0",
+        hub="facebook/hubert-large-ll60k", files=OLD_ENCODER_FILES,
+    ),
+    CatalogueEntry(
+        name="wavlm-base-plus", kind="semantic", sample_rate=16000, hop_length=320, codebook_size=None, licence="MIT",
+        hub="microsoft/wavlm-base-plus", files=OLD_ENCODER_FILES,
+    ),
+    CatalogueEntry(
+        name="wavlm-large", kind="semantic", sample_rate=16000, hop_length=320, codebook_size=None, licence="MIT",
+        hub="microsoft/wavlm-large", files=OLD_ENCODER_FILES,
+    ),
+    CatalogueEntry(
+        name="wav2vec2-base", kind="semantic", sample_rate=16000, hop_length=320, codebook_size=None, licence="Apache-2.0",
+        hub="facebook/wav2vec2-base", files=OLD_ENCODER_FILES,
+    ),
+    CatalogueEntry(
+        name="wav2vec2-large", kind="semantic", sample_rate=16000, hop_length=320, codebook_size=None, licence="Apache-2.0",
+        hub="facebook/wav2vec2-large-lv60", files=OLD_ENCODER_FILES,
+    ),
+    CatalogueEntry(
+        name="w2v-bert-2.0", kind="semantic", sample_rate=16000, hop_length=320, codebook_size=None, licence="MIT",
+        hub="facebook/w2v-bert-2.0", files=ENCODER_FILES,
+    ),
+    CatalogueEntry(
+        name="mert-95m", kind="semantic", sample_rate=24000, hop_length=320, codebook_size=None, licence="CC-BY-NC-4.0",
+        hub="m-a-p/MERT-v1-95M", files=OLD_ENCODER_FILES,
+    ),
+    CatalogueEntry(
+        name="mert-330m", kind="semantic", sample_rate=24000, hop_length=320, codebook_size=None, licence="CC-BY-NC-4.0",
+        hub="m-a-p/MERT-v1-330M", files=OLD_ENCODER_FILES,
+    ),
 )  # fmt: skip
 
 

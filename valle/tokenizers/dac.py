@@ -64,7 +64,7 @@ def load_dac(name: str, path: Path | None) -> Dac:
     if entry.num_codebooks != model.config.n_codebooks:
         raise PretrainedError(f"expected {entry.num_codebooks} codebooks in {name}, found {model.config.n_codebooks}; is it another model?")
     codec = Dac(model, name=name, num_codebooks=entry.num_codebooks).eval().requires_grad_(False)
-    check_grid(codec, path)
+    check_grid(name, path, sample_rate=codec.sample_rate, hop_length=codec.hop_length)
     return codec
 
 

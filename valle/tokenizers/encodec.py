@@ -71,7 +71,7 @@ def load_encodec(name: str, path: Path | None) -> Encodec:
             f"expected at least {entry.num_codebooks} codebooks in {name}, found {len(model.quantizer.layers)}; is it another model?"
         )
     codec = Encodec(model, name=name, num_codebooks=entry.num_codebooks).eval().requires_grad_(False)
-    check_grid(codec, path)
+    check_grid(name, path, sample_rate=codec.sample_rate, hop_length=codec.hop_length)
     return codec
 
 

@@ -69,7 +69,7 @@ def load_mimi(name: str, path: Path | None) -> Mimi:
             f"expected {entry.num_codebooks} codebooks in {name}, found {model.config.num_quantizers}; is it another model?"
         )
     codec = Mimi(model, name=name, num_codebooks=entry.num_codebooks).eval().requires_grad_(False)
-    check_grid(codec, path)
+    check_grid(name, path, sample_rate=codec.sample_rate, hop_length=codec.hop_length)
     return codec
 
 

@@ -14,16 +14,24 @@ import torch
 from safetensors import SafetensorError
 
 from valle.errors import UserError
-from valle.tokenizers.base import Tokenizer
 from valle.tokenizers.catalogue import CatalogueEntry, find_entry
 
 SETTINGS_FILE, WEIGHTS_FILE, OLD_WEIGHTS_FILE = "config.json", "model.safetensors", "pytorch_model.bin"
 SAFE_FILES = [SETTINGS_FILE, "preprocessor_config.json", WEIGHTS_FILE, f"{WEIGHTS_FILE}.index.json", "model-*.safetensors"]
-_UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError, UnpicklingError)
 
 
 class PretrainedError(UserError):
     """Released weights that cannot be had or used."""
+
+
+def unreadable() -> tuple[type[Exception], ...]:
+    """What reading a damaged or absent model raises, in ``transformers`` and on the way to the hub."""
+    from huggingface_hub.errors import HfHubHTTPError, StrictDataclassError
+
+    # Among the bases is the error of the library that fetches, whose name depends on the version.
+    unreachable = tuple(base for base in HfHubHTTPError.__bases__ if issubclass(base, Exception))
+    known = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, EOFError, SafetensorError, UnpicklingError)
+    return (*known, StrictDataclassError, *unreachable)
 
 
 def entry_of(name: str) -> CatalogueEntry:
@@ -46,16 +54,12 @@ def released_folder(name: str, path: Path | None) -> Path:
             raise PretrainedError(f"expected the folder of {name}, found the file {path}; name its folder: {name}={path.parent}")
         return path
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError
 
-    # Among its bases is the error of the library that fetches, whose name depends on the version.
-    unreachable = tuple(base for base in HfHubHTTPError.__bases__ if issubclass(base, Exception))
-    expected: tuple[type[Exception], ...] = (*_UNREADABLE, *unreachable)
     try:
         folder = Path(snapshot_download(entry.hub, allow_patterns=SAFE_FILES))
         if not any(folder.glob("*.safetensors")):
             folder = Path(snapshot_download(entry.hub, allow_patterns=[*SAFE_FILES, OLD_WEIGHTS_FILE]))
-    except expected as error:
+    except unreadable() as error:
         raise _not_found(entry, None, error) from error
     return folder
 
@@ -80,7 +84,7 @@ def load_model(model_class: Any, name: str, path: Path | None, *, config: Any = 
             str(folder), config=config, use_safetensors=safe, weights_only=True, dtype=torch.float32, output_loading_info=True,
             local_files_only=True,
         )  # fmt: skip
-    except _UNREADABLE as error:
+    except unreadable() as error:
         raise _not_found(entry, path, error) from error
     lacking = sorted(found["missing_keys"])
     if lacking:  # which transformers fills with random numbers
@@ -92,21 +96,20 @@ def read_tensors(path: Path, package: str) -> Any:
     """What a ``.th`` or ``.pth`` file of ``package`` holds: tensors and plain values alone, or ``PretrainedError``."""
     try:
         return torch.load(path, weights_only=True, map_location="cpu")
-    except (*_UNREADABLE, EOFError) as error:
+    except unreadable() as error:
         raise PretrainedError(
             f"expected {path} to be a file of weights alone, as the package {package} has them, found what cannot be read as such "
             f"({type(error).__name__}); get it anew"
         ) from error
 
 
-def check_grid(tokenizer: Tokenizer, path: Path | None) -> None:
+def check_grid(name: str, path: Path | None, *, sample_rate: int, hop_length: int) -> None:
     """Refuses a model of another rate than that of its name."""
-    entry = entry_of(tokenizer.name)
-    found, expected = ((it.sample_rate, it.hop_length) for it in (tokenizer, entry))
-    if found != expected:
+    entry = entry_of(name)
+    if (sample_rate, hop_length) != (entry.sample_rate, entry.hop_length):
         raise PretrainedError(
-            f"expected {entry.name} to hear {expected[0]} Hz in steps of {expected[1]} samples, found {found[0]} Hz and {found[1]} "
-            f"in {path or entry.hub}; is it another model?"
+            f"expected {name} to hear {entry.sample_rate} Hz in steps of {entry.hop_length} samples, found {sample_rate} Hz and "
+            f"{hop_length} in {path or entry.hub}; is it another model?"
         )
 
 

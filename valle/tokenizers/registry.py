@@ -21,6 +21,7 @@ from valle.tokenizers.encodec import build_encodec, load_encodec
 from valle.tokenizers.hubert import build_hubert
 from valle.tokenizers.mfcc import MfccConfig, MfccKMeans
 from valle.tokenizers.mimi import build_mimi, load_mimi
+from valle.tokenizers.pretrained_units import ENCODERS, PretrainedUnits, build_pretrained_units, load_encoder
 from valle.tokenizers.soundstream import SoundStream, SoundStreamConfig
 
 BUNDLED_FOLDER = Path(__file__).parent.parent / "assets" / "tokenizers"
@@ -34,7 +35,7 @@ class TokenizerError(UserError):
 
 def known_names() -> list[str]:
     """Every name that ``load_tokenizer`` takes."""
-    return [*BUNDLED, *_CODECS]
+    return [*BUNDLED, *_CODECS, *ENCODERS]
 
 
 def load_tokenizer(name: str) -> Tokenizer:
@@ -42,6 +43,11 @@ def load_tokenizer(name: str) -> Tokenizer:
     label, _, path = name.partition("=")
     if label in _CODECS and not (path and (Path(path) / CONFIG_FILE).is_file()):
         return _CODECS[label](label, Path(path) if path else None)
+    if label in ENCODERS and not (path and (Path(path) / CONFIG_FILE).is_file()):
+        raise TokenizerError(
+            f"expected the units of {label}, found its encoder alone, of which no clusters are fitted; fit them with "
+            f"`bin/tokenizer.py fit --encoder {name}` and give the folder that it writes"
+        )
     if path:
         tokenizer = _load_folder(Path(path))
         if tokenizer.name != label:
@@ -54,6 +60,14 @@ def load_tokenizer(name: str) -> Tokenizer:
     if label and Path(label).is_dir():
         return _load_folder(Path(label))
     raise TokenizerError(f"expected a tokenizer's name ({', '.join(known_names())}) or the folder of a saved one, found {name!r}")
+
+
+def load_unfitted(name: str, **settings: Any) -> PretrainedUnits:
+    """``NAME`` or ``NAME=FOLDER`` of a released encoder up to a layer, with ``layer``, ``num_units`` and the like; not yet fitted."""
+    label, _, path = name.partition("=")
+    if label not in ENCODERS:
+        raise TokenizerError(f"expected the name of a released encoder ({', '.join(ENCODERS)}), found {label!r}")
+    return load_encoder(label, Path(path) if path else None, **settings)
 
 
 def load_acoustic(name: str) -> AcousticTokenizer:
@@ -159,6 +173,7 @@ _BUILDERS: dict[str, Callable[[dict[str, Any]], Tokenizer]] = {
     "dac": build_dac,
     "mimi": build_mimi,
     "hubert": build_hubert,
+    "pretrained-units": build_pretrained_units,
 }
 
 _CODECS: dict[str, Callable[[str, Path | None], Tokenizer]] = {

@@ -12,6 +12,8 @@ from torch import nn
 
 from valle.errors import UserError
 from valle.models.speech_objectives import draw_others
+from valle.tokenizers.hubert import HubertConfig, hubert_from_encoder
+from valle.tokenizers.kmeans_fit import fit_kmeans
 from valle.training.hubert_options import OBJECTIVES, HubertOptions
 from valle.training.hubert_task import build_objective
 
@@ -19,13 +21,13 @@ CLUSTERS = [7, 5]
 FRAMES = (60, 41, 30)
 
 
-def objective(name: str, **changes: Any) -> nn.Module:
+def objective(name: str, *, front_end: str = "mel", **changes: Any) -> nn.Module:
     options = HubertOptions(
         objective=name, quantizer_codes=6, code_dim=8, num_negatives=4, prediction_steps=3, targets_from=["mfcc"] * 2,
         num_clusters=CLUSTERS,
         **changes,
     )  # fmt: skip
-    encoder = tiny_encoder(causal=options.causal)
+    encoder = tiny_encoder(causal=options.causal, front_end=front_end)
     torch.manual_seed(1)
     return build_objective(options, encoder, CLUSTERS).eval()
 
@@ -75,6 +77,36 @@ def test_batch_mates_change_nothing(name: str) -> None:
     alone = [model(batch((row,), size=FRAMES[row]))["hubert"] for row in range(3)]
     torch.testing.assert_close(together.sum, torch.stack([part.sum for part in alone]).sum())
     assert int(together.count) == sum(int(part.count) for part in alone)
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_longer_padding_adds_no_target(name: str) -> None:
+    model = objective(name)
+    counts = [int(part.count) for size in (60, 90) for part in model(batch(size=size)).values()]
+    assert counts[0] == counts[1] > 0
+
+
+@pytest.mark.parametrize("front_end", ["mel", "wave"])
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_units_of_what_an_objective_trained_are_the_same_alone_and_in_a_padded_batch(name: str, front_end: str) -> None:
+    model = objective(name, front_end=front_end).train()
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.003)
+    for _ in range(2):
+        ((_, part),) = model(batch()).items()
+        optimizer.zero_grad()
+        (part.sum / part.count).backward()
+        optimizer.step()
+    encoder = model.encoder.eval()
+    tokenizer = hubert_from_encoder(encoder, HubertConfig(num_units=16, window=10, left=20, right=5), layer=3)
+    padded = batch(filler=0.7, size=80)
+    states = tokenizer.hidden(padded["wav"], padded["lengths"])
+    tokenizer.take_clusters(fit_kmeans(states[0, : FRAMES[0]].repeat(3, 1).numpy(), 16, seed=0, seconds_per_frame=0.02))
+    units, counts = tokenizer.encode(padded["wav"], padded["lengths"])
+    assert counts.tolist() == list(FRAMES) and len(units[0].unique()) > 5
+    for row, frames in enumerate(FRAMES):
+        one = batch((row,), size=frames)
+        assert torch.equal(units[row, :frames], tokenizer.encode(one["wav"], one["lengths"])[0][0])
+        assert not units[row, frames:].any()
 
 
 def test_the_loss_of_hubert_is_on_masked_frames_alone() -> None:

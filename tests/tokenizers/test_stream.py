@@ -6,20 +6,26 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_audio import write_sound
+from tiny_audio import sound, write_sound
 from tiny_pipeline import tiny_codec, tiny_kmeans
 from tiny_speech import babble, tiny_hubert
+from tiny_training import in_processes
 from torch import Tensor
 from transformers import EncodecConfig, EncodecModel
 
+from valle.audio import audio_info, read_audio
+from valle.memory import give_memory_back, peak_memory_gib
 from valle.tokenizers.base import AcousticTokenizer, SemanticTokenizer
 from valle.tokenizers.encodec import Encodec
 from valle.tokenizers.soundstream import SoundStream, SoundStreamConfig
 from valle.tokenizers.stream import TokenStream, decode_pieces, encode_file, encode_pieces
+from valle.training.distributed import World
 
 SECONDS = 4.0
 
@@ -154,8 +160,6 @@ def test_a_short_sound_is_encoded_once_and_a_long_one_piece_by_piece(kind: str, 
 
 @pytest.mark.parametrize("rate", [16000, 22050])
 def test_a_file_has_the_tokens_of_its_sound(rate: int, tmp_path: Path) -> None:
-    from valle.audio import read_audio
-
     path = write_sound(tmp_path / "a.wav", 3.1, rate=rate)
     wav = torch.from_numpy(read_audio(path, sample_rate=16000)[0])
     for kind in ("bounded hubert", "convnext"):
@@ -172,3 +176,25 @@ def test_sound_decoded_in_pieces_is_that_of_all_codes(kind: str, monkeypatch: py
     pieces = list(decode_pieces(codec, codes))
     assert len(pieces) > 4
     torch.testing.assert_close(torch.cat(pieces), whole, rtol=0, atol=1e-5)
+
+
+def encode_and_leave_peaks(world: World, folder: Path, kind: str) -> None:
+    """What this process has held at most, in MiB, after a file of each length."""
+    tokenizer, peaks = KINDS[kind](), []
+    for path in sorted(folder.glob("*.wav")):
+        tokens = encode_file(tokenizer, path)
+        assert len(tokens) == tokenizer.num_tokens(round(16000 * audio_info(path).seconds))
+        give_memory_back()
+        peaks.append(1024 * peak_memory_gib())
+    (folder / "peaks").write_text(" ".join(map(str, peaks)))
+
+
+@pytest.mark.parametrize("kind", ["bounded hubert", "convnext"])
+def test_a_file_eight_times_as_long_takes_no_more_memory(kind: str, tmp_path: Path) -> None:
+    """Whole, the longer file's samples alone would be 42 MB at 44.1 kHz, and 15 MB at the tokenizer's rate."""
+    speech = sound(15.0, rate=44100)
+    for name, times in (("1", 2), ("2", 16)):
+        soundfile.write(tmp_path / f"{name}.wav", np.tile(speech, times), 44100)
+    assert in_processes(encode_and_leave_peaks, tmp_path, kind) == [0]
+    short, long = map(float, (tmp_path / "peaks").read_text().split())
+    assert long < short + 12

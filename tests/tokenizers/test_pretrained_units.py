@@ -23,12 +23,14 @@ from valle.tokenizers.pretrained import PretrainedError
 from valle.tokenizers.pretrained_front_ends import StackedFbank, normalised
 from valle.tokenizers.pretrained_units import ENCODERS, PretrainedUnits
 from valle.tokenizers.registry import (
+    TokenizerAwayError,
     TokenizerError,
     load_semantic,
     load_tokenizer,
     load_unfitted,
     save_tokenizer,
     tokenizer_from_state,
+    tokenizer_to_checkpoint,
     tokenizer_to_state,
 )
 
@@ -311,3 +313,32 @@ def test_without_a_network_the_message_says_what_to_put_where(tmp_path: Path, mo
 
 def test_every_family_is_tested(tokenizers: dict[str, Any]) -> None:
     assert ENCODER_TYPES.keys() == ENCODERS.keys()
+
+
+def test_a_checkpoint_names_the_folder_of_a_large_tokenizer_and_checks_its_hash(
+    tokenizers: dict[str, PretrainedUnits], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer = tokenizers["hubert-base"]
+    save_tokenizer(tokenizer, tmp_path / "recipe" / "units")
+    monkeypatch.chdir(tmp_path / "recipe")
+    loaded = load_tokenizer("units")
+    assert "tensors" in tokenizer_to_checkpoint(loaded)  # small
+    monkeypatch.setattr("valle.tokenizers.registry.REFERENCE_BYTES", 1000)
+    assert "tensors" in tokenizer_to_checkpoint(tokenizer)  # of no folder
+    torch.save(tokenizer_to_checkpoint(loaded), tmp_path / "checkpoint.pt")
+    assert (tmp_path / "checkpoint.pt").stat().st_size < 10_000 < (tmp_path / "recipe" / "units" / "model.safetensors").stat().st_size
+    state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert tokenizer_from_state(state).identity == tokenizer.identity
+    monkeypatch.chdir(tmp_path)  # elsewhere on the same machine
+    assert tokenizer_from_state(state).identity == tokenizer.identity
+    (tmp_path / "recipe").rename(tmp_path / "moved")
+    with pytest.raises(TokenizerAwayError, match=r"expected the tokenizer hubert-base-layer2-20 \(\w+\) in units, .* found none there"):
+        tokenizer_from_state(state)
+    monkeypatch.chdir(tmp_path / "moved")
+    assert tokenizer_from_state(state).identity == tokenizer.identity
+    save_tokenizer(tokenizers["hubert-large"], tmp_path / "moved" / "units")
+    with pytest.raises(TokenizerAwayError, match=r"found hubert-large-layer2-20 \(\w+\); put it back there"):
+        tokenizer_from_state(state)
+    for reference in ({}, {"folders": [], "sha256": "0"}, 3):
+        with pytest.raises(TokenizerError, match="expected the folder and the hash"):
+            tokenizer_from_state({**state, "reference": reference})

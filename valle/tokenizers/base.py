@@ -10,6 +10,7 @@ import hashlib
 import json
 from abc import abstractmethod
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -61,6 +62,8 @@ class Tokenizer(nn.Module):
     right_context: int
     encodes_in_windows = False  # of its own, at fixed places of the clip, in memory that does not grow with the clip's length
     precision = torch.float32  # of matrix products while encoding; lower only where a user asks, and no part of the identity
+
+    folder: Path | None = None  # it was loaded from, if from a saved one
 
     def at_precision(self, device: torch.device) -> torch.autocast:
         """What ``encode`` is to run under."""

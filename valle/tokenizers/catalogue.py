@@ -61,7 +61,8 @@ class CatalogueEntry:
         """Where to put weights that are not here; empty for those that are."""
         if self.weights is not Weights.TO_BE_FETCHED:
             return ""
-        return f"{' and '.join(self.files)} of {self.hub} into a folder, then --tokenizer {self.name}=FOLDER"
+        flag = "--tokenizer" if self.kind == "acoustic" else "fit --encoder"
+        return f"{' and '.join(self.files)} of {self.hub} into a folder, then {flag} {self.name}=FOLDER"
 
 
 ENCODER_FILES = ("config.json", "preprocessor_config.json", "model.safetensors")
@@ -140,7 +141,8 @@ CATALOGUE = (
 COLUMNS = ("name", "kind", "Hz", "a second", "codebooks", "kbit/s", "licence", "weights")
 WHERE_TO_PUT = (
     "What is to be fetched is fetched on first use, where the hub can be reached.  Elsewhere, put its config.json and model.safetensors "
-    "into a folder and name that: --tokenizer NAME=FOLDER."
+    "into a folder and name that: --tokenizer NAME=FOLDER.  Where the codebook is to be fitted, with preprocessor_config.json too (and "
+    "pytorch_model.bin, if it is all there is): fit --encoder NAME=FOLDER."
 )
 
 

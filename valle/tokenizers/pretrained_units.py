@@ -126,10 +126,13 @@ class PretrainedUnits(ClusteredUnits):
 
 
 def load_encoder(
-    release: str, path: Path | None, *, layer: int, num_units: int, name: str = "", frames_per_unit: int = 1,
+    release: str, path: Path | None, *, layer: int, num_units: int, label: str = "", frames_per_unit: int = 1,
     window: int = UnitsConfig.window, left: int = UnitsConfig.left, right: int = UnitsConfig.right,
 ) -> PretrainedUnits:  # fmt: skip
-    """The released encoder up to ``layer`` (from 1), from a hub's cache or network or the folder ``path``; not yet fitted."""
+    """The released encoder up to ``layer`` (from 1), from a hub's cache or network or the folder ``path``; not yet fitted.
+
+    ``label`` is the tokenizer's name, made of the release, the layer and the number of units if not given.
+    """
     folder = released_folder(release, path)
     released, extractor = read_json(folder / "config.json"), read_json(folder / "preprocessor_config.json")
     family = _family(release, released, folder)
@@ -138,7 +141,7 @@ def load_encoder(
         raise UserError(f"expected a layer of {release} within 1..{depth}, found {layer}")
     try:
         config = PretrainedUnitsConfig(
-            name=name or f"{release}-layer{layer}-{num_units}", family=family, layer=layer, num_units=num_units,
+            name=label or f"{release}-layer{layer}-{num_units}", family=family, layer=layer, num_units=num_units,
             frames_per_unit=frames_per_unit, window=window, left=left, right=right,
             sample_rate=extractor.get("sampling_rate", entry_of(release).sample_rate),
             normalise=bool(extractor.get("do_normalize", True)), settings=_settings(family, released),

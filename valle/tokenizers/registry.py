@@ -27,10 +27,15 @@ from valle.tokenizers.soundstream import SoundStream, SoundStreamConfig
 BUNDLED_FOLDER = Path(__file__).parent.parent / "assets" / "tokenizers"
 BUNDLED = ("valle-16khz", "mfcc-kmeans")
 CONFIG_FILE, WEIGHTS_FILE = "config.yaml", "model.safetensors"
+REFERENCE_BYTES = 100 * 2**20  # of weights, above which checkpoints name a tokenizer's folder instead of holding a copy each
 
 
 class TokenizerError(UserError):
     """A tokenizer that cannot be found, read or used here."""
+
+
+class TokenizerAwayError(TokenizerError):
+    """A tokenizer that a checkpoint names and that is not where it was."""
 
 
 def known_names() -> list[str]:
@@ -97,8 +102,19 @@ def tokenizer_to_state(tokenizer: Tokenizer) -> dict[str, Any]:
     return {"config": tokenizer.config(), "tensors": {name: _smallest(tensor) for name, tensor in tokenizer.state_dict().items()}}
 
 
+def tokenizer_to_checkpoint(tokenizer: Tokenizer) -> dict[str, Any]:
+    """The same, but of a large tokenizer out of a folder only the folder and the hash: a checkpoint must not become 1 GB."""
+    size = sum(tensor.numel() * tensor.element_size() for tensor in tokenizer.state_dict().values())
+    if tokenizer.folder is None or size <= REFERENCE_BYTES:
+        return tokenizer_to_state(tokenizer)
+    places = [str(tokenizer.folder), str(tokenizer.folder.resolve())]  # the first also if the recipe has moved
+    return {"config": tokenizer.config(), "reference": {"folders": places, "sha256": tokenizer.content_hash()}}
+
+
 def tokenizer_from_state(state: dict[str, Any]) -> Tokenizer:
-    """The inverse of ``tokenizer_to_state``: same identity, fp32, evaluation mode."""
+    """The inverse of ``tokenizer_to_state`` and ``tokenizer_to_checkpoint``: same identity, fp32, evaluation mode."""
+    if isinstance(state, dict) and "reference" in state:
+        return _from_reference(state)
     try:
         config, weights = dict(state["config"]), dict(state["tensors"])
     except (KeyError, TypeError, ValueError) as error:
@@ -121,6 +137,26 @@ def tokenizer_from_state(state: dict[str, Any]) -> Tokenizer:
     return tokenizer.eval().requires_grad_(False)
 
 
+def _from_reference(state: dict[str, Any]) -> Tokenizer:
+    try:
+        name, sha256 = str(state["config"]["name"]), str(state["reference"]["sha256"])
+        folders = [Path(folder) for folder in state["reference"]["folders"]]
+        first = folders[0]
+    except (KeyError, TypeError, IndexError) as error:
+        raise TokenizerError("expected the folder and the hash of a tokenizer, found something else; use another checkpoint") from error
+    found = "none there"
+    for folder in folders:
+        if (folder / CONFIG_FILE).is_file():
+            tokenizer = _load_folder(folder)
+            if tokenizer.content_hash() == sha256:
+                return tokenizer
+            found = str(tokenizer.identity)
+    raise TokenizerAwayError(
+        f"expected the tokenizer {name} ({sha256[:12]}) in {first}, which the checkpoint names because it is large, found {found}; "
+        "put it back there, or run in the folder from which the model was trained"
+    )
+
+
 def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
     """Write ``config.yaml`` and ``model.safetensors``; each under a temporary name, then renamed."""
     state = tokenizer_to_state(tokenizer)
@@ -141,7 +177,9 @@ def _load_folder(folder: Path) -> Tokenizer:
         raise TokenizerError(f"the tokenizer in {folder} cannot be read ({' '.join(str(error).split())}); copy or make it anew") from error
     if not isinstance(config, dict):
         raise TokenizerError(f"expected settings in {folder / CONFIG_FILE}, found {type(config).__name__}; copy or make it anew")
-    return tokenizer_from_state({"config": config, "tensors": tensors})
+    tokenizer = tokenizer_from_state({"config": config, "tensors": tensors})
+    tokenizer.folder = folder
+    return tokenizer
 
 
 def _smallest(tensor: Tensor) -> Tensor:

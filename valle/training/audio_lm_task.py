@@ -17,7 +17,7 @@ from valle.models import AudioLM, AudioLMConfig
 from valle.models.parts import LossPart
 from valle.models.released import read_released_weights
 from valle.tokenizers.base import AcousticTokenizer, Tokenizer
-from valle.tokenizers.registry import load_tokenizer, tokenizer_to_state
+from valle.tokenizers.registry import load_tokenizer, tokenizer_to_checkpoint
 from valle.training.checkpoint import hyper_parameters, load_checkpoint
 from valle.training.distributed import World
 from valle.training.options import AudioLMOptions
@@ -134,7 +134,7 @@ class AudioLMTask:
             **hyper_parameters(self.options),
             **hyper_parameters(self.config),
             "timeline": manifests.timeline.to_dict(),
-            "tokenizers": {kind: tokenizer_to_state(tokenizer) if tokenizer else None for kind, tokenizer in self.tokenizers.items()},
+            "tokenizers": {kind: tokenizer_to_checkpoint(tokenizer) if tokenizer else None for kind, tokenizer in self.tokenizers.items()},
             "identities": {
                 "acoustic": manifests.acoustic.to_dict(),
                 "semantic": manifests.semantic.to_dict() if manifests.semantic else None,

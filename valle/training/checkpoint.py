@@ -22,7 +22,7 @@ from valle.errors import UserError
 from valle.models import AudioLM, AudioLMConfig
 from valle.timeline import Timeline
 from valle.tokenizers.base import AcousticTokenizer, SemanticTokenizer
-from valle.tokenizers.registry import expect_acoustic, expect_semantic, tokenizer_from_state
+from valle.tokenizers.registry import TokenizerAwayError, expect_acoustic, expect_semantic, tokenizer_from_state
 
 
 class CheckpointError(UserError):
@@ -112,6 +112,8 @@ def model_from_checkpoint(state: Mapping[str, Any]) -> tuple[AudioLM, Timeline, 
         acoustic = expect_acoustic(tokenizer_from_state(state["tokenizers"]["acoustic"]))
         semantic = state["tokenizers"].get("semantic")
         return model, timeline, acoustic, expect_semantic(tokenizer_from_state(semantic)) if semantic else None
+    except TokenizerAwayError:
+        raise
     except UserError as error:
         raise CheckpointError(f"the checkpoint is damaged: {error}; use another, such as the one before it") from error
     except (KeyError, TypeError, ValueError, AttributeError) as error:

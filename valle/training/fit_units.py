@@ -18,7 +18,8 @@ from valle.tokenizers.hubert import HubertConfig, hubert_from_encoder
 from valle.tokenizers.kmeans_fit import ALONE, Processes
 from valle.tokenizers.mfcc import MfccConfig, MfccKMeans
 from valle.tokenizers.mfcc_fit import fit_mfcc_kmeans
-from valle.tokenizers.registry import save_tokenizer
+from valle.tokenizers.pretrained_units import ENCODERS
+from valle.tokenizers.registry import load_unfitted, save_tokenizer
 from valle.training.hubert_fit import fit_units, load_encoder
 
 Progress = Callable[[float, float], None]
@@ -32,7 +33,9 @@ class FitError(UserError):
 class FitConfig:
     """Whose states are clustered, on what audio, into how many units."""
 
-    encoder: str = field(default="mfcc", metadata={"help": "mfcc, or the exp-dir of a run of trainer_hubert.py"})
+    encoder: str = field(
+        default="mfcc", metadata={"help": "mfcc, the exp-dir of a run of trainer_hubert.py, or a released encoder: NAME or NAME=FOLDER"}
+    )
     layer: int = field(default=0, metadata={"help": "the encoder's layer, from 1"})
     num_units: int = field(default=200, metadata={"help": "how many units"})
     frames_per_unit: int = field(default=1, metadata={"help": "of an encoder: 1 for 50 Hz, 2 for 25 Hz"})
@@ -52,8 +55,15 @@ class FitConfig:
             raise FitError(f"expected 2 or more units and hours above 0, found --num-units {self.num_units} and --hours {self.hours:g}")
         if self.encoder != "mfcc" and self.layer < 1:
             raise FitError(f"expected the layer of {self.encoder} whose states are clustered, found none; give --layer, from 1")
-        if self.encoder != "mfcc" and not Path(self.encoder).is_dir():
-            raise FitError(f"expected mfcc or the exp-dir of a run of trainer_hubert.py as --encoder, found {self.encoder!r}")
+        if self.encoder != "mfcc" and not self.is_released and not Path(self.encoder).is_dir():
+            raise FitError(
+                "expected mfcc, the exp-dir of a run of trainer_hubert.py or a released encoder's name as --encoder, "
+                f"found {self.encoder!r}; names are {', '.join(ENCODERS)}"
+            )
+
+    @property
+    def is_released(self) -> bool:
+        return self.encoder.partition("=")[0] in ENCODERS
 
 
 def fit_tokenizer(
@@ -67,15 +77,23 @@ def fit_tokenizer(
         audio = _audio(config, settings.sample_rate, processes, progress)
         tokenizer = fit_mfcc_kmeans(audio, settings, seed=config.seed, standardise=config.standardise, processes=processes)
     else:
-        name = config.name or f"{Path(config.encoder).name}-layer{config.layer}-{config.num_units}"
-        units = HubertConfig(name=name, num_units=config.num_units, frames_per_unit=config.frames_per_unit)
-        tokenizer = hubert_from_encoder(load_encoder(Path(config.encoder)), units, layer=config.layer)
+        tokenizer = _unfitted(config)
         audio = _audio(config, tokenizer.sample_rate, processes, progress)
         fit_units(tokenizer, audio, seed=config.seed, device=device, standardise=config.standardise, processes=processes)
     if processes.rank == 0:
         save_tokenizer(tokenizer, config.output_dir)
     processes.gather(None)
     return tokenizer.identity
+
+
+def _unfitted(config: FitConfig) -> ClusteredUnits:
+    if config.is_released:
+        return load_unfitted(
+            config.encoder, layer=config.layer, num_units=config.num_units, frames_per_unit=config.frames_per_unit, label=config.name
+        )
+    name = config.name or f"{Path(config.encoder).name}-layer{config.layer}-{config.num_units}"
+    units = HubertConfig(name=name, num_units=config.num_units, frames_per_unit=config.frames_per_unit)
+    return hubert_from_encoder(load_encoder(Path(config.encoder)), units, layer=config.layer)
 
 
 def _audio(config: FitConfig, sample_rate: int, processes: Processes, progress: Progress | None) -> Iterator[Waveform]:

@@ -18,7 +18,9 @@ from valle.tokenizers.unit_runs import collapse
 
 MODEL = tiny_model(num_units=UNITS, unit_sequence="runs", longest_run=3).semantic
 BINARY = tiny_model(num_units=2, unit_sequence="runs", longest_run=2).semantic
-units_lists = st.lists(st.integers(0, UNITS - 1), min_size=1, max_size=9)
+units_lists = st.lists(st.tuples(st.integers(0, UNITS - 1), st.integers(1, 7)), min_size=1, max_size=5).map(
+    lambda runs: [unit for unit, count in runs for _ in range(count)]
+)
 
 
 def parts_of(model: RunSemanticLM, rows: list[list[int]], starts: list[bool], ends: list[bool], *, filler: int = 0):  # type: ignore[no-untyped-def]
@@ -119,6 +121,8 @@ def test_a_run_that_the_crop_cuts_off_at_its_begin_is_no_target_and_its_length_n
     for name in one:
         assert float(one[name].sum) == float(two[name].sum)
     assert int(one["semantic_unit"].count) == 3 and int(one["semantic_duration"].count) == 2
+    longer = parts_of(MODEL, [[5] * 8 + [1, 1, 2]], [False], [True])  # several runs of the longest length, all context
+    assert int(longer["semantic_unit"].count) == 3 and int(longer["semantic_duration"].count) == 2
     begun = [parts_of(MODEL, [[5] * held + [1, 1, 2]], [True], [True])["semantic_unit"] for held in (1, 2)]
     assert float(begun[0].sum) != float(begun[1].sum)
 
@@ -216,10 +220,11 @@ def test_a_row_continues_alone_as_in_a_batch(window: int) -> None:
 def test_the_window_counts_frames() -> None:
     """A model trained on crops of 12 s has seen as many runs as these last, not as many as they have frames."""
     model = tiny_model(num_units=UNITS, unit_sequence="runs", longest_run=3, frames_per_token=3.0).semantic
-    rows = [continued(model, [[1]], new=[60], seeds=[0], least=60, window=window)[0] for window in (1000, 12)]
-    assert len(rows[0]) == len(rows[1]) == 60 and not torch.equal(*rows)
-    few = [continued(model, [[1]], new=[5], seeds=[0], least=5, window=window)[0] for window in (1000, 18)]
-    assert torch.equal(*few)  # fewer than six runs: the window has not slid
+    [unslid], [slid] = (continued(model, [[1]], new=[17], seeds=[2], least=17, window=window) for window in (1000, 18))
+    runs = len(collapse(torch.cat([torch.tensor([1]), unslid]), 3)[0])
+    assert 6 < runs < 18 and len(slid) == 17 and not torch.equal(unslid, slid)  # 18 frames are six runs here
+    [few], [same] = (continued(model, [[1]], new=[5], seeds=[2], least=5, window=window) for window in (1000, 18))
+    assert torch.equal(few, same)
 
 
 def test_greedy_continuations_take_the_likeliest_unit_and_duration() -> None:

@@ -98,6 +98,12 @@ class EspeakSynthesiser:
         words, phones = _spans(events, text=text, sample_rate=self._espeak_rate, end=end)
         return Speech(samples=samples, words=tuple(words), phones=tuple(phones))
 
+    def pronounce(self, text: str, voice: Voice) -> list[tuple[int, str]]:
+        """The phones of ``text``, each with the place in it of the word that it belongs to."""
+        _, events = self._speak_raw(text, voice)
+        phones = [(position, _symbol(name)) for kind, _, position, _, name in events if kind == "phone"]
+        return [(position, symbol) for position, symbol in phones if symbol.strip("_ː")]
+
     def _gain(self, voice: Voice) -> float:
         if voice not in self._gains:
             loud, _ = self._speak_raw(CALIBRATION_TEXT, voice)
@@ -141,7 +147,7 @@ def _spans(events: list[list[Any]], *, text: str, sample_rate: int, end: float) 
     timed = [event for event in events if event[0] in ("phone", "end")]
     for event, following in zip(timed, [*timed[1:], None], strict=True):
         kind, sample, position, _, name = event
-        symbol = name.strip("ˈˌ").replace(":", "ː")
+        symbol = _symbol(name)
         start, stop = sample / sample_rate, min(following[1] / sample_rate if following else end, end)
         if kind == "phone" and symbol.strip("_ː") and stop > start:
             phones.append(_span(symbol, start, stop))
@@ -149,6 +155,11 @@ def _spans(events: list[list[Any]], *, text: str, sample_rate: int, end: float) 
     places = [(match.start(), match.group()) for match in WORD.finditer(text)]
     words = [_span(word.lower(), *bounds[position]) for position, word in places if position in bounds]
     return words, phones
+
+
+def _symbol(name: str) -> str:
+    """A phone's name without stress."""
+    return name.strip("ˈˌ").replace(":", "ː")
 
 
 def _span(symbol: str, start: float, stop: float) -> Span:

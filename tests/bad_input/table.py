@@ -13,6 +13,7 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
+import cases_alignment
 import cases_checkpoints
 import cases_corpora
 import cases_flags
@@ -40,6 +41,7 @@ SECTIONS: dict[str, list[Case]] = {
     "Runs": cases_runs.CASES,
     "Manifests of audio": cases_manifests.CASES,
     "Corpora": cases_corpora.CASES,
+    "Phone times": cases_alignment.CASES,
 }
 CASES = [case for cases in SECTIONS.values() for case in cases]
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tiny_corpus import write_corpus
 
-from benchmarks import ablation, codec_steps, run
+from benchmarks import ablation, codec_steps, run, unit_sequences
 from benchmarks.common import ROOT, figure, goals_of, run_child, write_results
 
 MEGABYTE = 2**20
@@ -126,6 +126,16 @@ def test_an_ablation_run_leaves_scores_and_speed(tmp_path: Path) -> None:
     assert row["steps"] == 2 and row["tokens_per_s"] > 0 and len(row["valid_nll_per_level"]) == 2
     assert row["valid_nll"] == pytest.approx(sum(row["valid_nll_per_level"]) / 2, abs=1e-3)
     assert "| fine | without units |" in ablation.table({"fine": {"without units": row}})
+
+
+def test_a_unit_sequence_leaves_tokens_and_bits_a_second(tmp_path: Path) -> None:
+    manifests = write_corpus(tmp_path / "data")
+    tiny = """--decoder-dim 16 --nhead 2 --num-decoder-layers 1 --num-quantizers 3 --dim-feedforward 32 --max-duration 20
+        --filter-min-duration 1 --tensorboard false --max-steps 2 --num-workers 0"""
+    row = unit_sequences.train("runs", manifests, tmp_path / "work", minutes=1, more=tiny.split())
+    assert row["steps"] == 2 and row["cpu_seconds"] > 0 and 25 < row["tokens_per_second"] < 27  # it counts up: no unit twice, and an end
+    parts = row["unit_bits_per_second"] + row["duration_bits_per_second"]
+    assert parts == pytest.approx(row["bits_per_second"], abs=0.01) and row["bits_per_second"] > row["unigram_bits_per_second"] > 50
 
 
 def test_a_codecs_steps_are_timed_in_both_formats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

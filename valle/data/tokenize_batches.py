@@ -24,7 +24,7 @@ from valle.audio import Waveform, resample
 from valle.corpora.cut_audio import read_cut
 from valle.device import find_device
 from valle.errors import UserError
-from valle.memory import give_memory_back
+from valle.memory import MemoryKeeper
 from valle.timeline import Timeline
 from valle.tokenizers.base import AcousticTokenizer, SemanticTokenizer
 
@@ -62,7 +62,7 @@ class ChangedTokens:
 
     def compare(self, kind: str, tokens: NDArray[np.integer], exact: NDArray[np.integer]) -> None:
         """``tokens (T,)`` or ``(T, Q)`` beside those of float32."""
-        differ = (tokens != exact).reshape(len(tokens), -1)
+        differ = (tokens != exact) if tokens.ndim == 2 else (tokens != exact)[:, None]
         for level in range(differ.shape[1]):
             self.add(kind if kind == "units" else f"codebook {level}", int(differ[:, level].sum()), len(differ))
 
@@ -99,7 +99,7 @@ class BatchTokenizer:
             if identity and identity.codebook_size > 2**15:
                 raise TokenizeError(f"tokens are stored as int16, but {identity} has {identity.codebook_size}; use a smaller codebook")
         self.dtype, self.changed = dtype, ChangedTokens()
-        self._batch_seconds = batch_seconds
+        self._batch_seconds, self._memory = batch_seconds, MemoryKeeper()
         num_encoders = num_workers if self.device.type == "cpu" else 1
         self._ahead = num_workers + num_encoders
         self._readers, self._encoders = ThreadPoolExecutor(num_workers), ThreadPoolExecutor(num_encoders)
@@ -134,7 +134,7 @@ class BatchTokenizer:
         batches = list(batches_of_like_lengths([cut.duration for cut in cuts], self._batch_seconds))
         ahead: deque[tuple[list[int], Future[list[CutTokens]]]] = deque()
         for number, indexes in enumerate(batches):
-            give_memory_back()
+            self._memory.check()
             audio = self._readers.submit(self.read, [cuts[index] for index in indexes])
             compare = self.dtype != torch.float32 and number == len(batches) // 2
             ahead.append((indexes, self._encoders.submit(self._encode, audio, compare)))

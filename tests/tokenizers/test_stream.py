@@ -190,11 +190,11 @@ def encode_and_leave_peaks(world: World, folder: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["bounded hubert", "convnext"])
-def test_a_file_eight_times_as_long_takes_no_more_memory(kind: str, tmp_path: Path) -> None:
+def test_a_file_four_times_as_long_takes_no_more_memory(kind: str, tmp_path: Path) -> None:
     """Whole, the longer file's samples alone would be 42 MB at 44.1 kHz, and 15 MB at the tokenizer's rate."""
     speech = sound(15.0, rate=44100)
-    for name, times in (("1", 2), ("2", 16)):
+    for name, times in (("1", 4), ("2", 16)):
         soundfile.write(tmp_path / f"{name}.wav", np.tile(speech, times), 44100)
     assert in_processes(encode_and_leave_peaks, tmp_path, kind) == [0]
     short, long = map(float, (tmp_path / "peaks").read_text().split())
-    assert long < short + 12
+    assert long < short + 8

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
 from collections.abc import Callable
 
@@ -12,19 +13,42 @@ class UserError(Exception):
     """A mistake of the user's: one sentence with what was expected, what was found and what to do."""
 
 
+INTERRUPTED = "interrupted; what was finished is kept, and the same command goes on"
+
+
+def end_on_ctrl_c() -> None:
+    """Until ``run_program`` begins, let Ctrl-C end the program with its one line: importing takes seconds.
+
+    A program calls it before its other imports.  There an exception could be taken for a failed import, so none is raised.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is ignored, as in a shell's background
+        signal.signal(signal.SIGINT, _end_at_once)
+
+
+def _end_at_once(signum: int, frame: object) -> None:
+    os.write(2, f"{one_line(f'{_program()}: {INTERRUPTED}')}\n".encode())
+    os._exit(130)
+
+
+def _program() -> str:
+    return sys.argv[0].rsplit("/", 1)[-1]
+
+
 def run_program(main: Callable[[], None]) -> None:
     """Run a program's ``main``; a user's mistake is one line and exit status 2, never a traceback.
 
     Ctrl-C ends with status 130 and a reader that left with 141, as shells expect; a programmer's mistake keeps its traceback.
     """
-    name = sys.argv[0].rsplit("/", 1)[-1]
+    name = _program()
+    if signal.getsignal(signal.SIGINT) is _end_at_once:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         main()
         sys.stdout.flush()  # here, where a reader that left is understood
     except UserError as error:
         _end(name, f"error: {error}", 2)
     except KeyboardInterrupt:
-        _end(name, "interrupted; what was finished is kept, and the same command goes on", 130)
+        _end(name, INTERRUPTED, 130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would try once more, and complain, on its way out
         raise SystemExit(141) from None

@@ -1,5 +1,6 @@
 """How programs end when nobody's flags are to blame: Ctrl-C, a reader that leaves, a full disk, a mistake of the program's own."""
 
+import ast
 import os
 import signal
 import subprocess
@@ -56,6 +57,31 @@ def test_ctrl_c_is_one_line_and_130_while_helpers_work(house: Path, tmp_path: Pa
     assert b"Traceback" not in rest
     assert rest.decode().endswith(f"{program}.py: {INTERRUPTED}\n")  # after the bar, where that was just being drawn
     assert INTERRUPTED in PAGE.read_text()
+
+
+@pytest.mark.parametrize("program", ["infer", "tokenizer"])
+def test_ctrl_c_while_a_program_imports_is_one_line_and_130(program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPROFILEIMPORTTIME", "1")  # a line for every module that has been imported
+    process = start(program, "--help", tmp_path, start_new_session=True, stdout=subprocess.DEVNULL)
+    assert process.stderr is not None
+    seen = b""
+    while b" torch._utils" not in seen:  # in the middle of the longest import
+        seen += (some := os.read(process.stderr.fileno(), 4096))
+        assert some, seen
+    os.killpg(process.pid, signal.SIGINT)
+    rest = process.communicate()[1]
+    assert process.returncode == 130
+    assert b"Traceback" not in rest and rest.decode().splitlines()[-1] == f"{program}.py: {INTERRUPTED}"
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_every_program_hears_ctrl_c_before_it_imports_anything_else(program: str) -> None:
+    lines = [
+        ast.unparse(node)
+        for node in ast.parse((ROOT / "valle" / "bin" / f"{program}.py").read_text()).body
+        if not isinstance(node, ast.Expr) and getattr(node, "module", "") != "__future__"
+    ]
+    assert lines[:2] == ["from valle.errors import end_on_ctrl_c", "if __name__ == '__main__':\n    end_on_ctrl_c()"]
 
 
 SETTINGS = "--init-from good/model --output {}.yaml"

@@ -9,6 +9,11 @@ Needs the embedded corpus (egs/espeak, stage 1), whose phone times are known.  A
 
 from __future__ import annotations
 
+from valle.errors import end_on_ctrl_c
+
+if __name__ == "__main__":
+    end_on_ctrl_c()  # also while what follows is imported
+
 from valle.bin.progress import named_progress
 from valle.config import parse_flags
 from valle.errors import run_program

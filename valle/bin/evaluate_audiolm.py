@@ -6,6 +6,11 @@ python3 bin/evaluate_audiolm.py --init-from FOLDER_OR_CHECKPOINT --manifest-dir 
 
 from __future__ import annotations
 
+from valle.errors import end_on_ctrl_c
+
+if __name__ == "__main__":
+    end_on_ctrl_c()  # also while what follows is imported
+
 from valle.config import parse_flags
 from valle.errors import run_program
 from valle.training.finetune import EvaluateOptions, evaluate

@@ -10,6 +10,11 @@ With --exp-dir it first fits units on every layer of a trained encoder and keeps
 
 from __future__ import annotations
 
+from valle.errors import end_on_ctrl_c
+
+if __name__ == "__main__":
+    end_on_ctrl_c()  # also while what follows is imported
+
 from valle.bin.progress import progress_bar
 from valle.config import parse_flags
 from valle.errors import run_program

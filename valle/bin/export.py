@@ -4,6 +4,11 @@
 Usage: python3 bin/export.py --exp-dir exp/audio-lm --output-dir released [--epoch 10 --avg 3 --use-averaged-model true]
 """
 
+from valle.errors import end_on_ctrl_c
+
+if __name__ == "__main__":
+    end_on_ctrl_c()  # also while what follows is imported
+
 from valle.config import parse_flags
 from valle.errors import run_program
 from valle.evaluation.export import ExportOptions, export

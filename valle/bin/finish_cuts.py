@@ -5,6 +5,11 @@ python3 bin/finish_cuts.py --output-dir data/tokenized
 
 from __future__ import annotations
 
+from valle.errors import end_on_ctrl_c
+
+if __name__ == "__main__":
+    end_on_ctrl_c()  # also while what follows is imported
+
 from valle.config import parse_flags
 from valle.corpora.report import table
 from valle.data.tokenize_finish import FinishConfig, finish_cuts

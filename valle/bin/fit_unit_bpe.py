@@ -8,6 +8,11 @@ In a recipe's folder, after ./prepare.sh:
 
 from __future__ import annotations
 
+from valle.errors import end_on_ctrl_c
+
+if __name__ == "__main__":
+    end_on_ctrl_c()  # also while what follows is imported
+
 from valle.config import parse_flags
 from valle.data.unit_bpe import UnitBpeOptions, fit
 from valle.errors import run_program

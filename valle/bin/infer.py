@@ -10,6 +10,11 @@ Without --checkpoint, --exp-dir or --model the bundled model speaks.  --mode res
 --mode acoustic makes sound from the recording's own units in the voice of its first --prompt-seconds.
 """
 
+from valle.errors import end_on_ctrl_c
+
+if __name__ == "__main__":
+    end_on_ctrl_c()  # also while what follows is imported
+
 from pathlib import Path
 
 from valle.config import parse_flags

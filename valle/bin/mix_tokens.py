@@ -7,6 +7,11 @@ In a recipe's folder, after prepare.sh of each:
 
 from __future__ import annotations
 
+from valle.errors import end_on_ctrl_c
+
+if __name__ == "__main__":
+    end_on_ctrl_c()  # also while what follows is imported
+
 from valle.config import parse_flags
 from valle.corpora.report import table
 from valle.data.mix import MixConfig, mix_tokens

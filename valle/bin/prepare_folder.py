@@ -5,6 +5,11 @@ python3 bin/prepare_folder.py --audio-dir DIR --max-seconds 15 --split-by file
 
 from __future__ import annotations
 
+from valle.errors import end_on_ctrl_c
+
+if __name__ == "__main__":
+    end_on_ctrl_c()  # also while what follows is imported
+
 from valle.bin.progress import progress_bar
 from valle.config import parse_flags
 from valle.corpora.folder import FolderConfig, prepare_folder

@@ -5,6 +5,11 @@ python3 bin/prepare_piano.py --audio-dir DIR
 
 from __future__ import annotations
 
+from valle.errors import end_on_ctrl_c
+
+if __name__ == "__main__":
+    end_on_ctrl_c()  # also while what follows is imported
+
 from valle.bin.progress import progress_bar
 from valle.config import parse_flags
 from valle.corpora.piano import PianoConfig, prepare_piano

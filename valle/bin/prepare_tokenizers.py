@@ -5,6 +5,11 @@ python3 bin/prepare_tokenizers.py --acoustic bundled --semantic fit --num-units 
 
 from __future__ import annotations
 
+from valle.errors import end_on_ctrl_c
+
+if __name__ == "__main__":
+    end_on_ctrl_c()  # also while what follows is imported
+
 from valle.bin.progress import progress_bar
 from valle.config import parse_flags
 from valle.data.tokenize_tokenizers import TokenizersConfig, prepare_tokenizers

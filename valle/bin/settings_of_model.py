@@ -7,6 +7,11 @@ python3 bin/trainer_audiolm.py --config exp/finetune.yaml --init-from FOLDER_OR_
 
 from __future__ import annotations
 
+from valle.errors import end_on_ctrl_c
+
+if __name__ == "__main__":
+    end_on_ctrl_c()  # also while what follows is imported
+
 from valle.config import parse_flags
 from valle.errors import run_program
 from valle.training.finetune import SettingsOf, write_trainer_settings

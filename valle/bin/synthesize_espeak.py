@@ -5,6 +5,11 @@ python3 bin/synthesize_espeak.py --output-dir download/espeak --num-hours 8 --nu
 
 from __future__ import annotations
 
+from valle.errors import end_on_ctrl_c
+
+if __name__ == "__main__":
+    end_on_ctrl_c()  # also while what follows is imported
+
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 

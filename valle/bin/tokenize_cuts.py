@@ -5,6 +5,11 @@ python3 bin/tokenize_cuts.py --manifest-dir data/manifests --tokenizer-dir data/
 
 from __future__ import annotations
 
+from valle.errors import end_on_ctrl_c
+
+if __name__ == "__main__":
+    end_on_ctrl_c()  # also while what follows is imported
+
 from time import monotonic
 
 from valle.bin.progress import progress_bar

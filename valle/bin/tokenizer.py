@@ -14,6 +14,11 @@
 
 from __future__ import annotations
 
+from valle.errors import end_on_ctrl_c
+
+if __name__ == "__main__":
+    end_on_ctrl_c()  # also while what follows is imported
+
 import sys
 from collections.abc import Callable
 from time import monotonic

@@ -15,6 +15,11 @@ Usage, in egs/<corpus> after ./prepare.sh:
 Settings come from the defaults, then conf/trainer_audiolm.yaml, then --config FILE, then flags.
 """
 
+from valle.errors import end_on_ctrl_c
+
+if __name__ == "__main__":
+    end_on_ctrl_c()  # also while what follows is imported
+
 from pathlib import Path
 
 from valle.config import parse_flags

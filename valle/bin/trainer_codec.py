@@ -15,6 +15,11 @@ Going on from the bundled one against discriminators:
 It leaves the folder exp/codec/codec, which prepare.sh takes as --acoustic; checkpoints hold the discriminators too.
 """
 
+from valle.errors import end_on_ctrl_c
+
+if __name__ == "__main__":
+    end_on_ctrl_c()  # also while what follows is imported
+
 from pathlib import Path
 
 from valle.config import parse_flags

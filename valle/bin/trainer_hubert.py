@@ -8,6 +8,11 @@ Usage, after stage 1 of a recipe (docs/semantic-training.md has the whole way to
   python3 bin/evaluate_units.py --exp-dir exp/hubert-2 --layers 3 4 5 --num-units 100 200 --output-dir exp/hubert-2/units
 """
 
+from valle.errors import end_on_ctrl_c
+
+if __name__ == "__main__":
+    end_on_ctrl_c()  # also while what follows is imported
+
 from pathlib import Path
 
 from valle.config import parse_flags

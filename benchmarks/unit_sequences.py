@@ -3,95 +3,114 @@
 
   python -m benchmarks.unit_sequences --manifest-dir egs/espeak/data/tokenized --minutes 4
 
-Each run trains the semantic stage alone with the demo's settings through bin/trainer_audiolm.py on one thread, for the same
-minutes by the clock, validations included, one after another, and is measured on the same dev cuts.
+Each trains a small semantic stage by itself, through the trainer's own loop with the clock and the schedule set to processor
+time of one thread, so that other programs on the machine change nothing, and is measured on all dev cuts.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import resource
-import shutil
+import os
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import PROGRAMS, RESULTS, ROOT, header, run_child, write_results
+from benchmarks.common import RESULTS, header, run_child, write_results
+from valle.data.unit_bpe import UnitBpeOptions, fit
+from valle.training.audio_lm_task import AudioLMTask
+from valle.training.distributed import World
+from valle.training.loop import Loop
+from valle.training.options import AudioLMOptions
+from valle.training.train import summarise
 
-DEMO = ROOT / "egs" / "espeak" / "conf" / "demo.yaml"
 SEQUENCES = ("frames", "runs", "bpe")
 MEASURED = ("valid_nll", "train_nll", "tokens_per_second", "bits_per_second", "unigram_bits_per_second")
+SMALL: dict[str, Any] = {
+    "decoder_dim": 128, "nhead": 4, "num_decoder_layers": 3, "dim_feedforward": 416, "dropout": 0.0, "semantic_seconds": 12.0,
+    "max_duration": 100.0, "optimizer_name": "AdamW", "scheduler_name": "cosine", "base_lr": 0.003, "warmup_steps": 50,
+}  # fmt: skip
+
+
+class ProcessorClock(Loop):
+    """The loop by processor time of this process instead of the clock on the wall."""
+
+    def __init__(self, *given: Any) -> None:
+        self.began = time.process_time()
+        super().__init__(*given)
+
+    def _seconds(self) -> float:
+        return time.process_time() - self.began
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--manifest-dir", type=Path, required=True, help="data/tokenized of a recipe")
-    parser.add_argument("--minutes", type=float, default=4.0, help="of each run")
+    parser.add_argument("--minutes", type=float, default=4.0, help="of processor time, each")
     parser.add_argument("--vocab-size", type=int, default=1000, help="of the byte pairs")
     parser.add_argument("--output", type=Path, default=RESULTS / "unit_sequences.json")
-    parser.add_argument("--work-dir", type=Path, help="keeps the runs there; not given: they are deleted")
-    parser.add_argument("--train-options", default="", help='more flags for the trainer, in one word: "--decoder-dim 32 --nhead 2"')
+    parser.add_argument(
+        "--only", choices=SEQUENCES, help="train one in this process and write its row alone; what the benchmark does thrice"
+    )
     options = parser.parse_args(arguments)
+    if options.only:
+        row = train(options.only, options.manifest_dir, options.output.parent, minutes=options.minutes, vocab_size=options.vocab_size)
+        options.output.write_text(json.dumps(row), encoding="utf-8")
+        return
     manifests = options.manifest_dir.resolve()
-    with tempfile.TemporaryDirectory() as scratch:
-        work = (options.work_dir or Path(scratch)).resolve()
-        fit_unit_bpe(manifests, work / "unit_bpe.json", vocab_size=options.vocab_size)
-        runs = {}
-        for name in SEQUENCES:
-            print(f"training: {name}", file=sys.stderr, flush=True)
-            runs[name] = train(name, manifests, work, minutes=options.minutes, more=options.train_options.split())
+    with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(len(SEQUENCES)) as pool:
+
+        def run(name: str) -> dict[str, Any]:
+            output = Path(scratch) / f"{name}.json"
+            command = [sys.executable, "-P", "-m", "benchmarks.unit_sequences", "--only", name, "--manifest-dir", manifests]
+            sizes = ["--minutes", f"{options.minutes:g}", "--vocab-size", str(options.vocab_size), "--output", output]
+            run_child([*command, *sizes], cwd=manifests.parents[1], environment={"OMP_NUM_THREADS": "1"})
+            row: dict[str, Any] = json.loads(output.read_text(encoding="utf-8"))
+            return row
+
+        rows = dict(zip(SEQUENCES, pool.map(run, SEQUENCES), strict=True))
     command = ["python -m benchmarks.unit_sequences --manifest-dir", str(options.manifest_dir), "--minutes", f"{options.minutes:g}"]
     if options.vocab_size != parser.get_default("vocab_size"):
         command.append(f"--vocab-size {options.vocab_size}")
-    if options.train_options:
-        command.append(f'--train-options "{options.train_options}"')
     info = json.loads((manifests / "info.json").read_text(encoding="utf-8"))["tokenizers"]["semantic"]
     about = {
-        "tokenizer": info["name"],
-        "num_units": info["codebook_size"],
-        "unit_rate": info["sample_rate"] / info["hop_length"],
-        "vocab_size": options.vocab_size,
-        "minutes_each": options.minutes,
-    }
-    write_results(options.output, {**header(command), **about, "sequences": runs})
+        "tokenizer": info["name"], "num_units": info["codebook_size"], "unit_rate": info["sample_rate"] / info["hop_length"],
+        "vocab_size": options.vocab_size, "minutes_each": options.minutes,
+    }  # fmt: skip
+    write_results(options.output, {**header(command), **about, "sequences": rows})
     print(f"written: {options.output}")
 
 
-def fit_unit_bpe(manifest_dir: Path, output: Path, *, vocab_size: int) -> None:
-    """Byte pairs of the training cuts' units."""
-    run_child(
-        [
-            sys.executable, PROGRAMS / "fit_unit_bpe.py", "--manifest-dir", manifest_dir, "--output", output,
-            "--vocab-size", str(vocab_size),
-        ],
-        cwd=manifest_dir.parents[1],
-    )  # fmt: skip
-
-
-def train(name: str, manifest_dir: Path, work: Path, *, minutes: float, more: Sequence[str] = ()) -> dict[str, Any]:
-    """One run anew -> what it scores on dev, and what was done in the time."""
-    exp_dir = work / name
-    shutil.rmtree(exp_dir, ignore_errors=True)
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    run_child(
-        [
-            sys.executable, PROGRAMS / "trainer_audiolm.py", "--config", DEMO, "--manifest-dir", manifest_dir, "--exp-dir", exp_dir,
-            "--train-stage", "semantic", "--unit-sequence", name, "--unit-bpe", work / "unit_bpe.json", "--max-minutes", f"{minutes:g}",
-            "--num-epochs", "100000", "--valid-max-cuts", "1000", "--num-threads", "1", "--dtype", "float32", "--device", "cpu", *more,
-        ],
-        # Manifests name their arrays from the recipe's folder, which holds data/tokenized.
-        cwd=manifest_dir.parents[1],
-    )  # fmt: skip
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    summary = json.loads((exp_dir / "summary.json").read_text(encoding="utf-8"))
-    row = {key: round(summary["semantic"][key], 3) for key in MEASURED}
-    for part, values in summary["semantic"].get("parts", {}).items():
+def train(name: str, manifest_dir: Path, work: Path, *, minutes: float, vocab_size: int, **changes: Any) -> dict[str, Any]:
+    """One run in this process, from the recipe's folder, from which manifests name their arrays -> what it scores on dev."""
+    started, before = time.process_time(), Path.cwd()
+    os.chdir(manifest_dir.resolve().parents[1])
+    try:
+        if name == "bpe":
+            fit(UnitBpeOptions(manifest_dir=manifest_dir, output=work / "unit_bpe.json", vocab_size=vocab_size))
+        fixed: dict[str, Any] = {
+            "manifest_dir": manifest_dir, "exp_dir": work / name, "train_stage": "semantic", "unit_sequence": name,
+            "unit_bpe": work / "unit_bpe.json", "max_minutes": minutes, "num_epochs": 100000, "valid_max_cuts": 1000,
+            "valid_interval": 10**9, "epoch_ends": False, "save_every_n": 0, "num_workers": 0, "num_threads": 1, "dtype": "float32",
+            "device": "cpu", "tensorboard": False,
+        }  # fmt: skip
+        options = AudioLMOptions(**{**SMALL, **fixed, **changes})
+        task = AudioLMTask(options)
+        loop = ProcessorClock(task, options, World())
+        loop.run()
+        summary = summarise(task, train=loop.evaluate(of_train=True), valid=loop.validate())["semantic"]
+        loop.recorder.close()
+    finally:
+        os.chdir(before)
+    row = {key: round(summary[key], 3) for key in MEASURED}
+    for part, values in summary.get("parts", {}).items():
         row[f"{part}_bits_per_second"] = round(values["bits_per_second"], 3)
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return {**row, "steps": summary["steps"], "epochs": summary["epochs"], "cpu_seconds": round(cpu, 1)}
+    done = {"steps": loop.progress.step, "epochs": loop.progress.epoch, "cpu_seconds": round(time.process_time() - started, 1)}
+    return {**row, **done}
 
 
 if __name__ == "__main__":

@@ -128,14 +128,25 @@ def test_an_ablation_run_leaves_scores_and_speed(tmp_path: Path) -> None:
     assert "| fine | without units |" in ablation.table({"fine": {"without units": row}})
 
 
-def test_a_unit_sequence_leaves_tokens_and_bits_a_second(tmp_path: Path) -> None:
+def test_unit_sequences_are_compared_by_tokens_and_bits_on_the_same_cuts(tmp_path: Path) -> None:
     manifests = write_corpus(tmp_path / "data")
-    tiny = """--decoder-dim 16 --nhead 2 --num-decoder-layers 1 --num-quantizers 3 --dim-feedforward 32 --max-duration 20
-        --filter-min-duration 1 --tensorboard false --max-steps 2 --num-workers 0"""
-    row = unit_sequences.train("runs", manifests, tmp_path / "work", minutes=1, more=tiny.split())
-    assert row["steps"] == 2 and row["cpu_seconds"] > 0 and 25 < row["tokens_per_second"] < 27  # it counts up: no unit twice, and an end
-    parts = row["unit_bits_per_second"] + row["duration_bits_per_second"]
-    assert parts == pytest.approx(row["bits_per_second"], abs=0.01) and row["bits_per_second"] > row["unigram_bits_per_second"] > 50
+    tiny = {"decoder_dim": 16, "nhead": 2, "num_decoder_layers": 1, "num_quantizers": 3, "dim_feedforward": 32, "max_duration": 20.0}
+    rows = {
+        name: unit_sequences.train(name, manifests, tmp_path, minutes=1, vocab_size=20, max_steps=2, filter_min_duration=1.0, **tiny)
+        for name in unit_sequences.SEQUENCES
+    }
+    assert all(row["steps"] == 2 and row["cpu_seconds"] > 0 and row["bits_per_second"] > 20 for row in rows.values())
+    assert rows["frames"]["tokens_per_second"] == rows["runs"]["tokens_per_second"] > 25  # it counts up: no unit twice, and an end
+    assert rows["bpe"]["tokens_per_second"] < 20
+    parts = rows["runs"]["unit_bits_per_second"] + rows["runs"]["duration_bits_per_second"]
+    assert parts == pytest.approx(rows["runs"]["bits_per_second"], abs=0.01)
+
+
+def test_the_comparisons_clock_is_that_of_the_processor(tmp_path: Path) -> None:
+    manifests = write_corpus(tmp_path / "data")
+    tiny = {"decoder_dim": 16, "nhead": 2, "num_decoder_layers": 1, "num_quantizers": 3, "dim_feedforward": 32, "max_duration": 20.0}
+    row = unit_sequences.train("frames", manifests, tmp_path, minutes=0.5 / 60, vocab_size=20, filter_min_duration=1.0, **tiny)
+    assert row["steps"] > 2 and row["epochs"] >= 1
 
 
 def test_a_codecs_steps_are_timed_in_both_formats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

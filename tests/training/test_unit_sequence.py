@@ -12,8 +12,10 @@ from tiny_corpus import UNITS
 from tiny_pipeline import RATE, recording
 from tiny_training import Run, differences, progress_of, tiny_loop, tiny_options, train
 
+from valle.audio import write_wav
 from valle.data.unit_bpe import UnitBpeOptions, fit
 from valle.errors import UserError
+from valle.evaluation.infer import InferOptions, infer
 from valle.evaluation.source import released_from_checkpoint
 from valle.models.released import load_released, save_released
 from valle.pipeline import BUNDLED_MODEL, Pipeline
@@ -91,6 +93,16 @@ def test_a_checkpoint_holds_all_that_speaks_and_a_released_folder_speaks_alike(n
     whole, lengths = before.semantic.encode(torch.from_numpy(recording(1.0))[None], torch.tensor([RATE]))
     kept = int(lengths[0]) - 1 - before.semantic.right_context // before.semantic.hop_length
     assert kept > 9 and torch.equal(rows[0].units[:kept], whole[0, :kept])  # the prompt's own, to its edge
+
+
+@pytest.mark.parametrize("name", SEQUENCES)
+def test_infer_continues_from_a_runs_folder(name: str, trained: dict[str, Run], tmp_path: Path) -> None:
+    write_wav(tmp_path / "prompt.wav", recording(1.5), RATE)
+    options = InferOptions(
+        audio_prompts=[tmp_path / "prompt.wav"], output_dir=tmp_path / "out", exp_dir=trained[name].exp_dir, prompt_seconds=1.0,
+        max_seconds=0.6, min_seconds=0.6, num_samples=2, device="cpu",
+    )  # fmt: skip
+    assert [item["generated_seconds"] for item in infer(options)["items"]] == pytest.approx([0.6, 0.6], abs=0.05)
 
 
 def test_another_unit_bpe_in_the_same_folder_is_refused_by_its_hash(trained: dict[str, Run], manifests: Path, tmp_path: Path) -> None:

@@ -342,3 +342,11 @@ def test_a_checkpoint_names_the_folder_of_a_large_tokenizer_and_checks_its_hash(
     for reference in ({}, {"folders": [], "sha256": "0"}, 3):
         with pytest.raises(TokenizerError, match="expected the folder and the hash"):
             tokenizer_from_state({**state, "reference": reference})
+
+
+def test_a_long_file_is_encoded_a_few_windows_at_a_time(tokenizers: dict[str, PretrainedUnits]) -> None:
+    tokenizer, sizes = tokenizers["hubert-base"], []
+    hook = tokenizer.encoder.feature_extractor.register_forward_pre_hook(lambda module, inputs: sizes.append(inputs[0].numel()))
+    tokenizer.encode(noise(40 * 16000), torch.tensor([40 * 16000]))
+    hook.remove()
+    assert sum(sizes) > 40 * 16000 and max(sizes) <= 15.1 * 16000

@@ -61,6 +61,7 @@ class ClusteredUnits(SemanticTokenizer):
     """``T_u = ceil(samples / hop_length)`` units, at the tokenizer's own precision (fp32) whatever the autocast around it."""
 
     encodes_in_windows = True
+    batch_seconds: float | None = None  # of windows at a time; None: BATCH_SECONDS
     overhang = 0  # samples after a window's own that its last frame hears whatever the context
     mean: Tensor
     deviation: Tensor
@@ -154,10 +155,10 @@ class ClusteredUnits(SemanticTokenizer):
 
     def _batches(self, lengths: list[int]) -> Iterator[list[_Window]]:
         batch: list[_Window] = []
-        longest = 0
+        longest, most = 0, (self.batch_seconds or BATCH_SECONDS) * self.sample_rate
         for window in (window for row, length in enumerate(lengths) for window in self._windows(row, length)):
             longest = max(longest, window.stop - window.start)
-            if batch and (len(batch) + 1) * longest > BATCH_SECONDS * self.sample_rate:
+            if batch and (len(batch) + 1) * longest > most:
                 yield batch
                 batch, longest = [], window.stop - window.start
             batch.append(window)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from valle.tokenizers.pretrained import PretrainedError, architecture, check_grid, entry_of, load_model, read_tensors
 from valle.tokenizers.pretrained_codec import PretrainedCodec
 
-WINDOW_SECONDS = 20.0
+WINDOW_SECONDS = 10.0
 RESIDUAL_REACH = 3 * (1 + 3 + 9)  # steps on each side: three convolutions of 7 taps, 1, 3 and 9 apart
 
 

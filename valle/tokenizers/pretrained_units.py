@@ -90,6 +90,8 @@ class PretrainedUnits(ClusteredUnits):
     few at the end; here silence stands for them.
     """
 
+    batch_seconds = 15.0  # the first convolution of these models makes 6.5 MB of a second, several times
+
     def __init__(self, config: PretrainedUnitsConfig, encoder: Any = None) -> None:
         if encoder is None:
             encoder = _model_class(config.family)(_truncated(config))

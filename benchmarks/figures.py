@@ -220,6 +220,25 @@ def ablation(results: Results) -> str | None:
     return markdown(("stage", "", "train", "dev", "unigram", "steps", "tokens a second"), rows, note)
 
 
+def unit_sequences(results: Results) -> str | None:
+    """Every unit sequence a row: how many tokens, and how many bits."""
+    if "unit_sequences" not in results:
+        return None
+    values = results["unit_sequences"]
+    names = {"frames": "`frames`", "runs": "`runs`", "bpe": f"`bpe`, {values['vocab_size']} tokens"}
+    rows = [
+        (
+            names[name], f"{row['tokens_per_second']:.1f}", f"{row['bits_per_second']:.1f}",
+            f"{row['duration_bits_per_second']:.1f}" if "duration_bits_per_second" in row else "",
+            f"{row['unigram_bits_per_second']:.1f}", str(row["steps"]),
+        )
+        for name, row in values["sequences"].items()
+    ]  # fmt: skip
+    about = f"{values['num_units']} units of {values['tokenizer']} at {values['unit_rate']:g} Hz"
+    note = f"{about}; {values['minutes_each']:g} minutes of one thread's time each. {where(values)}"
+    return markdown(("unit sequence", "tokens a second", "bits a second", "of which durations", "unigram", "steps"), rows, note)
+
+
 def codec_steps(results: Results) -> str | None:
     """What a step of training a codec costs, by adversary."""
     if "codec_steps" not in results:
@@ -338,6 +357,7 @@ BLOCKS: dict[str, Callable[[Results], str | None]] = {
     "memory": measured("memory"),
     "basics": measured("basics"),
     "codec-steps": codec_steps,
+    "unit-sequences": unit_sequences,
     "codecs-real": codecs("real"),
     "codecs-synthetic": codecs("synthetic"),
     "units-real": units("real"),

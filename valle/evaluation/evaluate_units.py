@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,6 +27,8 @@ from valle.training.hubert_fit import load_encoder, sample_layers
 SAMPLE_FRAMES = 60_000  # of each layer, for its k-means; 61 MB at a width of 256
 
 Progress = Callable[[float, float], None]
+
+_CHOICES = {"true": (True,), "false": (False,), "both": (True, False)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +50,9 @@ class EvaluateUnitsOptions:
     exp_dir: Path | None = field(default=None, metadata={"help": "a run of trainer_hubert.py out of which to choose units"})
     layers: list[int] = field(default_factory=list, metadata={"help": "layers to choose among, from 1; all if not given"})
     num_units: list[int] = field(default_factory=lambda: [100, 200], metadata={"help": "numbers of units to choose among"})
+    standardise: Literal["true", "false", "both"] = field(
+        default="true", metadata={"help": "cluster features of mean 0 and deviation 1 in each dimension, or as they are, or choose"}
+    )
     frames_per_unit: int = field(default=1, metadata={"help": "1 for 50 Hz, 2 for 25 Hz"})
     name: str = field(default="hubert", metadata={"help": "name of the chosen tokenizer"})
     window: int = field(default=50, metadata={"help": "units that are encoded at a time where attention is unbounded"})
@@ -106,7 +112,10 @@ def choose_units(options: EvaluateUnitsOptions, *, progress: Progress | None = N
                 f"units are chosen by ABX, and for {options.choose_manifest} it is left out: {scores['left_out']}; "
                 "name another --choose-manifest, or one layer and one number of units"
             )
-        tried.append({"layer": tokenizer.settings.encoder.num_layers, "num_units": tokenizer.num_units, "abx_across": scores})
+        tried.append({
+            "layer": tokenizer.settings.encoder.num_layers, "num_units": tokenizer.num_units,
+            "standardised": not _is_as_it_was(tokenizer), "abx_across": scores,
+        })  # fmt: skip
     best = min(range(len(tried)), key=lambda index: tried[index]["abx_across"].get("units", {"mean": 0.0})["mean"])
     tried[best]["chosen"] = True
     return candidates[best], tried
@@ -138,8 +147,14 @@ def _fitted(options: EvaluateUnitsOptions, progress: Progress | None) -> list[Hu
         samples = sample_layers(extractors, audio, seed=options.seed, size=SAMPLE_FRAMES, progress=count)
     fitted = []
     for layer, frames in zip(layers, samples, strict=True):
-        for size in options.num_units:
+        for size, standardise in product(options.num_units, _CHOICES[options.standardise]):
             tokenizer = hubert_from_encoder(encoder, replace(base, num_units=size), layer=layer)
-            tokenizer.take_clusters(fit_kmeans(frames, size, seed=options.seed, seconds_per_frame=float(step)))
+            fit = fit_kmeans(frames, size, seed=options.seed, seconds_per_frame=float(step), standardise=standardise)
+            tokenizer.take_clusters(fit)
             fitted.append(tokenizer)
     return fitted
+
+
+def _is_as_it_was(tokenizer: HubertTokenizer) -> bool:
+    """Whether features are clustered as they are."""
+    return not tokenizer.mean.any() and bool((tokenizer.deviation == 1).all())

@@ -162,7 +162,8 @@ def choice_table(tried: Sequence[dict[str, Any]]) -> PageTable:
          _percent(row["abx_across"], "units"), _percent(row["abx_across"], "features"), "chosen" if row.get("chosen") else "")
         for row in tried
     ]  # fmt: skip
-    return PageTable("Choice on dev", ("layer", "K", "standardised", "ABX across, units", "features", ""), rows, note="ABX errors in percent.")
+    columns = ("layer", "K", "standardised", "ABX across, units", "features", "")
+    return PageTable("Choice on dev", columns, rows, note="ABX errors in percent.")
 
 
 def _percent(scores: dict[str, Any], name: str) -> str:

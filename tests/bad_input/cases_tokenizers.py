@@ -50,6 +50,10 @@ TOKENIZERS = [
         "EnCodec's weights as a pickle that carries code", "--acoustic encodec-24khz=enc", "encodec-24khz", "enc", make=_encodec_pickle
     ),
     _tokenizer("EnCodec's `.th` file that carries code", "--acoustic encodec-24khz=c.pt", "c.pt", make=save({"w": Payload()})),
+    _tokenizer("DAC's weights where no folder is", "--acoustic dac-16khz=no", "dac-16khz", "no, found nothing there"),
+    _tokenizer("Mimi's weights in an empty folder", "--acoustic mimi=mimi", "mimi=FOLDER", make=lambda folder: (folder / "mimi").mkdir()),
+    _tokenizer("DAC's `.pth` file that carries code", "--acoustic dac-16khz=c.pt", "c.pt", make=save({"w": Payload()})),
+    _tokenizer("a released encoder of which no units are fitted", "--semantic hubert-base", "bin/tokenizer.py fit --encoder hubert-base"),
     _tokenizer("a tokenizer's folder that holds none", "--acoustic good/recordings", "good/recordings", "found no config.yaml"),
     _tokenizer("units where a codec is asked for", "--acoustic mfcc-kmeans", "expected a codec, found mfcc-kmeans"),
     _tokenizer("a codec where units are asked for", "--semantic valle-16khz", "expected a tokenizer that makes units, found valle-16khz"),

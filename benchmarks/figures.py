@@ -251,6 +251,22 @@ def codec_steps(results: Results) -> str | None:
     return markdown(("seconds a step", "float32", "bfloat16"), rows, where(values))
 
 
+def window_context(results: Results) -> str | None:
+    """The share of units that windows leave as they are, by context and encoder."""
+    if "window_context" not in results:
+        return None
+    values = results["window_context"]
+    names = {"bounded": "bounded attention", "bounded, lifted": "the same, its bounds lifted", "unbounded": "trained without bounds"}
+    columns = [f"{names[encoder['attention']]} ({encoder['steps']} steps), %" for encoder in values["encoders"]]
+    contexts = zip(*(encoder["contexts"] for encoder in values["encoders"]), strict=True)
+    rows = [
+        (f"{row[0]['left_seconds']:g} s before, {row[0]['right_seconds']:g} s after", *(f"{100 * cell['same']:.2f}" for cell in row))
+        for row in contexts
+    ]
+    note = f"{values['num_clips']} clips of {values['clip_seconds']:g} s, {values['num_units']} units of layer {values['layer']}, "
+    return markdown(("context of a window", *columns), rows, f"{note}windows of {values['window_seconds']:g} s. {where(values)}")
+
+
 def codecs(corpus: str) -> Callable[[Results], str | None]:
     """Every codec on one corpus, by number of codebooks."""
 
@@ -357,6 +373,8 @@ BLOCKS: dict[str, Callable[[Results], str | None]] = {
     "memory": measured("memory"),
     "basics": measured("basics"),
     "codec-steps": codec_steps,
+    "long-audio": measured("long_audio"),
+    "window-context": window_context,
     "unit-sequences": unit_sequences,
     "codecs-real": codecs("real"),
     "codecs-synthetic": codecs("synthetic"),

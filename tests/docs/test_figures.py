@@ -36,6 +36,11 @@ BENCH = {
     "decoding": {"256x4": {"ours_over_llama": {"value": 1.25, "spread": [1.1, 1.3], "repeats": 3, "goal": "at least 1", "met": True}}},
     "goals": [{"figure": "decoding.256x4.ours_over_llama", "value": 1.25, "goal": "at least 1", "met": True}],
 }  # fmt: skip
+CONTEXTS = [{"left_seconds": 2.0, "right_seconds": 0.5, "same": 0.98}]
+WINDOWS = {
+    "layer": 4, "num_units": 200, "window_seconds": 1.0, "clip_seconds": 30.0, "num_clips": 6,
+    "encoders": [{"attention": "bounded", "steps": 1000, "contexts": CONTEXTS}],
+}  # fmt: skip
 VARIANT = {"train_nll": 1.4, "valid_nll": 1.5, "unigram_nll": 5.1, "steps": 900, "tokens_per_s": 12345, "dtype": "float32"}
 VARIANTS = {"aligned": VARIANT, "prefix": VARIANT}
 RESULTS = {

@@ -16,6 +16,7 @@ if __name__ == "__main__":
 import cases_alignment
 import cases_checkpoints
 import cases_corpora
+import cases_encoding
 import cases_flags
 import cases_manifests
 import cases_prompts
@@ -36,6 +37,7 @@ SECTIONS: dict[str, list[Case]] = {
     "Checkpoints": cases_checkpoints.CASES,
     "Released folders": cases_released.CASES,
     "Tokenizers": cases_tokenizers.CASES,
+    "Encoding and decoding": cases_encoding.CASES,
     "Tokenized cuts": cases_tokens.CASES,
     "Unit sequences": cases_unit_sequences.CASES,
     "Runs": cases_runs.CASES,

@@ -123,7 +123,7 @@ def test_codes_of_another_codec_are_refused() -> None:
     other = load_tokenizer("tok/acoustic")
     other.quantizer.codebooks[0].embedding.neg_()
     save_tokenizer(other, Path("tok/acoustic"))
-    with pytest.raises(TokenFileError, match=r"was made by tiny .*; name the codec with --tokenizer"):
+    with pytest.raises(TokenFileError, match=r"expected tiny .*, found tiny .*; name the codec with --tokenizer"):
         decode_files(DecodeConfig(codes=[Path("out/a.npy")], output_dir=Path("wavs"), device="cpu"))
 
 

@@ -111,6 +111,10 @@ def parse_program(name: str, flags: list[str], folder: Path) -> Any:
 
     A file of settings that an earlier command makes is left out, since it is not there yet.
     """
+    module = importlib.import_module(f"valle.bin.{name}")
+    if hasattr(module, "COMMANDS"):  # several programs in one
+        assert flags and flags[0] in module.COMMANDS, f"{name}.py has no command {flags[:1]}"
+        return parse_flags(module.COMMANDS[flags[0]][0], flags[1:], prog=name)
     settings, files = program(name)
     if "--config" in flags:
         at = flags.index("--config")

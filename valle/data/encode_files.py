@@ -116,7 +116,9 @@ def decode_files(config: DecodeConfig, *, progress: Progress | None = None) -> l
         codec = codecs[given]
         made_by = described["identity"]
         if codec.identity != made_by:
-            raise TokenFileError(f"{path} was made by {made_by}, found {codec.identity} for {given}; name the codec with --tokenizer")
+            raise TokenFileError(
+                f"expected {made_by}, which made {path}, found {codec.identity} as {given}; name the codec with --tokenizer"
+            )
         codes = codes[:, : _levels(codec, config.num_quantizers, most=codes.shape[1])]
         if codes.size and not 0 <= codes.min() <= codes.max() < codec.codebook_size:
             raise TokenFileError(f"expected codes in 0..{codec.codebook_size - 1} in {path}, found {codes.min()}..{codes.max()}")

@@ -77,10 +77,7 @@ def tokenize_cuts(
     ``progress(seconds_done, seconds_wanted)`` after each batch counts what this process has to do.  ``device`` is this
     process's own, where it is not just what the settings name.
     """
-    paths = {part: config.manifest_dir / f"cuts_{part}.jsonl.gz" for part in PARTS}
-    for path in paths.values():
-        if not path.is_file():
-            raise TokenizeError(f"expected cuts in {path}, found none; run stage 1 of prepare.sh first")
+    paths = manifests_of(config.manifest_dir)
     tokenizer = BatchTokenizer(
         load_acoustic(str(config.tokenizer_dir / "acoustic")),
         load_semantic(str(config.tokenizer_dir / "semantic")) if (config.tokenizer_dir / "semantic").is_dir() else None,
@@ -103,6 +100,15 @@ def tokenize_cuts(
 
     with tokenizer:
         return {part: _Part(path, part, tokenizer, config, processes).tokenize(count) for part, path in paths.items()}
+
+
+def manifests_of(folder: Path) -> dict[str, Path]:
+    """The manifest of each part; raises ``TokenizeError`` unless all are there."""
+    paths = {part: folder / f"cuts_{part}.jsonl.gz" for part in PARTS}
+    for path in paths.values():
+        if not path.is_file():
+            raise TokenizeError(f"expected cuts in {path}, found none; run stage 1 of prepare.sh first")
+    return paths
 
 
 def shards_folder(output_dir: Path) -> Path:

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 
 from valle.data.token_formats import Format
-from valle.data.tokenize import PartTokens, Progress, TokenizeConfig, tokenize_cuts
+from valle.data.tokenize import PartTokens, Progress, TokenizeConfig, manifests_of, tokenize_cuts
 from valle.data.tokenize_finish import FinishConfig, finish_cuts
 from valle.data.tokenize_tokenizers import TokenizersConfig, prepare_tokenizers
 from valle.tokenizers.kmeans_fit import ALONE, Processes
@@ -36,6 +36,7 @@ def tokenize_corpus(
     config: CorpusConfig, *, processes: Processes = ALONE, device: torch.device | None = None, progress: Progress | None = None
 ) -> dict[str, PartTokens]:
     """Leave ``output_dir`` as training reads it.  Killed anywhere and called again, with as many processes or others, it goes on."""
+    manifests_of(config.manifest_dir)
     folder = config.output_dir.parent
     settings = TokenizeConfig(
         manifest_dir=config.manifest_dir, tokenizer_dir=folder / "tokenizers", output_dir=config.output_dir,

@@ -55,11 +55,6 @@ class FitConfig:
             raise FitError(f"expected 2 or more units and hours above 0, found --num-units {self.num_units} and --hours {self.hours:g}")
         if self.encoder != "mfcc" and self.layer < 1:
             raise FitError(f"expected the layer of {self.encoder} whose states are clustered, found none; give --layer, from 1")
-        if self.encoder != "mfcc" and not self.is_released and not Path(self.encoder).is_dir():
-            raise FitError(
-                "expected mfcc, the exp-dir of a run of trainer_hubert.py or a released encoder's name as --encoder, "
-                f"found {self.encoder!r}; names are {', '.join(ENCODERS)}"
-            )
 
     @property
     def is_released(self) -> bool:
@@ -90,6 +85,11 @@ def _unfitted(config: FitConfig) -> ClusteredUnits:
     if config.is_released:
         return load_unfitted(
             config.encoder, layer=config.layer, num_units=config.num_units, frames_per_unit=config.frames_per_unit, label=config.name
+        )
+    if not Path(config.encoder).is_dir():
+        raise FitError(
+            "expected mfcc, the exp-dir of a run of trainer_hubert.py or a released encoder's name as --encoder, "
+            f"found {config.encoder!r}; names are {', '.join(ENCODERS)}"
         )
     name = config.name or f"{Path(config.encoder).name}-layer{config.layer}-{config.num_units}"
     units = HubertConfig(name=name, num_units=config.num_units, frames_per_unit=config.frames_per_unit)

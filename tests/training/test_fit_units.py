@@ -1,0 +1,72 @@
+"""Units fitted on one's own audio, by a command's settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny_audio import write_sound
+from tiny_speech import babble, tiny_encoder, write_spoken
+from tiny_training import in_processes
+
+from valle.audio import write_wav
+from valle.models.speech_objectives import HubertObjective
+from valle.tokenizers.hubert import HubertTokenizer
+from valle.tokenizers.mfcc import MfccKMeans
+from valle.tokenizers.registry import load_semantic
+from valle.training.checkpoint import plain, save_checkpoint
+from valle.training.distributed import World
+from valle.training.fit_units import FitConfig, FitError, fit_tokenizer
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Speech of three voices in a manifest and in files, and a run of the trainer's as far as its encoder goes."""
+    top = tmp_path_factory.mktemp("fit")
+    write_spoken(top / "cuts_train.jsonl.gz", num_cuts=12, seed=0)
+    for number in range(3):
+        write_wav(top / "audio" / f"{number}.wav", babble(4.0, seed=number), 16000)
+    encoder = tiny_encoder()
+    state = {"model": HubertObjective(encoder, [4]).state_dict(), "encoder": plain(vars(encoder.config))}
+    save_checkpoint(top / "exp" / "best-valid-loss.pt", state)
+    return top
+
+
+def test_mfcc_units_are_fitted_on_a_manifest_and_saved_whole(folder: Path) -> None:
+    config = FitConfig(manifests=[folder / "cuts_train.jsonl.gz"], num_units=20, output_dir=folder / "mfcc", name="mine")
+    identity = fit_tokenizer(config)
+    tokenizer = load_semantic(str(folder / "mfcc"))
+    assert isinstance(tokenizer, MfccKMeans) and tokenizer.identity == identity and (tokenizer.name, tokenizer.num_units) == ("mine", 20)
+    assert fit_tokenizer(config) == identity  # and the same again
+
+
+def test_an_encoders_units_are_fitted_on_files_of_any_rate(folder: Path, tmp_path: Path) -> None:
+    write_sound(tmp_path / "more" / "a.flac", 1.0, rate=44100)
+    config = FitConfig(
+        encoder=str(folder / "exp"), layer=2, num_units=20, audio=[folder / "audio", tmp_path / "more"], output_dir=tmp_path / "units",
+        device="cpu",
+    )  # fmt: skip
+    identity = fit_tokenizer(config)
+    tokenizer = load_semantic(str(tmp_path / "units"))
+    assert isinstance(tokenizer, HubertTokenizer) and tokenizer.identity == identity and tokenizer.name == "exp-layer2-20"
+    wav = torch.from_numpy(babble(2.0, seed=9))[None]
+    units, _ = tokenizer.encode(wav, torch.tensor([wav.shape[1]]))
+    assert len(np.unique(units.numpy())) > 5
+
+
+def fit_here(world: World, config: FitConfig) -> None:
+    identity = fit_tokenizer(config, processes=world)
+    assert len({str(other) for other in world.gather(str(identity))}) == 1
+
+
+def test_two_processes_fit_one_tokenizer_on_the_audio_of_both(folder: Path, tmp_path: Path) -> None:
+    config = FitConfig(manifests=[folder / "cuts_train.jsonl.gz"], num_units=20, output_dir=tmp_path / "two")
+    assert in_processes(fit_here, config, size=2) == [0, 0]
+    assert load_semantic(str(tmp_path / "two")).num_units == 20
+
+
+def test_an_encoder_that_is_none_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FitError, match=r"expected mfcc, the exp-dir .*, found 'nowhere'; names are hubert-base"):
+        fit_tokenizer(FitConfig(encoder="nowhere", layer=1, audio=[tmp_path], output_dir=tmp_path / "out"))

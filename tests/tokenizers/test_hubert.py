@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_audio import sound
-from tiny_speech import RATE, babble, tiny_encoder, tiny_hubert
+from tiny_speech import RATE, babble, tiny_encoder, tiny_hubert, utter
 
 from valle.errors import UserError
 from valle.tokenizers.front_ends import MelFrontEnd
@@ -192,3 +192,24 @@ def test_weights_of_another_size_are_refused() -> None:
     state["config"]["num_units"] = 7
     with pytest.raises(TokenizerError, match="do not fit"):
         tokenizer_from_state(state)
+
+
+def test_a_scaled_spectrum_resembles_the_same_words_in_another_voice() -> None:
+    front_end = tiny_encoder().front_end
+    assert isinstance(front_end, MelFrontEnd)
+    said = [("a", 0.1), ("i", 0.15), ("o", 0.1), ("e", 0.05)]
+    mels, higher = (front_end.log_mels(torch.from_numpy(utter(said, shift=shift)[None, :6400])) for shift in (1.0, 1.2))
+    distances = {by: float((front_end.scaled(mels, torch.tensor([by])) - higher).abs().mean()) for by in (1 / 1.2, 1.0, 1.2)}
+    assert distances[1.2] < 0.8 * distances[1.0] and distances[1.0] < distances[1 / 1.2]
+    torch.testing.assert_close(front_end.scaled(mels, torch.ones(1)), mels, atol=1e-2, rtol=0)
+
+
+def test_voices_are_changed_in_training_alone() -> None:
+    encoder = tiny_encoder()
+    encoder.voice_change = 0.2
+    wav = torch.from_numpy(babble(1.0, seed=3))[None].repeat(2, 1)
+    lengths = torch.tensor([16000, 16000])
+    plain = encoder.eval().hear(wav, lengths)
+    torch.manual_seed(0)
+    changed = encoder.train().hear(wav, lengths)
+    assert torch.equal(plain[0], plain[1]) and not torch.equal(changed[0], changed[1]) and not torch.equal(plain, changed)

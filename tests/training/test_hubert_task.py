@@ -24,7 +24,7 @@ from valle.tokenizers.registry import load_semantic, save_tokenizer
 from valle.training.checkpoint import CheckpointError, load_checkpoint
 from valle.training.distributed import World
 from valle.training.errors import OtherRunError
-from valle.training.hubert_fit import fit_hubert, load_encoder, units_of
+from valle.training.hubert_fit import fit_hubert, load_encoder, per_cut_units_of, units_of
 from valle.training.hubert_options import OBJECTIVES, HubertOptions
 from valle.training.hubert_task import HubertTask
 from valle.training.loop import Loop
@@ -155,6 +155,24 @@ def test_targets_are_the_units_of_each_cut_and_are_kept(corpus: Path, tmp_path: 
     assert (tmp_path / "targets" / "train.npy").stat().st_mtime_ns == before
 
 
+@pytest.mark.parametrize("source", ["mfcc", "an encoder"])
+def test_targets_standardised_by_the_cut_do_not_hear_its_loudness(source: str, corpus: Path, tmp_path: Path) -> None:
+    changes: dict[str, Any] = {}
+    if source != "mfcc":
+        train_hubert(options(corpus, tmp_path / "first", num_epochs=1))
+        changes = {"targets_from": [str(tmp_path / "first")], "target_layer": [1]}
+    task = HubertTask(options(corpus, tmp_path / "second", standardise_targets="cut", **changes))
+    tokenizer = load_semantic(str(tmp_path / "second" / "targets" / "0"))
+    assert tokenizer.name.endswith("-per-cut") and task.targets is not None
+    waves = list(task.corpus.waveforms(sample_rate=16000))
+    targets = torch.cat(list(per_cut_units_of(tokenizer, waves)))
+    np.testing.assert_array_equal(task.targets.train[:, 0], targets)
+    louder = torch.cat(list(per_cut_units_of(tokenizer, [2 * wav for wav in waves])))
+    corpus_wide = [torch.cat(list(units_of(tokenizer, [gain * wav for wav in waves]))) for gain in (1, 2)]
+    changed, changed_corpus_wide = float((louder != targets).float().mean()), float((corpus_wide[0] != corpus_wide[1]).float().mean())
+    assert changed < 0.5 * changed_corpus_wide if source == "mfcc" else changed < 0.2
+
+
 def test_a_second_iteration_learns_the_clusters_of_the_first_and_of_an_ensemble(corpus: Path, tmp_path: Path) -> None:
     first = options(corpus, tmp_path / "first", num_epochs=1)
     train_hubert(first)
@@ -205,6 +223,8 @@ def test_mistakes_are_told(corpus: Path, tmp_path: Path) -> None:
         ({"num_clusters": [1]}, "within 2"),
         ({"mask_share": 0.0}, "mask-share must be above 0"),
         ({"quantizer_groups": 3}, "--code-dim"),
+        ({"voice_change": 0.7}, "within 0..0.5"),
+        ({"voice_change": 0.1, "front_end": "wave"}, "for --front-end mel"),
         ({"manifests": []}, "expected manifests"),
     ):
         with pytest.raises(UserError, match=words):

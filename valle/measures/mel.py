@@ -22,6 +22,16 @@ def mel_filters(sample_rate: int, n_fft: int, num_mels: int) -> Tensor:
     return filters / filters.sum(0).clamp(min=1e-6)
 
 
+def hertz_to_mel(hertz: Tensor) -> Tensor:
+    """The HTK mel scale."""
+    return 2595.0 * torch.log10(1 + hertz / 700)
+
+
+def mel_to_hertz(mel: Tensor) -> Tensor:
+    """Its inverse."""
+    return 700 * (10 ** (mel / 2595) - 1)
+
+
 class MultiScaleMel(nn.Module):
     """Mean L1 distance of log-mel spectra over several window lengths, in nats; hop = window / 4."""
 

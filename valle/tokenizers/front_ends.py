@@ -6,13 +6,17 @@ alone, in a padded batch, and in a longer file.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from valle.measures.mel import mel_filters
+from valle.measures.mel import hertz_to_mel, mel_filters, mel_to_hertz
 
 MEL_HOP, MEL_WINDOW, MEL_STACK = 160, 400, 2  # samples at 16 kHz, and 10 ms frames to a vector
+MEL_FLOOR = 1e-6
+LOUDNESS_NATS, TILT_NATS = 1.4, 1.4  # of power, 6 dB: how far a changed voice's loudness and its highest band go at most
 WAVE_LAYERS = ((10, 5), (3, 2), (3, 2), (3, 2), (3, 2), (2, 2), (2, 2))  # (kernel, stride) of wav2vec 2.0 (Baevski et al. 2020, 4.2)
 FRAME_HOP = 320  # samples from one vector to the next
 
@@ -27,7 +31,7 @@ class MelFrontEnd(nn.Module):
 
     def __init__(self, *, sample_rate: int, num_mels: int, causal: bool) -> None:
         super().__init__()
-        self.size = MEL_STACK * num_mels
+        self.size, self.sample_rate = MEL_STACK * num_mels, sample_rate
         self.register_buffer("window", torch.hann_window(MEL_WINDOW), persistent=False)
         self.register_buffer("filters", mel_filters(sample_rate, MEL_WINDOW, num_mels), persistent=False)
         self.register_buffer("mean", torch.zeros(num_mels))
@@ -35,16 +39,42 @@ class MelFrontEnd(nn.Module):
         around = MEL_WINDOW - MEL_HOP
         self.left, self.right = (around, 0) if causal else (around // 2, around // 2)
 
-    def forward(self, wav: Tensor) -> Tensor:
-        """``wav (B, n * FRAME_HOP)`` -> ``(B, n, size)``; silence stands past the ends."""
-        standard = (self.log_mels(wav) - self.mean) / self.deviation
+    def forward(self, wav: Tensor, *, voice_change: float = 0.0) -> Tensor:
+        """``wav (B, n * FRAME_HOP)`` -> ``(B, n, size)``; silence stands past the ends.
+
+        With ``voice_change`` each row sounds like someone else: see :meth:`as_another`.
+        """
+        mels = self.log_mels(wav)
+        if voice_change:
+            mels = self.as_another(mels, voice_change)
+        standard = (mels - self.mean) / self.deviation
         return standard.unflatten(1, (-1, MEL_STACK)).flatten(2)
+
+    def as_another(self, mels: Tensor, reach: float) -> Tensor:
+        """``(B, n, num_mels)`` with each row's frequencies scaled by up to ``1 + reach`` either way, another loudness and another tilt.
+
+        Vocal tract length perturbation (Jaitly and Hinton 2013), drawn from torch's generator.
+        """
+        stretch, loudness, tilt = (2 * torch.rand(3, len(mels), 1, device=mels.device) - 1).unbind()
+        slope = torch.linspace(-1, 1, mels.shape[2], device=mels.device)
+        colour = LOUDNESS_NATS * loudness + TILT_NATS * tilt * slope
+        return (self.scaled(mels, (1 + reach) ** stretch[:, 0]) + colour[:, None]).clamp(min=math.log(MEL_FLOOR))
+
+    def scaled(self, mels: Tensor, by: Tensor) -> Tensor:
+        """``(B, n, num_mels)`` as if every frequency of row b were ``by[b]`` times as high, between the nearest two bands."""
+        bands = mels.shape[2]
+        step = hertz_to_mel(torch.tensor(self.sample_rate / 2)) / (bands + 1)
+        hertz = mel_to_hertz(step * torch.arange(1, bands + 1, device=mels.device))
+        source = (hertz_to_mel(hertz / by[:, None]) / step - 1).clamp(0, bands - 1)  # (B, bands): where each band comes from
+        low = source.long()
+        below, above = (mels.gather(2, index[:, None].expand_as(mels)) for index in (low, (low + 1).clamp(max=bands - 1)))
+        return below + (above - below) * (source - low)[:, None]
 
     def log_mels(self, wav: Tensor) -> Tensor:
         """``(B, 2 n, num_mels)`` in nats, in fp32 also under autocast."""
         with torch.autocast(wav.device.type, enabled=False):
             frames = F.pad(wav.float(), (self.left, self.right)).unfold(1, MEL_WINDOW, MEL_HOP) * self.window
-            return (torch.fft.rfft(frames).abs().square() @ self.filters).clamp(min=1e-6).log()
+            return (torch.fft.rfft(frames).abs().square() @ self.filters).clamp(min=MEL_FLOOR).log()
 
     @torch.no_grad()
     def take_statistics(self, wav: Tensor, lengths: Tensor) -> None:

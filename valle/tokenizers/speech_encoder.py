@@ -60,6 +60,7 @@ class SpeechEncoder(nn.Module):
     def __init__(self, config: SpeechEncoderConfig) -> None:
         super().__init__()
         self.config, self.hop_length = config, FRAME_HOP
+        self.voice_change = 0.0  # in training, how far every row's voice is changed before it is heard
         self.front_end: MelFrontEnd | WaveFrontEnd
         if config.front_end == "mel":
             self.front_end = MelFrontEnd(sample_rate=config.sample_rate, num_mels=config.num_mels, causal=config.causal)
@@ -87,7 +88,10 @@ class SpeechEncoder(nn.Module):
     def hear(self, wav: Tensor, lengths: Tensor) -> Tensor:
         """The front end's frames ``(B, ceil(T / 320), size)``; samples past ``lengths`` count as silence."""
         wav = wav * padding_mask(lengths, wav.shape[1])
-        return self.front_end(F.pad(wav, (0, -wav.shape[1] % self.hop_length)))
+        wav = F.pad(wav, (0, -wav.shape[1] % self.hop_length))
+        if self.training and self.voice_change and isinstance(self.front_end, MelFrontEnd):
+            return self.front_end(wav, voice_change=self.voice_change)
+        return self.front_end(wav)
 
     def embed(self, heard: Tensor) -> Tensor:
         """Frames at the blocks' width; where training masks, it replaces these."""

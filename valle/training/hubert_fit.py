@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
@@ -12,12 +13,16 @@ from valle.tokenizers.base import SemanticTokenizer
 from valle.tokenizers.clustered_units import ClusteredUnits
 from valle.tokenizers.hubert import HubertConfig, HubertTokenizer, hubert_from_encoder
 from valle.tokenizers.kmeans_fit import ALONE, Frames, Processes, Reservoir, fit_features
+from valle.tokenizers.mfcc import MfccKMeans
 from valle.tokenizers.speech_encoder import SpeechEncoder, SpeechEncoderConfig
 from valle.training.checkpoint import CheckpointError, choose_checkpoint
 
 Progress = Callable[[float], None]  # seconds of audio, one call a batch
 
 BATCH_SECONDS = 60.0
+LEAST_DEVIATION = 0.1  # of features that the corpus's deviation has scaled to about one: a silent cut stays small
+
+Clustered = TypeVar("Clustered", MfccKMeans, HubertTokenizer)
 
 
 def load_encoder(exp_dir: Path, *, epoch: int = 0, avg: int = 1) -> SpeechEncoder:
@@ -72,6 +77,25 @@ def fit_units(
     tokenizer.cpu().take_clusters(fit)
 
 
+def fit_per_cut(tokenizer: Clustered, waveforms: Iterable[Waveform], *, seed: int) -> Clustered:
+    """K-means on features standardised within each waveform; the centroids only mean something to :func:`per_cut_units_of`.
+
+    What a cut's mean holds is its speaker more than its phones (van Niekerk et al. 2021), so targets say less about the voice.
+    """
+    seconds = tokenizer.hop_length / tokenizer.sample_rate
+    fit = fit_features(_per_cut(tokenizer, waveforms), tokenizer.num_units, seed=seed, seconds_per_frame=seconds, standardise=False)
+    tokenizer.cpu().centroids.copy_(torch.from_numpy(fit.centroids))
+    return tokenizer
+
+
+def per_cut_units_of(tokenizer: SemanticTokenizer, waveforms: Iterable[Waveform]) -> Iterator[torch.Tensor]:
+    """Nearest centroids ``(T_u,)`` of each waveform's features, standardised by its own mean and deviation."""
+    assert isinstance(tokenizer, MfccKMeans | ClusteredUnits)  # all that there are
+    centroids = tokenizer.centroids.cpu()
+    for features in _per_cut(tokenizer, waveforms):
+        yield (centroids.square().sum(1) - 2 * torch.from_numpy(features) @ centroids.T).argmin(-1)
+
+
 def sample_layers(
     tokenizers: Sequence[ClusteredUnits], waveforms: Iterable[Waveform], *, seed: int, size: int, progress: Progress | None = None
 ) -> list[Frames]:
@@ -122,6 +146,15 @@ def pad(batch: Sequence[Waveform]) -> tuple[torch.Tensor, torch.Tensor]:
     for row, wav in zip(padded, batch, strict=True):
         row[: len(wav)] = torch.from_numpy(wav)
     return padded, lengths
+
+
+def _per_cut(tokenizer: MfccKMeans | ClusteredUnits, waveforms: Iterable[Waveform]) -> Iterator[Frames]:
+    device = tokenizer.mean.device
+    for batch in batches(waveforms, tokenizer.sample_rate):
+        wav, lengths = pad(batch)
+        for row, wave in zip(tokenizer.features(wav.to(device), lengths.to(device)).cpu(), batch, strict=True):
+            own = row[: tokenizer.num_tokens(len(wave))]
+            yield ((own - own.mean(0)) / (own.std(0, correction=0) + LEAST_DEVIATION)).numpy()
 
 
 def _hidden(tokenizer: ClusteredUnits, batch: Sequence[Waveform]) -> Iterator[Frames]:

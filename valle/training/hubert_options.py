@@ -29,6 +29,11 @@ class HubertOptions(AudioOptions):
     target_layer: list[int] = setting([0], "hubert: the layer of an --exp-dir that is clustered, from 1; 0 for mfcc and tokenizers")
     num_clusters: list[int] = setting([100], "hubert: clusters of each target set that is fitted")
     fit_hours: float = setting(5.0, "hubert: hours of audio to fit clusters on, at most")
+    standardise_targets: Literal["corpus", "cut"] = setting(
+        "corpus", "hubert: by whose mean and deviation features are standardised before they are clustered; cut: each cut's own, which "
+        "leaves out much of the voice"
+    )  # fmt: skip
+    voice_change: float = setting(0.0, "mel: hear each crop with frequencies scaled by up to this share, another loudness and tilt")
     crop_seconds: float = setting(4.0, "longest crop; shorter cuts are taken whole")
     filter_min_duration: float = setting(0.5, "leave out shorter cuts, seconds")
     front_end: Literal["mel", "wave"] = setting("mel", "log-mel bands (for CPUs), or convolutions over the waveform (for GPUs)")
@@ -59,6 +64,10 @@ class HubertOptions(AudioOptions):
         for name in ("crop_seconds", "fit_hours", "mask_share"):
             if not getattr(self, name) > 0:
                 raise UserError(f"--{name.replace('_', '-')} must be above 0, found {getattr(self, name)}")
+        if not 0 <= self.voice_change <= 0.5:
+            raise UserError(f"--voice-change must lie within 0..0.5, found {self.voice_change:g}")
+        if self.voice_change and self.front_end != "mel":
+            raise UserError(f"--voice-change is for --front-end mel, found {self.front_end}; leave one of the two out")
         if self.quantizer_codes < 2 or self.code_dim % self.quantizer_groups:
             raise UserError(
                 f"expected 2 or more --quantizer-codes and a --code-dim that --quantizer-groups divides, found {self.quantizer_codes}, "
@@ -81,6 +90,10 @@ class HubertOptions(AudioOptions):
         for clusters in self.num_clusters:
             if not 2 <= clusters <= 2**15:
                 raise UserError(f"--num-clusters must lie within 2..{2**15}, found {clusters}")
+
+    @property
+    def is_per_cut(self) -> bool:
+        return self.standardise_targets == "cut"
 
     def encoder_config(self) -> SpeechEncoderConfig:
         """The sizes asked for."""

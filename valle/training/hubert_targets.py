@@ -1,6 +1,7 @@
 """What HuBERT learns to predict: clusters of MFCCs, of a trained encoder's layer, or of any tokenizer, for every frame of a corpus.
 
-EXP_DIR/targets/0/                 the tokenizer of the first target set, fitted or copied; 1/, 2/, ... of an ensemble
+EXP_DIR/targets/0/                 the tokenizer of the first target set, fitted or copied; 1/, 2/, ... of an ensemble.  Where features
+                                   are standardised by each cut's own statistics, targets are its nearest centroids to those
 EXP_DIR/targets/train.npy          int16 (frames of all cuts laid end to end, target sets), read as a memory map
 EXP_DIR/targets/train.json         which tokenizers and which cuts made it; written last
 """
@@ -10,23 +11,25 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from valle.audio import Waveform
 from valle.data.speech_crops import SpeechCorpus, Targets
 from valle.errors import UserError
 from valle.tokenizers.base import SemanticTokenizer
 from valle.tokenizers.front_ends import FRAME_HOP
-from valle.tokenizers.hubert import HubertConfig
-from valle.tokenizers.mfcc import MfccConfig
+from valle.tokenizers.hubert import HubertConfig, hubert_from_encoder
+from valle.tokenizers.mfcc import MfccConfig, MfccKMeans
 from valle.tokenizers.mfcc_fit import fit_mfcc_kmeans
 from valle.tokenizers.registry import CONFIG_FILE, load_semantic, save_tokenizer
 from valle.training.distributed import World, pick_device
-from valle.training.hubert_fit import fit_hubert, load_encoder, units_of
+from valle.training.hubert_fit import fit_hubert, fit_per_cut, load_encoder, per_cut_units_of, units_of
 from valle.training.hubert_options import HubertOptions
 
 SAMPLE_RATE = 16000
@@ -62,8 +65,8 @@ def make_targets(options: HubertOptions, train: SpeechCorpus, valid: SpeechCorpu
     for tokenizer in tokenizers:
         tokenizer.to(device)
     return TargetSets(
-        train=_encoded(folder / "train.npy", train, tokenizers, world),
-        valid=_encoded(folder / "valid.npy", valid, tokenizers, world),
+        train=_encoded(folder / "train.npy", train, tokenizers, world, per_cut=options.is_per_cut),
+        valid=_encoded(folder / "valid.npy", valid, tokenizers, world, per_cut=options.is_per_cut),
         num_clusters=[tokenizer.num_units for tokenizer in tokenizers],
         identities=[tokenizer.identity.sha256 for tokenizer in tokenizers],
     )
@@ -75,7 +78,10 @@ def _tokenizer(options: HubertOptions, index: int, train: SpeechCorpus) -> Seman
     audio = train.waveforms(sample_rate=SAMPLE_RATE, most_seconds=3600 * options.fit_hours)
     if name == "mfcc":
         logging.info("Fitting %d clusters of MFCCs", clusters)
-        return fit_mfcc_kmeans(audio, MfccConfig(hop_length=FRAME_HOP, frames_per_unit=2, num_units=clusters), seed=options.seed)
+        mfcc = MfccConfig(hop_length=FRAME_HOP, frames_per_unit=2, num_units=clusters)
+        if options.is_per_cut:
+            return fit_per_cut(MfccKMeans(replace(mfcc, name=f"{mfcc.name}-per-cut")), audio, seed=options.seed)
+        return fit_mfcc_kmeans(audio, mfcc, seed=options.seed)
     if not Path(name).is_dir() or (Path(name) / CONFIG_FILE).is_file() or "=" in name:
         return load_semantic(name)
     if layer == 0:
@@ -83,11 +89,15 @@ def _tokenizer(options: HubertOptions, index: int, train: SpeechCorpus) -> Seman
     logging.info("Fitting %d clusters of layer %d of %s", clusters, layer, name)
     config = HubertConfig(num_units=clusters, window=WIDE.window, left=WIDE.left, right=WIDE.right)
     device = pick_device(options.device, World())
-    return fit_hubert(load_encoder(Path(name)), audio, config, layer=layer, seed=options.seed, device=device)
+    encoder = load_encoder(Path(name))
+    if options.is_per_cut:
+        tokenizer = hubert_from_encoder(encoder, replace(config, name=f"{config.name}-per-cut"), layer=layer).to(device)
+        return fit_per_cut(tokenizer, audio, seed=options.seed)
+    return fit_hubert(encoder, audio, config, layer=layer, seed=options.seed, device=device)
 
 
-def _encoded(path: Path, corpus: SpeechCorpus, tokenizers: list[SemanticTokenizer], world: World) -> Targets:
-    done, fingerprint = path.with_suffix(".json"), _fingerprint(corpus, tokenizers)
+def _encoded(path: Path, corpus: SpeechCorpus, tokenizers: list[SemanticTokenizer], world: World, *, per_cut: bool) -> Targets:
+    done, fingerprint = path.with_suffix(".json"), _fingerprint(corpus, tokenizers, per_cut=per_cut)
     if not (done.is_file() and json.loads(done.read_text(encoding="utf-8")) == fingerprint):
         logging.info("Encoding the targets of %d cuts", len(corpus.cuts))
         world.barrier()
@@ -95,14 +105,17 @@ def _encoded(path: Path, corpus: SpeechCorpus, tokenizers: list[SemanticTokenize
             done.unlink(missing_ok=True)
             np.lib.format.open_memmap(path, mode="w+", dtype=np.int16, shape=(int(corpus.starts[-1]), len(tokenizers))).flush()
         world.barrier()
-        _encode_share(path, corpus, tokenizers, world)
+        _encode_share(path, corpus, tokenizers, world, units_of=per_cut_units_of if per_cut else units_of)
         world.barrier()
         if world.is_first:
             done.write_text(json.dumps(fingerprint) + "\n", encoding="utf-8")
     return np.load(path, mmap_mode="r")
 
 
-def _encode_share(path: Path, corpus: SpeechCorpus, tokenizers: list[SemanticTokenizer], world: World) -> None:
+def _encode_share(
+    path: Path, corpus: SpeechCorpus, tokenizers: list[SemanticTokenizer], world: World, *,
+    units_of: Callable[[SemanticTokenizer, Iterable[Waveform]], Iterator[torch.Tensor]],
+) -> None:  # fmt: skip
     """This process's run of cuts, read once a tokenizer."""
     stored = np.load(path, mmap_mode="r+")
     share = range(len(corpus.cuts) * world.rank // world.size, len(corpus.cuts) * (world.rank + 1) // world.size)
@@ -119,8 +132,9 @@ def _encode_share(path: Path, corpus: SpeechCorpus, tokenizers: list[SemanticTok
     stored.flush()
 
 
-def _fingerprint(corpus: SpeechCorpus, tokenizers: list[SemanticTokenizer]) -> dict[str, object]:
+def _fingerprint(corpus: SpeechCorpus, tokenizers: list[SemanticTokenizer], *, per_cut: bool) -> dict[str, object]:
     digest = hashlib.sha256()
     for cut in corpus.cuts:
         digest.update(f"{cut.id}|{cut.start}|{Fraction(cut.duration).limit_denominator(10**6)}\n".encode())
-    return {"cuts": digest.hexdigest(), "tokenizers": [tokenizer.identity.sha256 for tokenizer in tokenizers]}
+    how = {"per_cut": True} if per_cut else {}
+    return {"cuts": digest.hexdigest(), "tokenizers": [tokenizer.identity.sha256 for tokenizer in tokenizers], **how}

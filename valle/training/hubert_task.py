@@ -47,6 +47,7 @@ class HubertTask:
         self.encoder = SpeechEncoder(options.encoder_config())
         self.model: nn.Module = build_objective(options, self.encoder, self.targets.num_clusters if self.targets else [])
         self._take_statistics()
+        self.encoder.voice_change = options.voice_change
 
     def _take_statistics(self) -> None:
         crops = self._crops(self.corpus, epoch=0, num_batches=STATISTICS_BATCHES, with_targets=False)

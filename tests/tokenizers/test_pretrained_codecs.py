@@ -140,6 +140,18 @@ def test_windows_change_no_code_and_no_sound(name: str) -> None:
     torch.testing.assert_close(results[0][1], results[1][1], rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("name", ["dac-16khz", "dac-44khz"])
+def test_windows_change_nothing_from_which_codes_are_chosen(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Codes forgive much; here they are the latents themselves, to eight digits."""
+    codec = tiny_codec(name).double()
+    monkeypatch.setattr(codec, "_encode", lambda clip: (1e8 * codec.model.encoder(clip)[0, : codec.num_codebooks]).round().long())
+    wav, found = noise(70 * codec.hop_length).double(), []
+    for window in (None, 20):
+        codec.window = window
+        found.append(codec.encode(wav, torch.tensor([wav.shape[1]]))[0])
+    assert found[0].abs().max() > 1e6 and (found[0] - found[1]).abs().max() <= 1
+
+
 def test_a_windows_context_is_no_longer_than_it_must_be() -> None:
     codec = tiny_codec("dac-16khz").double()
     codes, frames = codec.encode(noise(90 * 320).double(), torch.tensor([90 * 320]))

@@ -5,7 +5,7 @@ from math import log, log2
 import pytest
 from doc_commands import ROOT
 
-from valle.pipeline import FADE_SECONDS, tokens_settled
+from valle.pipeline import FADE_SECONDS
 from valle.timeline import Timeline
 from valle.tokenizers.convnext_codec import ConvNeXtCodec
 from valle.tokenizers.mfcc import MfccKMeans
@@ -63,6 +63,6 @@ def test_the_curves_begin_where_the_page_says(codec: ConvNeXtCodec, units: MfccK
 def test_a_prompt_keeps_what_the_page_says(codec: ConvNeXtCodec, units: MfccKMeans) -> None:
     page = words("docs/waveform.md")
     timeline = Timeline(codes=codec.identity.grid, units=units.identity.grid)
-    _, frames = timeline.align(tokens_settled(3 * units.sample_rate, units), tokens_settled(3 * codec.sample_rate, codec))
+    _, frames = timeline.align(units.settled(3 * units.sample_rate), codec.settled(3 * codec.sample_rate))
     assert f"Of a prompt of 3 s, the codec keeps {frames} frames: the first {timeline.seconds_of_frames(frames):.2f} s" in page
     assert f"a crossfade of {1000 * FADE_SECONDS:g} ms" in page and f"({1000 * float(timeline.period):g} ms" in page

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tiny_corpus import write_corpus
 
-from benchmarks import ablation, codec_steps, run, unit_sequences
+from benchmarks import ablation, codec_steps, encode_share, run, unit_sequences
 from benchmarks.common import ROOT, figure, goals_of, run_child, write_results
 
 MEGABYTE = 2**20
@@ -156,3 +156,9 @@ def test_a_codecs_steps_are_timed_in_both_formats(tmp_path: Path, monkeypatch: p
     seconds = json.loads((tmp_path / "steps.json").read_text())["seconds"]["tiny"]
     assert seconds.keys() == {"float32", "bfloat16"}
     assert all(found["repeats"] == 2 and 0 < found["spread"][0] <= found["value"] for found in seconds.values())
+
+
+def test_tokenising_is_timed_beside_encoding_alone() -> None:
+    found = encode_share.bench_encode_share(num_cuts=3, repeats=1, rate=24000, num_workers=1)
+    assert found["share"]["goal"] == "at least 0.9" and found["share"]["value"] > 0 and found["of_cpu_seconds"]["value"] > 0
+    assert found["batches"] == 1 and 9 < found["audio_seconds"] < 36

@@ -341,6 +341,44 @@ def with_interval(row: Mapping[str, Any], name: str, digits: int) -> str:
     return mean if f"{low:.{digits}f}" == f"{high:.{digits}f}" else f"{mean} ({low:.{digits}f} to {high:.{digits}f})"
 
 
+def alignment(results: Results) -> str | None:
+    """Phone times against exact ones, and on recordings against controls, a row a round."""
+    if "alignment" not in results:
+        return None
+    values = results["alignment"]
+    last = values["rounds"][-1]
+    exact, found = last["timed"], last["recordings"]
+    named = [(_round(row), row["timed"]["aligned"]) for row in values["rounds"]]
+    named += [("control: spread by phones' mean durations", exact["mean_durations"]), ("control: spread evenly", exact["even"])]
+    named += [("words, from the text alone", exact["words"])] if "median_ms" in exact["words"] else []
+    timed = [
+        (name, f"{row['median_ms']:.0f}", f"{row['p90_ms']:.0f}", percent(row["within_20_ms"]), percent(row.get("frames")))
+        for name, row in named
+    ]
+    real = [
+        (
+            _round(row), percent(row["recordings"]["own_better"]),
+            f"{row['recordings']['score_own']['mean']:.2f} ({row['recordings']['lowest_own']:.2f})",
+            f"{row['recordings']['score_other']['mean']:.2f} ({row['recordings']['highest_other']:.2f})",
+            *(f"{row['recordings']['pnmi'][name]['pnmi']:.3f}" for name in ("aligned", "other_text", "mean_durations", "even")),
+            percent(row["recordings"].get("moved_since_the_round_before", {}).get("within_20_ms")),
+        )
+        for row in values["rounds"]
+    ]  # fmt: skip
+    first = ("synthetic voices", "median, ms", "90th percentile, ms", "within 20 ms, %", "frames right, %")
+    second = (
+        "recordings", "own text fits better, %", "nats a frame (lowest)", "other text (highest)", "PNMI", "other text", "mean durations",
+        "even", "begins that stay, %",
+    )  # fmt: skip
+    sizes = f"{exact['utterances']} utterances by {exact['voices']} voices that no training heard, {exact['minutes']:.1f} minutes."
+    about = f"{values['title']}: {found['utterances']} utterances, {found['minutes']:.1f} minutes. {where(values)}"
+    return f"{markdown(first, timed, sizes)}\n{markdown(second, real, about)}"
+
+
+def _round(row: Mapping[str, Any]) -> str:
+    return f"round {row['round']}" if row["round"] else "synthetic speech alone"
+
+
 def where(values: Mapping[str, Any]) -> str:
     """The machine, the command and the day of a benchmark."""
     machine = values["machine"]
@@ -375,6 +413,7 @@ BLOCKS: dict[str, Callable[[Results], str | None]] = {
     "codec-steps": codec_steps,
     "long-audio": measured("long_audio"),
     "window-context": window_context,
+    "alignment": alignment,
     "unit-sequences": unit_sequences,
     "codecs-real": codecs("real"),
     "codecs-synthetic": codecs("synthetic"),

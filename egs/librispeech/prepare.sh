@@ -5,7 +5,7 @@
 set -eou pipefail
 
 stage=0                      # first stage to run
-stop_stage=4                 # last stage to run
+stop_stage=4                 # last stage to run; 5 also finds the phone times of dev and test, for ABX
 corpus_dir=                  # folder in LibriSpeech's layout; none: download/LibriSpeech, downloaded where it is missing
 train_parts=train-clean-100  # parts for train, separated by spaces or commas
 dev_parts=dev-clean          # parts for dev
@@ -20,7 +20,7 @@ nj=2                         # threads that read and tokenise audio
 device=cpu                   # cpu or cuda
 
 help_message="Usage: ./prepare.sh [options]      in egs/librispeech
-Stages: 0 audio, 1 manifests, 2 tokenizers, 3 tokens, 4 cuts and statistics.
+Stages: 0 audio, 1 manifests, 2 tokenizers, 3 tokens, 4 cuts and statistics, 5 phone times (only where asked for).
 What is done is skipped, and done again when its settings change."
 
 [ ./prepare.sh -ef "$0" ] || { echo "prepare.sh: error: run it in its own folder: cd egs/librispeech && ./prepare.sh" >&2; exit 2; }
@@ -74,4 +74,9 @@ fi
 
 if [ $stage -le 4 ] && [ $stop_stage -ge 4 ]; then
   stage_cuts "LibriSpeech"
+fi
+
+if [ $stage -le 5 ] && [ $stop_stage -ge 5 ]; then
+  log "Stage 5: phone times"  # needs stage 1 alone; the program skips what is done
+  $python bin/align_phones.py --manifests data/manifests/cuts_{dev,test}.jsonl.gz --output-dir data/aligned
 fi

@@ -36,6 +36,13 @@ BENCH = {
     "decoding": {"256x4": {"ours_over_llama": {"value": 1.25, "spread": [1.1, 1.3], "repeats": 3, "goal": "at least 1", "met": True}}},
     "goals": [{"figure": "decoding.256x4.ours_over_llama", "value": 1.25, "goal": "at least 1", "met": True}],
 }  # fmt: skip
+BOUNDARIES = {"median_ms": 6.4, "p90_ms": 20.1, "within_20_ms": ESTIMATE, "frames": ESTIMATE}
+TIMED = {**dict.fromkeys(("aligned", "even", "mean_durations", "words"), BOUNDARIES), "utterances": 9, "voices": 3, "minutes": 1.5}
+RECORDINGS = {
+    **dict.fromkeys(("own_better", "score_own", "score_other"), ESTIMATE), "utterances": 4, "minutes": 0.5,
+    "lowest_own": -1.2, "highest_other": -1.4, "moved_since_the_round_before": BOUNDARIES,
+    "pnmi": {name: {"pnmi": 0.25} for name in ("aligned", "other_text", "mean_durations", "even")},
+}  # fmt: skip
 CONTEXTS = [{"left_seconds": 2.0, "right_seconds": 0.5, "same": 0.98}]
 WINDOWS = {
     "layer": 4, "num_units": 200, "window_seconds": 1.0, "clip_seconds": 30.0, "num_clips": 6,

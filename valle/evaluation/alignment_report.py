@@ -169,6 +169,8 @@ def real_report(found: Sequence[Rivals], *, before: Sequence[Aligned | None] = (
         "score_own": bootstrap_mean([each.own.score for each in found]).to_dict(),
         "score_other": bootstrap_mean([each.other.score for each in found]).to_dict(),
         "smallest_margin": min(margins, default=float("nan")),
+        "lowest_own": min((each.own.score for each in found), default=float("nan")),
+        "highest_other": max((each.other.score for each in found), default=float("nan")),
         "confidence_own": mean([phone.confidence for each in found for phone in each.own.phones]),
         "confidence_other": mean([phone.confidence for each in found for phone in each.other.phones]),
     }  # fmt: skip

@@ -46,7 +46,7 @@ class AlignerConfig:
     dim: int = 128
     num_blocks: int = 4
     reach: int = 4  # frames of 10 ms on each side that a block hears
-    min_phone_frames: int = 2
+    min_phone_frames: int = 3
     min_pause_frames: int = 4
 
 

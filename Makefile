@@ -23,8 +23,9 @@ lint: $(INSTALLED)  ## style, types and layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(INSTALLED)  ## speed and memory, written to benchmarks/results
+bench: $(INSTALLED)  ## speed, memory and the bundled tokenizers, written to benchmarks/results
 	$(BIN)/python -m benchmarks.run
+	$(BIN)/python -m benchmarks.tokenizers
 
 clean:  ## remove .venv and what the demo made
 	rm -rf $(VENV) egs/espeak/data egs/espeak/download egs/espeak/exp

@@ -15,16 +15,15 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.tables import estimate, markdown, page_table, percent, text, where
+from benchmarks.tokenizer_tables import Results, codecs, units
 from valle.evaluation.demo_summary import PER_CODEBOOK, demo_tables
 from valle.evaluation.evaluate_codec import codec_table
-from valle.evaluation.listening_page import PageTable
 
 ROOT = Path(__file__).parent.parent
 BLOCK = re.compile(r"<!-- figures: (?P<name>[a-z-]+) -->\n(?P<content>.*?)<!-- end -->", re.DOTALL)
 DOCUMENTS = ("README.md", "docs/**/*.md", "egs/*/README.md", "valle/assets/**/README.md")
 STAGE_COLUMNS = ("stage", "train", "dev", "unigram", "below it", "accuracy")
-
-Results = Mapping[str, Any]  # name of a file in benchmarks/results: its content
 
 
 def documents(root: Path = ROOT) -> list[Path]:
@@ -59,18 +58,6 @@ def picture(name: str, document: Path, root: Path) -> str | None:
     own_folder = f"{document.relative_to(root).parent.as_posix()}/"
     link = place.removeprefix(own_folder) if place.startswith(own_folder) else "../" * up + place
     return f"![{caption}]({link})\n"
-
-
-def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]], note: str = "") -> str:
-    """A table; what stands in all columns but the first is set to the right."""
-    head = [f"| {' | '.join(columns)} |", f"|---|{'---:|' * (len(columns) - 1)}"]
-    return "\n".join([*head, *(f"| {' | '.join(row)} |" for row in rows), *(["", note] if note else [])]) + "\n"
-
-
-def page_table(table: PageTable, *, titled: bool = False) -> str:
-    columns = table.columns if any(table.columns) else ("", *("value" for _ in table.columns[1:]))
-    text = markdown(columns, table.rows, table.note)
-    return f"**{table.title}**\n\n{text}" if titled else text
 
 
 def demo_block(title: str) -> Callable[[Results], str | None]:
@@ -267,80 +254,6 @@ def window_context(results: Results) -> str | None:
     return markdown(("context of a window", *columns), rows, f"{note}windows of {values['window_seconds']:g} s. {where(values)}")
 
 
-def codecs(corpus: str) -> Callable[[Results], str | None]:
-    """Every codec on one corpus, by number of codebooks."""
-
-    def block(results: Results) -> str | None:
-        if "tokenizers" not in results:
-            return None
-        values = results["tokenizers"]
-        measures = [(name, digits) for name, digits in (("stoi", 3), ("pesq", 2), ("mel_l1", 2), ("si_sdr", 1))
-                    if f"{name}_{corpus}" in values["codecs"][0]]  # fmt: skip
-        rows = [
-            (
-                f"{row['name']}, {row['n_codebooks']}" if row["n_codebooks"] else row["name"].replace("identity", "the recording itself"),
-                "" if row["kbps"] is None else f"{row['kbps']:.1f}",
-                *(with_interval(row, f"{name}_{corpus}", digits) for name, digits in measures),
-                "" if "codebook_perplexity" not in row else f"{row['codebook_perplexity'][-1]:.0f}",
-                *("" if row[name] is None else f"{row[name]:.4f}" for name in ("rtf_encode", "rtf_decode")),
-            )
-            for row in values["codecs"] if f"stoi_{corpus}" in row
-        ]  # fmt: skip
-        heads = {"stoi": "STOI", "pesq": "PESQ", "mel_l1": "mel L1", "si_sdr": "SI-SDR"}
-        columns = ("codec, codebooks", "kbit/s", *(heads[name] for name, _ in measures), "perplexity", "encode", "decode")
-        size = values["corpora"][corpus]
-        note = f"{size['recordings']} recordings, {size['minutes']:.1f} minutes; means with 95 % intervals over recordings. {where(values)}"
-        return markdown(columns, rows, note)
-
-    return block
-
-
-def units(corpus: str) -> Callable[[Results], str | None]:
-    """Every tokenizer of units on one corpus."""
-
-    def block(results: Results) -> str | None:
-        rows = [row for row in results.get("tokenizers", {}).get("units", []) if row["corpus"] == corpus]
-        if not rows:
-            return None
-        cells = [
-            (
-                f"{row['name']}, {row['num_units']} at {row['rate_hz']:g} Hz",
-                *(percent(row[name]) for name in ("abx_across", "abx_within", "abx_across_features")),
-                "" if row["pnmi"] is None else f"{row['pnmi']:.3f}",
-                percent(row["speaker_probe"]),
-                f"{row['perplexity']:.0f}",
-                f"{row['bits_per_second']['unigram']:.0f} / {row['bits_per_second']['bigram']:.0f}",
-            )
-            for row in rows
-        ]
-        controls = rows[0]["controls"]
-        permuted = ("abx_across_permuted", "abx_within_permuted", "pnmi_permuted", "speaker_probe_permuted")
-        across, within, pnmi, speaker = (controls[name] for name in permuted)
-        cells.append((
-            "control of the first: labels permuted", percent(across), percent(within), "", "" if pnmi is None else f"{pnmi:.3f}",
-            percent(speaker), "", "",
-        ))  # fmt: skip
-        columns = ("units", "ABX across, %", "within, %", "features across, %", "PNMI", "speaker, %", "perplexity", "bits/s, uni/bigram")
-        note = f"{rows[0]['minutes']:.1f} minutes; means with 95 % intervals. {where(results['tokenizers'])}"
-        return markdown(columns, cells, note)
-
-    return block
-
-
-def percent(value: Mapping[str, float] | None) -> str:
-    """An estimated share, such as an error rate, with its interval."""
-    if not value or "mean" not in value:
-        return ""
-    mean, low, high = (100 * value[name] for name in ("mean", "low", "high"))
-    return f"{mean:.1f} ({low:.1f} to {high:.1f})"
-
-
-def with_interval(row: Mapping[str, Any], name: str, digits: int) -> str:
-    low, high = row["intervals"][name]
-    mean = f"{row[name]:.{digits}f}"
-    return mean if f"{low:.{digits}f}" == f"{high:.{digits}f}" else f"{mean} ({low:.{digits}f} to {high:.{digits}f})"
-
-
 def alignment(results: Results) -> str | None:
     """Phone times against exact ones, and on recordings against controls, a row a round."""
     if "alignment" not in results:
@@ -377,23 +290,6 @@ def alignment(results: Results) -> str | None:
 
 def _round(row: Mapping[str, Any]) -> str:
     return f"round {row['round']}" if row["round"] else "synthetic speech alone"
-
-
-def where(values: Mapping[str, Any]) -> str:
-    """The machine, the command and the day of a benchmark."""
-    machine = values["machine"]
-    return f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gib']} GiB; `{values['command']}`, {values['date'][:10]}."
-
-
-def text(value: float) -> str:
-    """A number as a cell says it: three digits that matter, at most."""
-    if isinstance(value, float):
-        return f"{value:,.0f}".replace(",", " ") if abs(value) >= 1000 else f"{value:.3g}"
-    return str(value)
-
-
-def estimate(value: Mapping[str, float], digits: int) -> str:
-    return f"{value['mean']:.{digits}f} ({value['low']:.{digits}f} to {value['high']:.{digits}f})"
 
 
 BLOCKS: dict[str, Callable[[Results], str | None]] = {

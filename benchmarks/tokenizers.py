@@ -22,6 +22,7 @@ import torch
 
 from benchmarks.common import RESULTS, figure, header, write_results
 from benchmarks.corpus import make_audio
+from benchmarks.encode_share import bench_encode_share
 from valle.audio import Waveform, read_audio
 from valle.corpora.cut_audio import read_cut
 from valle.corpora.manifests import read_cuts
@@ -47,12 +48,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--real-manifest", type=Path, help="cuts of real speech with phone times for the units (bin/align_phones.py)")
     parser.add_argument("--max-recordings", type=int, default=46, help="recordings of each kind for the codecs")
     parser.add_argument("--max-minutes", type=float, default=20.0, help="minutes of each kind for the units")
+    parser.add_argument("--fast", action="store_true", help="tiny sizes, for tests")
     parser.add_argument("--output", type=Path, default=RESULTS / "tokenizers.json")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     command = ["python -m benchmarks.tokenizers", *(arguments if arguments is not None else _flags())]
     with tempfile.TemporaryDirectory() as folder:
-        manifest = options.manifest or _made(Path(folder))
+        manifest = options.manifest or _made(Path(folder), test_minutes=0.5 if options.fast else 10.0)
         corpora = {"synthetic": _recordings(manifest, options.max_recordings)}
         if options.real_audio:
             files = choose_files(options.real_audio, options.max_recordings)
@@ -62,6 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if options.codecs:
             results["codecs"] += opus_rows(options.codecs[0], corpora)
         manifests = {"synthetic": manifest} | ({"real": options.real_manifest} if options.real_manifest else {})
+        share = bench_encode_share(rate=16000, **({"num_cuts": 6, "repeats": 2} if options.fast else {"num_cuts": 200, "repeats": 5}))
+        results.update(encode_share=share, encode_share_of_forward=share["share"]["value"])
         results["units"] = [
             unit_row(name, corpus, path, max_minutes=options.max_minutes) for corpus, path in manifests.items() for name in options.units
         ]
@@ -117,13 +121,17 @@ def real_time_factors(codec: AcousticTokenizer, recordings: Sequence[Recording])
 
 
 def unit_row(name: str, corpus: str, manifest: Path, *, max_minutes: float) -> dict[str, Any]:
-    """All measures of units on one corpus; on synthetic speech, only voices that train does not have."""
+    """All measures of units on one corpus; on synthetic speech, only voices that train does not have.
+
+    An excerpt of real speech is too small for phones between the same neighbours: there, neighbours may be any.
+    """
     cuts = choose_cuts(manifest, max_seconds=60 * max_minutes, unseen_voices=corpus == "synthetic")
     tokenizer = load_semantic(name)
-    report = unit_report(tokenizer.identity, encode_cuts(tokenizer, cuts))
+    context, triples = ("same", 2000) if corpus == "synthetic" else ("any", 20_000)
+    report = unit_report(tokenizer.identity, encode_cuts(tokenizer, cuts), context=context, num_triples=triples)
     across, within = report["abx"]["across"], report["abx"]["within"]
     row = {
-        "name": short_name(name), "corpus": corpus, "rate_hz": report["rate_hz"], "num_units": report["num_units"],
+        "name": short_name(name), "corpus": corpus, "abx_context": context, "rate_hz": report["rate_hz"], "num_units": report["num_units"],
         "abx_across": across.get("units"), "abx_within": within.get("units"),
         "abx_across_features": across.get("features"), "abx_within_features": within.get("features"),
         "pnmi": report["purity"].get("pnmi"), "speaker_probe": report["speaker_probe"].get("accuracy"),
@@ -169,8 +177,8 @@ def _sizes(corpora: dict[str, list[Recording]]) -> dict[str, Any]:
     return {name: {"recordings": len(of), "minutes": round(seconds[name] / 60, 2)} for name, of in corpora.items()}
 
 
-def _made(folder: Path) -> Path:
-    make_audio(folder, hours=0.05, dev_minutes=1.0, test_minutes=10.0)
+def _made(folder: Path, *, test_minutes: float) -> Path:
+    make_audio(folder, hours=0.05, dev_minutes=0.2, test_minutes=test_minutes)
     return folder / "data/manifests/cuts_test.jsonl.gz"
 
 

@@ -50,6 +50,25 @@ WINDOWS = {
 }  # fmt: skip
 VARIANT = {"train_nll": 1.4, "valid_nll": 1.5, "unigram_nll": 5.1, "steps": 900, "tokens_per_s": 12345, "dtype": "float32"}
 VARIANTS = {"aligned": VARIANT, "prefix": VARIANT}
+CODEC_ROW = {
+    "name": "a codec", "n_codebooks": 2, "kbps": 0.8, "codebook_perplexity": [100.0, 90.0], "rtf_encode": 0.003, "rtf_decode": 0.004,
+    **{f"{name}_{corpus}": 0.8 for name in ("stoi", "mel_l1", "si_sdr") for corpus in ("real", "synthetic")},
+    "intervals": {f"{name}_{corpus}": [0.7, 0.9] for name in ("stoi", "mel_l1", "si_sdr") for corpus in ("real", "synthetic")},
+}  # fmt: skip
+OPUS_ROW = {key: value for key, value in CODEC_ROW.items() if key != "codebook_perplexity"}
+OPUS_ROW.update(name="opus 6", n_codebooks=None, rtf_encode=None, rtf_decode=None)
+UNIT_ROW = {
+    **dict.fromkeys(("abx_across", "abx_within", "abx_across_features", "speaker_probe"), ESTIMATE), "name": "units", "num_units": 200,
+    "rate_hz": 50.0, "pnmi": 0.4, "perplexity": 150.0, "bits_per_second": {"unigram": 360.0, "bigram": 250.0}, "minutes": 9.0,
+    "controls": {
+        **dict.fromkeys(("abx_across_permuted", "abx_within_permuted", "speaker_probe_permuted"), ESTIMATE), "pnmi_permuted": 0.01,
+        "speaker_chance": 0.1,
+    },
+}  # fmt: skip
+TOKENIZERS = {
+    "corpora": {corpus: {"recordings": 3, "minutes": 1.0} for corpus in ("real", "synthetic")}, "codecs": [CODEC_ROW, OPUS_ROW],
+    "units": [{**UNIT_ROW, "corpus": corpus} for corpus in ("real", "synthetic")],
+}  # fmt: skip
 RESULTS = {
     **dict.fromkeys(("librispeech", "atepp", "mixed"), RUN), "demo": DEMO, "codec": {"speech": REPORT},
     "folder": {**RUN, "before": TRAINING, "after": TRAINING},
@@ -62,7 +81,7 @@ RESULTS = {
         },
     },
     "alignment": {**BENCH, "title": "real", "rounds": [{"round": number, "timed": TIMED, "recordings": RECORDINGS} for number in (0, 1)]},
-    "long_audio": BENCH, "window_context": {**BENCH, **WINDOWS},
+    "tokenizers": {**BENCH, **TOKENIZERS}, "long_audio": BENCH, "window_context": {**BENCH, **WINDOWS},
     "basics": BENCH, "memory": BENCH, "ablation": {**BENCH, "minutes_each": 4.0, "coarse": VARIANTS, "fine": VARIANTS},
 }  # fmt: skip
 

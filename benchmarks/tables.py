@@ -1,0 +1,51 @@
+"""How tables of the documents say figures: Markdown, intervals, and where something was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from valle.evaluation.listening_page import PageTable
+
+
+def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]], note: str = "") -> str:
+    """A table; what stands in all columns but the first is set to the right."""
+    head = [f"| {' | '.join(columns)} |", f"|---|{'---:|' * (len(columns) - 1)}"]
+    return "\n".join([*head, *(f"| {' | '.join(row)} |" for row in rows), *(["", note] if note else [])]) + "\n"
+
+
+def page_table(table: PageTable, *, titled: bool = False) -> str:
+    columns = table.columns if any(table.columns) else ("", *("value" for _ in table.columns[1:]))
+    text = markdown(columns, table.rows, table.note)
+    return f"**{table.title}**\n\n{text}" if titled else text
+
+
+def where(values: Mapping[str, Any]) -> str:
+    """The machine, the command and the day of a benchmark."""
+    machine = values["machine"]
+    return f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gib']} GiB; `{values['command']}`, {values['date'][:10]}."
+
+
+def text(value: float) -> str:
+    """A number as a cell says it: three digits that matter, at most."""
+    if isinstance(value, float):
+        return f"{value:,.0f}".replace(",", " ") if abs(value) >= 1000 else f"{value:.3g}"
+    return str(value)
+
+
+def estimate(value: Mapping[str, float], digits: int) -> str:
+    return f"{value['mean']:.{digits}f} ({value['low']:.{digits}f} to {value['high']:.{digits}f})"
+
+
+def percent(value: Mapping[str, float] | None) -> str:
+    """An estimated share, such as an error rate, with its interval."""
+    if not value or "mean" not in value:
+        return ""
+    mean, low, high = (100 * value[name] for name in ("mean", "low", "high"))
+    return f"{mean:.1f} ({low:.1f} to {high:.1f})"
+
+
+def with_interval(row: Mapping[str, Any], name: str, digits: int) -> str:
+    low, high = row["intervals"][name]
+    mean = f"{row[name]:.{digits}f}"
+    return mean if f"{low:.{digits}f}" == f"{high:.{digits}f}" else f"{mean} ({low:.{digits}f} to {high:.{digits}f})"

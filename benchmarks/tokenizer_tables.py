@@ -1,0 +1,70 @@
+"""The tables of benchmarks.tokenizers: codecs beside Opus, units beside their controls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from benchmarks.tables import markdown, percent, where, with_interval
+
+Results = Mapping[str, Any]  # name of a file in benchmarks/results: its content
+
+
+def codecs(corpus: str) -> Callable[[Results], str | None]:
+    """Every codec on one corpus, by number of codebooks."""
+
+    def block(results: Results) -> str | None:
+        if "tokenizers" not in results:
+            return None
+        values = results["tokenizers"]
+        measures = [(name, digits) for name, digits in (("stoi", 3), ("pesq", 2), ("mel_l1", 2), ("si_sdr", 1))
+                    if f"{name}_{corpus}" in values["codecs"][0]]  # fmt: skip
+        rows = [
+            (
+                f"{row['name']}, {row['n_codebooks']}" if row["n_codebooks"] else row["name"].replace("identity", "the recording itself"),
+                "" if row["kbps"] is None else f"{row['kbps']:.1f}",
+                *(with_interval(row, f"{name}_{corpus}", digits) for name, digits in measures),
+                "" if "codebook_perplexity" not in row else f"{row['codebook_perplexity'][-1]:.0f}",
+                *("" if row[name] is None else f"{row[name]:.4f}" for name in ("rtf_encode", "rtf_decode")),
+            )
+            for row in values["codecs"] if f"stoi_{corpus}" in row
+        ]  # fmt: skip
+        heads = {"stoi": "STOI", "pesq": "PESQ", "mel_l1": "mel L1", "si_sdr": "SI-SDR"}
+        columns = ("codec, codebooks", "kbit/s", *(heads[name] for name, _ in measures), "perplexity", "encode", "decode")
+        size = values["corpora"][corpus]
+        note = f"{size['recordings']} recordings, {size['minutes']:.1f} minutes; means with 95 % intervals over recordings. {where(values)}"
+        return markdown(columns, rows, note)
+
+    return block
+
+
+def units(corpus: str) -> Callable[[Results], str | None]:
+    """Every tokenizer of units on one corpus."""
+
+    def block(results: Results) -> str | None:
+        rows = [row for row in results.get("tokenizers", {}).get("units", []) if row["corpus"] == corpus]
+        if not rows:
+            return None
+        cells = [
+            (
+                f"{row['name']}, {row['num_units']} at {row['rate_hz']:g} Hz",
+                *(percent(row[name]) for name in ("abx_across", "abx_within", "abx_across_features")),
+                "" if row["pnmi"] is None else f"{row['pnmi']:.3f}",
+                percent(row["speaker_probe"]),
+                f"{row['perplexity']:.0f}",
+                f"{row['bits_per_second']['unigram']:.0f} / {row['bits_per_second']['bigram']:.0f}",
+            )
+            for row in rows
+        ]
+        controls = rows[0]["controls"]
+        permuted = ("abx_across_permuted", "abx_within_permuted", "pnmi_permuted", "speaker_probe_permuted")
+        across, within, pnmi, speaker = (controls[name] for name in permuted)
+        cells.append((
+            "control of the first: labels permuted", percent(across), percent(within), "", "" if pnmi is None else f"{pnmi:.3f}",
+            percent(speaker), "", "",
+        ))  # fmt: skip
+        columns = ("units", "ABX across, %", "within, %", "features across, %", "PNMI", "speaker, %", "perplexity", "bits/s, uni/bigram")
+        note = f"{rows[0]['minutes']:.1f} minutes; means with 95 % intervals. {where(results['tokenizers'])}"
+        return markdown(columns, cells, note)
+
+    return block

@@ -24,11 +24,12 @@ UNKNOWN = [
     Case(given=f"`{program}.py {typed} ...`", program=program, flags=f"{typed} x", says=("unknown flag", typed, f"did you mean {meant}"))
     for program, typed, meant in (
         ("infer", "--audio-prompt", "--audio-prompts"),
+        ("align_phones", "--outputdir", "--output-dir"),
         ("export", "--outputdir", "--output-dir"),
         ("trainer_audiolm", "--max-durations", "--max-duration"),
         ("trainer_codec", "--segment-second", "--segment-seconds"),
         ("evaluate_audiolm", "--init-form", "--init-from"),
-        ("evaluate_codec", "--outputs", "--output"),
+        ("evaluate_codec", "--max-recording", "--max-recordings"),
         ("evaluate_units", "--outputs", "--output"),
         ("trainer_hubert", "--max-minute", "--max-minutes"),
         ("settings_of_model", "--init", "--init-from"),

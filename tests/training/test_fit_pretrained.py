@@ -34,7 +34,7 @@ def test_units_of_a_released_encoder_are_fitted_at_its_own_rate_and_kept_with_it
 
 def test_an_unknown_encoder_is_refused_with_the_names_that_there_are(tmp_path: Path) -> None:
     with pytest.raises(FitError, match=r"found 'hubert-small'; names are hubert-base, "):
-        FitConfig(encoder="hubert-small", layer=2, audio=[tmp_path], output_dir=tmp_path / "units")
+        fit_tokenizer(FitConfig(encoder="hubert-small", layer=2, audio=[tmp_path], output_dir=tmp_path / "units"))
 
 
 def test_a_checkpoint_whose_large_tokenizer_is_away_says_so_and_is_not_called_damaged(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from math import isnan
 from typing import Any
 
 import numpy as np
@@ -90,7 +91,14 @@ def codec_report(
         "recordings": len(listed) - left_out,
         "left_out": left_out,
         "seconds": seconds,
-        "systems": {name: {measure: bootstrap_mean(values).to_dict() for measure, values in of.items()} for name, of in scores.items()},
+        "systems": {
+            name: {
+                measure: bootstrap_mean(values).to_dict()
+                for measure, values in of.items()
+                if measure != "pesq" or not all(map(isnan, values))
+            }
+            for name, of in scores.items()
+        },
         "codebook_perplexity": [perplexity(row) for row in counts],
         "bits_per_second": float(sum(entropy(row) for row in counts) / np.log(2) * codec.sample_rate / codec.hop_length),
     }

@@ -63,9 +63,9 @@ def choose_files(audio: list[Path], most: int) -> list[Path]:
 
 def codec_table(title: str, report: dict[str, Any]) -> PageTable:
     """The report for people: a row a number of codebooks, then the controls."""
-    measures = [(name, *head) for name, head in COLUMNS.items() if all(name in scores for scores in report["systems"].values())]
+    measures = [(name, *head) for name, head in COLUMNS.items() if any(name in scores for scores in report["systems"].values())]
     rows = [
-        (_system_name(system, scores), *(_with_interval(scores[name], digits) for name, _, digits in measures))
+        (_system_name(system, scores), *(_with_interval(scores[name], digits) if name in scores else "" for name, _, digits in measures))
         for system, scores in report["systems"].items()
     ]
     note = f"{report['recordings']} recordings, {report['seconds'] / 60:.1f} minutes; means with 95 % intervals over recordings."

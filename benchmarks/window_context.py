@@ -44,7 +44,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--clip-seconds", type=float, default=30.0, help="of utterances one after another")
     parser.add_argument("--output", type=Path, default=RESULTS / "window_context.json")
     options = parser.parse_args(arguments)
-    torch.set_grad_enabled(False)
     clips = clips_of(options.manifest, number=options.num_clips, seconds=options.clip_seconds)
     results = header(["python -m benchmarks.window_context", "--exp-dirs", *map(str, options.exp_dirs)])
     results.update(
@@ -59,6 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"written: {options.output}")
 
 
+@torch.no_grad()
 def measure(exp_dir: Path, clips: Sequence[Waveform], layer: int, num_units: int) -> list[dict[str, Any]]:
     """The encoder of a run as it is, and with its bounds lifted where it has any."""
     encoder = load_encoder(exp_dir)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ import torch
 from benchmarks.common import RESULTS, figure, header, write_results
 from benchmarks.corpus import make_audio
 from benchmarks.encode_share import bench_encode_share
+from benchmarks.tokenizing import seconds_of_work
 from valle.audio import Waveform, read_audio
 from valle.corpora.cut_audio import read_cut
 from valle.corpora.manifests import read_cuts
@@ -108,15 +108,8 @@ def real_time_factors(codec: AcousticTokenizer, recordings: Sequence[Recording])
     """Seconds of work a second of audio, encoding and decoding by all codebooks, on one thread: median and spread."""
     speech = np.concatenate([recording.wav for recording in recordings[:8]])
     wav = torch.from_numpy(np.resize(speech, round(RTF_SECONDS * codec.sample_rate)))[None]
-    encoding, decoding = [], []
-    for _ in range(RTF_REPEATS + 1):
-        started = time.perf_counter()
-        codes, lengths = codec.encode(wav, torch.tensor([wav.shape[1]]))
-        between = time.perf_counter()
-        codec.decode(codes, lengths)
-        encoding.append((between - started) / RTF_SECONDS)
-        decoding.append((time.perf_counter() - between) / RTF_SECONDS)
-    spreads = {"rtf_encode": figure(encoding[1:], digits=5), "rtf_decode": figure(decoding[1:], digits=5)}
+    encoding, decoding = seconds_of_work(codec, wav, repeats=RTF_REPEATS)
+    spreads = {"rtf_encode": figure(encoding, digits=5), "rtf_decode": figure(decoding, digits=5)}
     return {**{name: spread["value"] for name, spread in spreads.items()}, "rtf_spread": {n: s["spread"] for n, s in spreads.items()}}
 
 

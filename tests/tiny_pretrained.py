@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
 from transformers import DacConfig, DacModel, MimiConfig, MimiModel
+
+from valle.tokenizers.base import AcousticTokenizer
 
 DAC_RATES = {"dac-16khz": (16000, [2, 4, 5, 8], 12), "dac-24khz": (24000, [2, 4, 5, 8], 32), "dac-44khz": (44100, [2, 4, 8, 8], 9)}
 
@@ -119,3 +122,29 @@ def write_released(name: str, model: Any, folder: Path, *, old: bool = False, **
 
 def rate_of(name: str) -> int:
     return 24000 if name.startswith("mert") else 16000
+
+
+class Payload:
+    """What a pickle can do."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple:
+        return (Path.touch, (self.path,))
+
+
+def check_codes_in_a_padded_batch(codec: AcousticTokenizer, clips: Sequence[torch.Tensor]) -> None:
+    """Codes and sound of each clip ``(1, T)`` alone are those that it has in a batch with the others, whatever stands in the padding."""
+    hop = codec.hop_length
+    lengths = torch.tensor([clip.shape[1] for clip in clips])
+    batch = torch.full((len(clips), int(lengths.max()) + 50), 0.9)
+    for row, clip in zip(batch, clips, strict=True):
+        row[: clip.shape[1]] = clip
+    codes, frames = codec.encode(batch, lengths)
+    wav = codec.decode(codes, frames)
+    for index, clip in enumerate(clips):
+        alone, count = codec.encode(clip, lengths[index : index + 1])
+        assert torch.equal(codes[index, : count[0]], alone[0])
+        torch.testing.assert_close(wav[index, : count[0] * hop], codec.decode(alone, count)[0])
+        assert not wav[index, count[0] * hop :].any()

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tiny_pretrained import Payload, check_codes_in_a_padded_batch
 from transformers import EncodecConfig, EncodecModel
 
 from valle.tokenizers.encodec import Encodec, _lookahead, load_encodec
@@ -74,17 +75,7 @@ def test_codes_alone_equal_codes_in_a_padded_batch(name: str) -> None:
     """The convolutions reflect a clip's end, so that in a padded batch its tail would depend on its mates."""
     codec, hop = Encodec(tiny_model(name), name=name, num_codebooks=3), HOP[name]
     clips = [noise(samples, seed) for seed, samples in enumerate((12 * hop + 7, 30 * hop, 5 * hop - 1))]
-    lengths = torch.tensor([clip.shape[1] for clip in clips])
-    batch = torch.full((3, int(lengths.max()) + 50), 0.9)
-    for row, clip in zip(batch, clips, strict=True):
-        row[: clip.shape[1]] = clip
-    codes, frames = codec.encode(batch, lengths)
-    wav = codec.decode(codes, frames)
-    for index, clip in enumerate(clips):
-        alone, count = codec.encode(clip, lengths[index : index + 1])
-        assert torch.equal(codes[index, : count[0]], alone[0])
-        torch.testing.assert_close(wav[index, : count[0] * hop], codec.decode(alone, count)[0])
-        assert not wav[index, count[0] * hop :].any()
+    check_codes_in_a_padded_batch(codec, clips)
 
 
 def test_a_prompts_codes_equal_the_whole_clips_up_to_the_stated_right_context(name: str) -> None:
@@ -177,16 +168,6 @@ def test_a_folder_that_does_not_hold_the_model_is_refused(tmp_path: Path, damage
     assert "\n" not in str(refused.value) and str(refused.value).startswith("expected ")
     if damage == "weights missing":
         assert "decoder.layers.0.conv.bias" in str(refused.value)
-
-
-class Payload:
-    """What a pickle can do."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple:
-        return (Path.touch, (self.path,))
 
 
 def test_nothing_is_ever_unpickled(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
-from tiny_pretrained import DAC_RATES, tiny_dac, tiny_mimi
+from tiny_pretrained import DAC_RATES, check_codes_in_a_padded_batch, tiny_dac, tiny_mimi
 
 from valle.tokenizers import dac as dac_module
 from valle.tokenizers.catalogue import find_entry
@@ -91,17 +91,7 @@ def test_frames_are_counted_exactly(codecs: dict[str, PretrainedCodec], samples:
 def test_codes_alone_equal_codes_in_a_padded_batch(name: str, codecs: dict[str, PretrainedCodec]) -> None:
     codec, hop = codecs[name], codecs[name].hop_length
     clips = [noise(samples, seed) for seed, samples in enumerate((6 * hop + 7, 14 * hop, 2 * hop - 1))]
-    lengths = torch.tensor([clip.shape[1] for clip in clips])
-    batch = torch.full((3, int(lengths.max()) + 50), 0.9)
-    for row, clip in zip(batch, clips, strict=True):
-        row[: clip.shape[1]] = clip
-    codes, frames = codec.encode(batch, lengths)
-    wav = codec.decode(codes, frames)
-    for index, clip in enumerate(clips):
-        alone, count = codec.encode(clip, lengths[index : index + 1])
-        assert torch.equal(codes[index, : count[0]], alone[0])
-        torch.testing.assert_close(wav[index, : count[0] * hop], codec.decode(alone, count)[0])
-        assert not wav[index, count[0] * hop :].any()
+    check_codes_in_a_padded_batch(codec, clips)
 
 
 def test_the_stated_contexts_are_what_a_frame_depends_on(name: str) -> None:

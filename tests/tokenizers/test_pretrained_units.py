@@ -14,7 +14,7 @@ import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
-from tiny_pretrained import ENCODER_TYPES, base_model, rate_of, tiny_released_encoder, write_released
+from tiny_pretrained import ENCODER_TYPES, Payload, base_model, rate_of, tiny_released_encoder, write_released
 
 from valle.errors import UserError
 from valle.tokenizers.catalogue import find_entry
@@ -273,16 +273,6 @@ def test_a_folder_that_does_not_hold_the_model_is_refused(tmp_path: Path, damage
     assert "\n" not in str(refused.value)
     if damage == "a constant-Q front end":
         assert "a constant-Q transform" in str(refused.value)
-
-
-class Payload:
-    """What a pickle can do."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple:
-        return (Path.touch, (self.path,))
 
 
 def test_nothing_is_ever_unpickled(tmp_path: Path) -> None:

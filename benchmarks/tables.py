@@ -46,6 +46,9 @@ def percent(value: Mapping[str, float] | None) -> str:
 
 
 def with_interval(row: Mapping[str, Any], name: str, digits: int) -> str:
+    """A mean with its interval; nothing where it is undefined, as PESQ of silence is."""
+    if name not in row:
+        return ""
     low, high = row["intervals"][name]
     mean = f"{row[name]:.{digits}f}"
     return mean if f"{low:.{digits}f}" == f"{high:.{digits}f}" else f"{mean} ({low:.{digits}f} to {high:.{digits}f})"

@@ -52,10 +52,12 @@ VARIANT = {"train_nll": 1.4, "valid_nll": 1.5, "unigram_nll": 5.1, "steps": 900,
 VARIANTS = {"aligned": VARIANT, "prefix": VARIANT}
 CODEC_ROW = {
     "name": "a codec", "n_codebooks": 2, "kbps": 0.8, "codebook_perplexity": [100.0, 90.0], "rtf_encode": 0.003, "rtf_decode": 0.004,
-    **{f"{name}_{corpus}": 0.8 for name in ("stoi", "mel_l1", "si_sdr") for corpus in ("real", "synthetic")},
-    "intervals": {f"{name}_{corpus}": [0.7, 0.9] for name in ("stoi", "mel_l1", "si_sdr") for corpus in ("real", "synthetic")},
+    **{f"{name}_{corpus}": 0.8 for name in ("stoi", "pesq", "mel_l1", "si_sdr") for corpus in ("real", "synthetic")},
+    "intervals": {f"{name}_{corpus}": [0.7, 0.9] for name in ("stoi", "pesq", "mel_l1", "si_sdr") for corpus in ("real", "synthetic")},
 }  # fmt: skip
 OPUS_ROW = {key: value for key, value in CODEC_ROW.items() if key != "codebook_perplexity"}
+for undefined in ("pesq_real", "pesq_synthetic"):  # as of silence
+    del OPUS_ROW[undefined]
 OPUS_ROW.update(name="opus 6", n_codebooks=None, rtf_encode=None, rtf_decode=None)
 UNIT_ROW = {
     **dict.fromkeys(("abx_across", "abx_within", "abx_across_features", "speaker_probe"), ESTIMATE), "name": "units", "num_units": 200,

@@ -52,7 +52,9 @@ def units(corpus: str) -> Callable[[Results], str | None]:
                 "" if row["pnmi"] is None else f"{row['pnmi']:.3f}",
                 percent(row["speaker_probe"]),
                 f"{row['perplexity']:.0f}",
-                f"{row['bits_per_second']['unigram']:.0f} / {row['bits_per_second']['bigram']:.0f}",
+                " / ".join(
+                    f"{row['bits_per_second'][model]:.0f}" for model in ("unigram", "bigram", "small_lm") if model in row["bits_per_second"]
+                ),
             )
             for row in rows
         ]
@@ -63,7 +65,7 @@ def units(corpus: str) -> Callable[[Results], str | None]:
             "control of the first: labels permuted", percent(across), percent(within), "", "" if pnmi is None else f"{pnmi:.3f}",
             percent(speaker), "", "",
         ))  # fmt: skip
-        columns = ("units", "ABX across, %", "within, %", "features across, %", "PNMI", "speaker, %", "perplexity", "bits/s, uni/bigram")
+        columns = ("units", "ABX across, %", "within, %", "features across, %", "PNMI", "speaker, %", "perplexity", "bits/s")
         note = f"{rows[0]['minutes']:.1f} minutes; means with 95 % intervals. {where(results['tokenizers'])}"
         return markdown(columns, cells, note)
 

@@ -3,7 +3,8 @@
 
 python -m benchmarks.tokenizers                          the bundled ones, on synthetic speech made for it
 python -m benchmarks.tokenizers --codecs valle-16khz exp/soundstream/codec --units mfcc-kmeans exp/hubert-2/units \\
-  --real-audio $LIBRISPEECH/test-other --real-manifest aligned.jsonl.gz --manifest data/manifests/cuts_test.jsonl.gz
+  --real-audio $LIBRISPEECH/test-other --real-manifest aligned.jsonl.gz --manifest data/manifests/cuts_test.jsonl.gz \\
+  --lm-manifest data/manifests/cuts_train.jsonl.gz
 
 Folders are named by what holds them: exp/soundstream/codec is soundstream.
 """
@@ -22,6 +23,7 @@ import torch
 from benchmarks.common import RESULTS, figure, header, write_results
 from benchmarks.corpus import make_audio
 from benchmarks.encode_share import bench_encode_share
+from benchmarks.small_lm import STEPS, small_lm_bits
 from benchmarks.tokenizing import seconds_of_work
 from valle.audio import Waveform, read_audio
 from valle.corpora.cut_audio import read_cut
@@ -46,8 +48,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--manifest", type=Path, help="cuts of synthetic speech with phone times; made anew if not given")
     parser.add_argument("--real-audio", type=Path, nargs="*", default=[], help="files or folders of real speech for the codecs")
     parser.add_argument("--real-manifest", type=Path, help="cuts of real speech with phone times for the units (bin/align_phones.py)")
+    parser.add_argument("--lm-manifest", type=Path, help="cuts of synthetic speech on whose units a small language model learns")
+    parser.add_argument("--lm-real-manifest", type=Path, help="the same for real speech")
     parser.add_argument("--max-recordings", type=int, default=46, help="recordings of each kind for the codecs")
     parser.add_argument("--max-minutes", type=float, default=20.0, help="minutes of each kind for the units")
+    parser.add_argument("--lm-minutes", type=float, default=60.0, help="minutes that the small language models learn on")
     parser.add_argument("--fast", action="store_true", help="tiny sizes, for tests")
     parser.add_argument("--output", type=Path, default=RESULTS / "tokenizers.json")
     options = parser.parse_args(arguments)
@@ -66,9 +71,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         manifests = {"synthetic": manifest} | ({"real": options.real_manifest} if options.real_manifest else {})
         share = bench_encode_share(rate=16000, **({"num_cuts": 6, "repeats": 2} if options.fast else {"num_cuts": 200, "repeats": 5}))
         results.update(encode_share=share, encode_share_of_forward=share["share"]["value"])
+        learned = {"synthetic": options.lm_manifest, "real": options.lm_real_manifest}
+        if not options.manifest:
+            learned["synthetic"] = manifest.with_name("cuts_train.jsonl.gz")
+        sizes = {"max_minutes": options.max_minutes, "lm_minutes": options.lm_minutes, "lm_steps": 5 if options.fast else STEPS}
         results["units"] = [
-            unit_row(name, corpus, path, max_minutes=options.max_minutes) for corpus, path in manifests.items() for name in options.units
-        ]
+            unit_row(name, corpus, path, lm_manifest=learned[corpus], **sizes)
+            for corpus, path in manifests.items() for name in options.units
+        ]  # fmt: skip
     write_results(options.output, results)
     print(f"written: {options.output}")
 
@@ -113,7 +123,9 @@ def real_time_factors(codec: AcousticTokenizer, recordings: Sequence[Recording])
     return {**{name: spread["value"] for name, spread in spreads.items()}, "rtf_spread": {n: s["spread"] for n, s in spreads.items()}}
 
 
-def unit_row(name: str, corpus: str, manifest: Path, *, max_minutes: float) -> dict[str, Any]:
+def unit_row(
+    name: str, corpus: str, manifest: Path, *, lm_manifest: Path | None, max_minutes: float, lm_minutes: float, lm_steps: int
+) -> dict[str, Any]:
     """All measures of units on one corpus; on synthetic speech, only voices that train does not have.
 
     An excerpt of real speech is too small for phones between the same neighbours: there, neighbours may be any.
@@ -121,14 +133,21 @@ def unit_row(name: str, corpus: str, manifest: Path, *, max_minutes: float) -> d
     cuts = choose_cuts(manifest, max_seconds=60 * max_minutes, unseen_voices=corpus == "synthetic")
     tokenizer = load_semantic(name)
     context, triples = ("same", 2000) if corpus == "synthetic" else ("any", 20_000)
-    report = unit_report(tokenizer.identity, encode_cuts(tokenizer, cuts), context=context, num_triples=triples)
+    encoded = encode_cuts(tokenizer, cuts)
+    report = unit_report(tokenizer.identity, encoded, context=context, num_triples=triples)
+    bits = dict(report["bits_per_second"])
+    if lm_manifest:
+        train = encode_cuts(tokenizer, choose_cuts(lm_manifest, max_seconds=60 * lm_minutes, unseen_voices=False), with_features=False)
+        bits["small_lm"] = small_lm_bits(
+            train.units, encoded.units, num_units=report["num_units"], rate_hz=report["rate_hz"], steps=lm_steps
+        )
     across, within = report["abx"]["across"], report["abx"]["within"]
     row = {
         "name": short_name(name), "corpus": corpus, "abx_context": context, "rate_hz": report["rate_hz"], "num_units": report["num_units"],
         "abx_across": across.get("units"), "abx_within": within.get("units"),
         "abx_across_features": across.get("features"), "abx_within_features": within.get("features"),
         "pnmi": report["purity"].get("pnmi"), "speaker_probe": report["speaker_probe"].get("accuracy"),
-        "perplexity": report["perplexity"], "bits_per_second": report["bits_per_second"], "minutes": report["seconds"] / 60,
+        "perplexity": report["perplexity"], "bits_per_second": bits, "minutes": report["seconds"] / 60,
         "controls": {
             "abx_across_permuted": across.get("permuted_units"), "abx_within_permuted": within.get("permuted_units"),
             "pnmi_permuted": report["purity"].get("permuted", {}).get("pnmi"),

@@ -120,6 +120,25 @@ def test_the_loss_of_hubert_is_on_masked_frames_alone() -> None:
     assert not torch.equal(model(first)["hubert"].sum, model(changed)["hubert"].sum)
 
 
+def test_frames_that_are_heard_have_the_rest_of_the_weight() -> None:
+    """Hsu et al. 2021, equation 1: the loss is linear in alpha, and at 0 it would be that of the frames that are heard alone."""
+    first = batch()
+    masked, half, little = (_loss(objective("hubert", masked_weight=alpha), first) for alpha in (1.0, 0.5, 0.25))
+    heard = masked + 2 * (half - masked)
+    assert little == pytest.approx(masked + 0.75 * (heard - masked), rel=1e-5)
+    valid = torch.arange(60) < torch.tensor(FRAMES)[:, None]
+    assert heard != pytest.approx(masked, rel=1e-3)
+    changed = {**first, "targets": torch.where(first["mask"][..., None], first["targets"], (first["targets"] + 1) % 5)}
+    assert _loss(objective("hubert", masked_weight=0.5), changed) != pytest.approx(half, rel=1e-4)
+    beyond = {**first, "targets": torch.where(valid[..., None], first["targets"], 0)}
+    assert _loss(objective("hubert", masked_weight=0.5), beyond) == half
+
+
+def _loss(model: nn.Module, what: dict[str, torch.Tensor]) -> float:
+    part = model(what)["hubert"]
+    return (part.sum / part.count).item()
+
+
 def test_what_is_masked_is_not_heard() -> None:
     model, first = objective("hubert"), batch((0,))
     wav = first["wav"].clone()

@@ -189,6 +189,18 @@ def test_a_second_iteration_learns_the_clusters_of_the_first_and_of_an_ensemble(
     assert all(torch.equal(tensor, best[f"encoder.{name}"]) for name, tensor in encoder.state_dict().items())
 
 
+def test_a_run_goes_on_from_another_ones_encoder_and_what_its_front_end_knows(corpus: Path, tmp_path: Path) -> None:
+    first = options(corpus, tmp_path / "first", num_epochs=1)
+    train_hubert(first)
+    given = load_encoder(first.exp_dir).state_dict()
+    task = HubertTask(options(corpus, tmp_path / "second", init_encoder=first.exp_dir, seed=5))
+    assert all(torch.equal(tensor, given[name]) for name, tensor in task.encoder.state_dict().items())
+    with pytest.raises(UserError, match="found d_model 16, .*; give the flags"):
+        HubertTask(options(corpus, tmp_path / "wider", init_encoder=first.exp_dir, encoder_dim=32))
+    with pytest.raises(CheckpointError, match="expected a checkpoint"):
+        HubertTask(options(corpus, tmp_path / "none", init_encoder=corpus))
+
+
 def test_a_fitted_tokenizer_repeats_and_uses_its_clusters(corpus: Path, tmp_path: Path) -> None:
     run = options(corpus, tmp_path, num_epochs=1)
     train_hubert(run)
@@ -224,6 +236,7 @@ def test_mistakes_are_told(corpus: Path, tmp_path: Path) -> None:
         ({"mask_share": 0.0}, "mask-share must be above 0"),
         ({"quantizer_groups": 3}, "--code-dim"),
         ({"voice_change": 0.7}, "within 0..0.5"),
+        ({"masked_weight": 0.0}, "above 0 and at most 1"),
         ({"voice_change": 0.1, "front_end": "wave"}, "for --front-end mel"),
         ({"manifests": []}, "expected manifests"),
     ):

@@ -38,17 +38,28 @@ class MaskedObjective(nn.Module):
 
 
 class HubertObjective(MaskedObjective):
-    """Predict the cluster of every masked frame (Hsu et al. 2021, equation 1 with alpha 1); several target sets have a head each."""
+    """Predict the cluster of every frame; several target sets have a head each.
 
-    def __init__(self, encoder: SpeechEncoder, num_clusters: Sequence[int]) -> None:
+    ``masked_weight`` is alpha of Hsu et al. 2021, equation 1: the weight of the masked frames' mean loss, which with 1 is all.
+    The frames that are heard have the rest.  Where the voice is changed before it is heard, they teach to hear past it.
+    """
+
+    def __init__(self, encoder: SpeechEncoder, num_clusters: Sequence[int], *, masked_weight: float = 1.0) -> None:
         super().__init__(encoder)
+        self.masked_weight = masked_weight
         self.heads = nn.ModuleList(small_head(encoder.config.d_model, size) for size in num_clusters)
 
     def forward(self, batch: Batch) -> dict[str, LossPart]:
         frames = self.encoder.num_frames(batch["lengths"])
         mask = batch["mask"] & valid_mask(frames, batch["mask"].shape[1])
-        x = self.masked(self.encoder.hear(batch["wav"], batch["lengths"]), mask)
-        return {"hubert": predicted_part(self.heads, self.encoder.context(x, frames)[mask], batch["targets"][mask])}
+        x = self.encoder.context(self.masked(self.encoder.hear(batch["wav"], batch["lengths"]), mask), frames)
+        masked = predicted_part(self.heads, x[mask], batch["targets"][mask])
+        if self.masked_weight == 1:
+            return {"hubert": masked}
+        heard = ~mask & valid_mask(frames, mask.shape[1])
+        rest = predicted_part(self.heads, x[heard], batch["targets"][heard])
+        per_frame = rest.sum / rest.count.clamp(min=1)
+        return {"hubert": masked._replace(sum=self.masked_weight * masked.sum + (1 - self.masked_weight) * per_frame * masked.count)}
 
 
 class ContrastHead(nn.Module):

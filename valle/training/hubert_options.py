@@ -34,6 +34,7 @@ class HubertOptions(AudioOptions):
         "leaves out much of the voice"
     )  # fmt: skip
     voice_change: float = setting(0.0, "mel: hear each crop with frequencies scaled by up to this share, another loudness and tilt")
+    init_encoder: Path | None = setting(None, "an --exp-dir of this trainer whose encoder to go on from, of the same sizes")
     crop_seconds: float = setting(4.0, "longest crop; shorter cuts are taken whole")
     filter_min_duration: float = setting(0.5, "leave out shorter cuts, seconds")
     front_end: Literal["mel", "wave"] = setting("mel", "log-mel bands (for CPUs), or convolutions over the waveform (for GPUs)")
@@ -46,6 +47,7 @@ class HubertOptions(AudioOptions):
     causal: bool = setting(False, "hear no future, for units of live audio; always so for wav2vec and vq-wav2vec")
     left_reach: int | None = setting(None, "frames before its own that attention sees in a layer; all if not given")
     right_reach: int | None = setting(None, "frames after its own that attention sees in a layer; all if not given")
+    masked_weight: float = setting(1.0, "hubert: weight of the masked frames' loss (alpha); the frames that are heard have the rest")
     mask_share: float = setting(0.08, "share of frames at which a masked span begins")
     mask_span: int = setting(10, "frames in a masked span")
     num_negatives: int = setting(0, "distractors of a contrast; 0 for the papers': 10 for wav2vec and vq-wav2vec, 100 for the others")
@@ -66,6 +68,8 @@ class HubertOptions(AudioOptions):
                 raise UserError(f"--{name.replace('_', '-')} must be above 0, found {getattr(self, name)}")
         if not 0 <= self.voice_change <= 0.5:
             raise UserError(f"--voice-change must lie within 0..0.5, found {self.voice_change:g}")
+        if not 0 < self.masked_weight <= 1:
+            raise UserError(f"--masked-weight must be above 0 and at most 1, found {self.masked_weight:g}")
         if self.voice_change and self.front_end != "mel":
             raise UserError(f"--voice-change is for --front-end mel, found {self.front_end}; leave one of the two out")
         if self.quantizer_codes < 2 or self.code_dim % self.quantizer_groups:

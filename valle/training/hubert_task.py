@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from valle.tokenizers.front_ends import FRAME_HOP
 from valle.tokenizers.speech_encoder import SpeechEncoder
 from valle.training.checkpoint import hyper_parameters
 from valle.training.distributed import World
+from valle.training.hubert_fit import load_encoder
 from valle.training.hubert_options import QUANTIZED, HubertOptions
 from valle.training.hubert_targets import SAMPLE_RATE, TargetSets, make_targets
 
@@ -46,7 +48,10 @@ class HubertTask:
         torch.manual_seed(options.seed)
         self.encoder = SpeechEncoder(options.encoder_config())
         self.model: nn.Module = build_objective(options, self.encoder, self.targets.num_clusters if self.targets else [])
-        self._take_statistics()
+        if options.init_encoder is None:
+            self._take_statistics()
+        else:
+            self._go_on_from(options.init_encoder)
         self.encoder.voice_change = options.voice_change
 
     def _take_statistics(self) -> None:
@@ -55,6 +60,15 @@ class HubertTask:
         longest = max(batch["wav"].shape[1] for batch in batches)
         wav = torch.cat([nn.functional.pad(batch["wav"], (0, longest - batch["wav"].shape[1])) for batch in batches])
         self.encoder.front_end.take_statistics(wav, torch.cat([batch["lengths"] for batch in batches]))
+
+    def _go_on_from(self, exp_dir: Path) -> None:
+        """Its weights, and its front end's statistics, which they were learned with."""
+        source = load_encoder(exp_dir)
+        if source.config != self.encoder.config:
+            theirs, ours = asdict(source.config), asdict(self.encoder.config)
+            other = ", ".join(f"{name} {value}" for name, value in theirs.items() if value != ours[name])
+            raise UserError(f"expected an encoder of the sizes asked for in {exp_dir}, found {other}; give the flags of that run")
+        self.encoder.load_state_dict(source.state_dict())
 
     def _crops(self, corpus: SpeechCorpus, *, epoch: int, num_batches: int, with_targets: bool = True) -> SpeechCrops:
         stored = None
@@ -108,7 +122,7 @@ class HubertTask:
 def build_objective(options: HubertOptions, encoder: SpeechEncoder, num_clusters: list[int]) -> nn.Module:
     """The objective that the options name, around ``encoder``."""
     if options.objective == "hubert":
-        return HubertObjective(encoder, num_clusters)
+        return HubertObjective(encoder, num_clusters, masked_weight=options.masked_weight)
     quantizer = None
     if options.objective in QUANTIZED:
         quantizer = build_quantizer(

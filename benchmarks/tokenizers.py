@@ -14,6 +14,8 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--max-recordings", type=int, default=46, help="recordings of each kind for the codecs")
     parser.add_argument("--max-minutes", type=float, default=20.0, help="minutes of each kind for the units")
     parser.add_argument("--lm-minutes", type=float, default=60.0, help="minutes that the small language models learn on")
+    parser.add_argument("--jobs", type=int, default=1, help="processes that score units; times are all taken before")
     parser.add_argument("--fast", action="store_true", help="tiny sizes, for tests")
     parser.add_argument("--output", type=Path, default=RESULTS / "tokenizers.json")
     options = parser.parse_args(arguments)
@@ -75,10 +78,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if not options.manifest:
             learned["synthetic"] = manifest.with_name("cuts_train.jsonl.gz")
         sizes = {"max_minutes": options.max_minutes, "lm_minutes": options.lm_minutes, "lm_steps": 5 if options.fast else STEPS}
-        results["units"] = [
-            unit_row(name, corpus, path, lm_manifest=learned[corpus], **sizes)
-            for corpus, path in manifests.items() for name in options.units
-        ]  # fmt: skip
+        with ProcessPoolExecutor(options.jobs, get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            rows = [
+                pool.submit(unit_row, name, corpus, path, lm_manifest=learned[corpus], **sizes)
+                for corpus, path in manifests.items() for name in options.units
+            ]  # fmt: skip
+            results["units"] = [row.result() for row in rows]
     write_results(options.output, results)
     print(f"written: {options.output}")
 

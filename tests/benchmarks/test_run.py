@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tiny_corpus import write_corpus
 
-from benchmarks import ablation, codec_steps, encode_share, run, unit_sequences
+from benchmarks import ablation, codec_steps, encode_share, run, tokenizers, unit_sequences
 from benchmarks.common import ROOT, figure, goals_of, run_child, write_results
 
 MEGABYTE = 2**20
@@ -162,3 +162,18 @@ def test_tokenising_is_timed_beside_encoding_alone() -> None:
     found = encode_share.bench_encode_share(num_cuts=3, repeats=1, rate=24000, num_workers=1)
     assert found["share"]["goal"] == "at least 0.9" and found["share"]["value"] > 0 and found["of_cpu_seconds"]["value"] > 0
     assert found["batches"] == 1 and 9 < found["audio_seconds"] < 36
+
+
+def test_the_table_of_tokenizers_has_every_row_and_its_controls(tmp_path: Path) -> None:
+    output = tmp_path / "tokenizers.json"
+    tokenizers.main(["--fast", "--max-recordings", "2", "--output", str(output)])
+    results = json.loads(output.read_text())
+    codecs = {(row["name"], row["n_codebooks"]): row for row in results["codecs"]}
+    assert [count for name, count in codecs if name == "valle-16khz"] == [1, 2, 4, 8]
+    assert codecs["valle-16khz", 8]["kbps"] == 3.2 and codecs["valle-16khz", 8]["rtf_encode"] > 0
+    stoi = [row["stoi_synthetic"] for row in results["codecs"] if row["name"] == "valle-16khz"]
+    assert stoi == sorted(stoi) and codecs["identity", None]["stoi_synthetic"] == pytest.approx(1, abs=1e-3)
+    (units,) = results["units"]
+    assert units["pnmi"] > units["controls"]["pnmi_permuted"]
+    assert units["bits_per_second"].keys() == {"unigram", "bigram", "small_lm"}
+    assert 0 < results["encode_share_of_forward"] == results["encode_share"]["share"]["value"]

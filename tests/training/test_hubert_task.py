@@ -195,7 +195,7 @@ def test_a_run_goes_on_from_another_ones_encoder_and_what_its_front_end_knows(co
     given = load_encoder(first.exp_dir).state_dict()
     task = HubertTask(options(corpus, tmp_path / "second", init_encoder=first.exp_dir, seed=5))
     assert all(torch.equal(tensor, given[name]) for name, tensor in task.encoder.state_dict().items())
-    with pytest.raises(UserError, match="found d_model 16, .*; give the flags"):
+    with pytest.raises(UserError, match=r"found d_model 16, .*; give the flags"):
         HubertTask(options(corpus, tmp_path / "wider", init_encoder=first.exp_dir, encoder_dim=32))
     with pytest.raises(CheckpointError, match="expected a checkpoint"):
         HubertTask(options(corpus, tmp_path / "none", init_encoder=corpus))

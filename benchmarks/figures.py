@@ -314,6 +314,7 @@ BLOCKS: dict[str, Callable[[Results], str | None]] = {
     "codecs-real": codecs("real"),
     "codecs-synthetic": codecs("synthetic"),
     "units-real": units("real"),
+    "units-real-confident": units("real_confident"),
     "units-synthetic": units("synthetic"),
 }
 PICTURES = {

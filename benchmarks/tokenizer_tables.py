@@ -66,7 +66,9 @@ def units(corpus: str) -> Callable[[Results], str | None]:
             percent(speaker), "", "",
         ))  # fmt: skip
         columns = ("units", "ABX across, %", "within, %", "features across, %", "PNMI", "speaker, %", "perplexity", "bits/s")
-        note = f"{rows[0]['minutes']:.1f} minutes; means with 95 % intervals. {where(results['tokenizers'])}"
+        least = rows[0]["min_confidence"]
+        sure = f" Only phones found with a confidence of {least:g} or more." if least else ""
+        note = f"{rows[0]['minutes']:.1f} minutes; means with 95 % intervals.{sure} {where(results['tokenizers'])}"
         return markdown(columns, cells, note)
 
     return block

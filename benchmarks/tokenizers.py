@@ -15,6 +15,7 @@ import argparse
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.aligner_units import aligner_units
 from benchmarks.common import RESULTS, figure, header, write_results
 from benchmarks.corpus import make_audio
 from benchmarks.encode_share import bench_encode_share
@@ -30,15 +32,18 @@ from benchmarks.tokenizing import seconds_of_work
 from valle.audio import Waveform, read_audio
 from valle.corpora.cut_audio import read_cut
 from valle.corpora.manifests import read_cuts
+from valle.errors import UserError
 from valle.evaluation.codec_report import LONGEST_SECONDS, Recording, codec_report
 from valle.evaluation.evaluate_codec import choose_files
-from valle.evaluation.unit_corpus import choose_cuts, encode_cuts
+from valle.evaluation.unit_corpus import Context, EncodedCorpus, choose_cuts, encode_cuts
 from valle.evaluation.unit_report import unit_report
 from valle.measures.sound import has_pesq
-from valle.tokenizers.base import AcousticTokenizer
+from valle.tokenizers.base import AcousticTokenizer, SemanticTokenizer
 from valle.tokenizers.registry import load_acoustic, load_semantic
 
 OPUS_KBPS = (6.0, 12.0)
+ALIGNER = "aligner"
+CONFIDENT = 0.3  # phones that the aligner found with this or more are scored apart: about a quarter of those of read speech
 MEASURES = ("stoi", "pesq", "mel_l1", "si_sdr")
 RTF_SECONDS, RTF_REPEATS = 10.0, 5
 
@@ -52,6 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--real-manifest", type=Path, help="cuts of real speech with phone times for the units (bin/align_phones.py)")
     parser.add_argument("--lm-manifest", type=Path, help="cuts of synthetic speech on whose units a small language model learns")
     parser.add_argument("--lm-real-manifest", type=Path, help="the same for real speech")
+    parser.add_argument("--aligner", type=Path, help="the aligner that found the phone times of --real-manifest, to bound its table")
     parser.add_argument("--max-recordings", type=int, default=46, help="recordings of each kind for the codecs")
     parser.add_argument("--max-minutes", type=float, default=20.0, help="minutes of each kind for the units")
     parser.add_argument("--lm-minutes", type=float, default=60.0, help="minutes that the small language models learn on")
@@ -77,13 +83,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         learned = {"synthetic": options.lm_manifest, "real": options.lm_real_manifest}
         if not options.manifest:
             learned["synthetic"] = manifest.with_name("cuts_train.jsonl.gz")
+        names = {"synthetic": options.units, "real": options.units + ([f"{ALIGNER}={options.aligner}"] if options.aligner else [])}
         sizes = {"max_minutes": options.max_minutes, "lm_minutes": options.lm_minutes, "lm_steps": 5 if options.fast else STEPS}
         with ProcessPoolExecutor(options.jobs, get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)) as pool:
             rows = [
-                pool.submit(unit_row, name, corpus, path, lm_manifest=learned[corpus], **sizes)
-                for corpus, path in manifests.items() for name in options.units
+                pool.submit(unit_rows, name, corpus, path, lm_manifest=learned[corpus], **sizes)
+                for corpus, path in manifests.items() for name in names[corpus]
             ]  # fmt: skip
-            results["units"] = [row.result() for row in rows]
+            results["units"] = [row for future in rows for row in future.result()]
     write_results(options.output, results)
     print(f"written: {options.output}")
 
@@ -128,39 +135,56 @@ def real_time_factors(codec: AcousticTokenizer, recordings: Sequence[Recording])
     return {**{name: spread["value"] for name, spread in spreads.items()}, "rtf_spread": {n: s["spread"] for n, s in spreads.items()}}
 
 
-def unit_row(
+def unit_rows(
     name: str, corpus: str, manifest: Path, *, lm_manifest: Path | None, max_minutes: float, lm_minutes: float, lm_steps: int
-) -> dict[str, Any]:
+) -> list[dict[str, Any]]:
     """All measures of units on one corpus; on synthetic speech, only voices that train does not have.
 
-    An excerpt of real speech is too small for phones between the same neighbours: there, neighbours may be any.
+    Real speech has another row, where only phones count that were found with some confidence.  An excerpt of it is too small for phones
+    between the same neighbours: there, neighbours may be any.
     """
     cuts = choose_cuts(manifest, max_seconds=60 * max_minutes, unseen_voices=corpus == "synthetic")
-    tokenizer = load_semantic(name)
-    context, triples = ("same", 2000) if corpus == "synthetic" else ("any", 20_000)
+    tokenizer = _unit_tokenizer(name, lm_manifest)
     encoded = encode_cuts(tokenizer, cuts)
-    report = unit_report(tokenizer.identity, encoded, context=context, num_triples=triples)
-    bits = dict(report["bits_per_second"])
+    bits = {}
     if lm_manifest:
         train = encode_cuts(tokenizer, choose_cuts(lm_manifest, max_seconds=60 * lm_minutes, unseen_voices=False), with_features=False)
-        bits["small_lm"] = small_lm_bits(
-            train.units, encoded.units, num_units=report["num_units"], rate_hz=report["rate_hz"], steps=lm_steps
-        )
+        rate = tokenizer.sample_rate / tokenizer.hop_length
+        bits = {"small_lm": small_lm_bits(train.units, encoded.units, num_units=tokenizer.num_units, rate_hz=rate, steps=lm_steps)}
+    rows = [_unit_row(name, corpus, tokenizer, encoded, bits)]
+    if corpus == "real":
+        rows.append(_unit_row(name, "real_confident", tokenizer, replace(encoded, min_confidence=CONFIDENT), bits))
+    for row in rows:
+        print(f"{row['name']} on {row['corpus']}: across {row['abx_across']}", flush=True)
+    return rows
+
+
+def _unit_row(name: str, corpus: str, tokenizer: SemanticTokenizer, encoded: EncodedCorpus, bits: dict[str, float]) -> dict[str, Any]:
+    context: Context = "same" if corpus == "synthetic" else "any"
+    report = unit_report(tokenizer.identity, encoded, context=context, num_triples=2000 if corpus == "synthetic" else 20_000)
     across, within = report["abx"]["across"], report["abx"]["within"]
-    row = {
+    return {
         "name": short_name(name), "corpus": corpus, "abx_context": context, "rate_hz": report["rate_hz"], "num_units": report["num_units"],
+        "min_confidence": report["min_confidence"],
         "abx_across": across.get("units"), "abx_within": within.get("units"),
         "abx_across_features": across.get("features"), "abx_within_features": within.get("features"),
         "pnmi": report["purity"].get("pnmi"), "speaker_probe": report["speaker_probe"].get("accuracy"),
-        "perplexity": report["perplexity"], "bits_per_second": bits, "minutes": report["seconds"] / 60,
+        "perplexity": report["perplexity"], "bits_per_second": {**report["bits_per_second"], **bits}, "minutes": report["seconds"] / 60,
         "controls": {
             "abx_across_permuted": across.get("permuted_units"), "abx_within_permuted": within.get("permuted_units"),
             "pnmi_permuted": report["purity"].get("permuted", {}).get("pnmi"),
             "speaker_probe_permuted": report["speaker_probe"].get("permuted"), "speaker_chance": report["speaker_probe"].get("chance"),
         },
     }  # fmt: skip
-    print(f"{row['name']} on {corpus}: across {across.get('units', across)}", flush=True)
-    return row
+
+
+def _unit_tokenizer(name: str, fit_manifest: Path | None) -> SemanticTokenizer:
+    label, _, folder = name.partition("=")
+    if label != ALIGNER:
+        return load_semantic(name)
+    if fit_manifest is None:
+        raise UserError(f"expected --lm-real-manifest, on which to cluster what the aligner in {folder} hears, found none")
+    return aligner_units(Path(folder), fit_manifest)
 
 
 def short_name(name: str) -> str:

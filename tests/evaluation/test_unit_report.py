@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from lhotse.utils import fastcopy
 from tiny_speech import TONES, babble, tiny_encoder, tiny_hubert, write_spoken
 
 from valle.bin import evaluate_units as program
@@ -73,6 +74,24 @@ def test_between_any_neighbours_phones_of_small_corpora_can_be_compared(corpus: 
     assert (
         "between any neighbours" in unit_table("small", [any_]).note and "between the same neighbours" in unit_table("small", [same]).note
     )
+
+
+def test_phones_that_were_hardly_found_are_neighbours_and_not_scored(corpus: Path) -> None:
+    cuts = choose_cuts(corpus / "cuts_test.jsonl.gz", max_seconds=1e9, unseen_voices=False)
+    doubtful = [
+        fastcopy(cut, supervisions=[fastcopy(cut.supervisions[0], alignment={"phone": [
+            item._replace(score=0.2 if place % 4 == 1 else 0.9) for place, item in enumerate(cut.supervisions[0].alignment["phone"])
+        ]})])
+        for cut in cuts
+    ]  # fmt: skip
+    tokenizer = load_semantic(str(corpus / "units"))
+    everything, sure = (encode_cuts(tokenizer, doubtful, min_confidence=least) for least in (0.0, 0.5))
+    assert sure.items("phone") == [item for place, item in enumerate(everything.items("phone")) if place % 4 != 1]
+    heard, _ = sure.phone_frames()
+    assert (heard[0] == -1).reshape(-1, 5).all(1).tolist() == [place % 4 == 1 for place in range(16)]
+    report = unit_report(tokenizer.identity, sure, num_triples=100)
+    assert report["min_confidence"] == 0.5 and "confidence of 0.5 or more" in unit_table("test", [report]).note
+    assert unit_report(tokenizer.identity, encode_cuts(tokenizer, cuts, min_confidence=1.0), num_triples=50)["purity"]["frames"] == 24 * 80
 
 
 def test_frames_bear_the_phone_at_their_middle(corpus: Path) -> None:

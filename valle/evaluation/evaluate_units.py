@@ -44,6 +44,9 @@ class EvaluateUnitsOptions:
     context: Literal["same", "any"] = field(
         default="same", metadata={"help": "ABX compares phones between the same neighbours, or between any, where a corpus is too small"}
     )
+    min_confidence: float = field(
+        default=0.0, metadata={"help": "score only phones whose times bin/align_phones.py found with at least this confidence, 0 to 1"}
+    )
     num_triples: int = field(default=2000, metadata={"help": "ABX triples within, and as many across speakers"})
     seed: int = field(default=0, metadata={"help": "of everything drawn"})
     output: Path | None = field(default=None, metadata={"help": "JSON file of the reports"})
@@ -72,6 +75,8 @@ class EvaluateUnitsOptions:
         for flag in ("max_minutes", "num_triples", "fit_minutes"):
             if not getattr(self, flag) > 0:
                 raise UnitReportError(f"--{flag.replace('_', '-')} must be above 0, found {getattr(self, flag)}")
+        if not 0 <= self.min_confidence <= 1:
+            raise UnitReportError(f"--min-confidence must lie within 0..1, found {self.min_confidence:g}")
 
 
 def evaluate_units(options: EvaluateUnitsOptions, *, progress: Progress | None = None) -> dict[str, Any]:
@@ -85,7 +90,7 @@ def evaluate_units(options: EvaluateUnitsOptions, *, progress: Progress | None =
     cuts = choose_cuts(options.manifest, max_seconds=60 * options.max_minutes, unseen_voices=options.voices == "unseen")
     reports = []
     for tokenizer in tokenizers:
-        corpus = encode_cuts(tokenizer, cuts)
+        corpus = encode_cuts(tokenizer, cuts, min_confidence=options.min_confidence)
         reports.append(unit_report(
             tokenizer.identity, corpus, span=options.span, context=options.context, num_triples=options.num_triples, seed=options.seed
         ))  # fmt: skip

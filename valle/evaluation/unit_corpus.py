@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -32,6 +32,15 @@ class UnitReportError(UserError):
     """Nothing to score units on."""
 
 
+class TimedPhone(NamedTuple):
+    """What is said from ``begin`` to ``end`` seconds of a cut; ``confidence`` 0..1 of who found the times, 1 where they are known."""
+
+    symbol: str
+    begin: float
+    end: float
+    confidence: float
+
+
 @runtime_checkable
 class HasFeatures(Protocol):
     """A tokenizer that also gives the vectors whose nearest centroids are its units."""
@@ -43,7 +52,10 @@ class HasFeatures(Protocol):
 
 @dataclass(frozen=True)
 class EncodedCorpus:
-    """Cuts with their units, laid end to end."""
+    """Cuts with their units, laid end to end.
+
+    Phones found with less than ``min_confidence`` are others' neighbours, and are not scored.
+    """
 
     cuts: list[Cut]
     units: list[NDArray[np.int64]]  # (T_u,) a cut
@@ -51,6 +63,7 @@ class EncodedCorpus:
     centroids: NDArray[np.float32] | None
     step: float  # seconds from one unit to the next
     num_units: int
+    min_confidence: float = 0.0
 
     @cached_property
     def starts(self) -> NDArray[np.int64]:
@@ -68,13 +81,15 @@ class EncodedCorpus:
         """
         found = []
         for cut, start, units in zip(self.cuts, self.starts, self.units, strict=False):
-            phones = phones_of(cut)
-            for index, (symbol, begin, end) in enumerate(phones):
+            phones = timed_phones(cut)
+            for index, (symbol, begin, end, confidence) in enumerate(phones):
+                if confidence < self.min_confidence:
+                    continue
                 before, after = _neighbour(phones, index, -1), _neighbour(phones, index, 1)
                 if span == "triphone":
                     if EDGE in (before, after):
                         continue
-                    begin, end = phones[index - 1][1], phones[index + 1][2]
+                    begin, end = phones[index - 1].begin, phones[index + 1].end
                 first, last = frames_within(begin, end, self.step, len(units))
                 before, after = (before, after) if context == "same" else (EDGE, EDGE)
                 found.append(PhoneItem(symbol, before, after, speaker_of(cut), int(start) + first, int(start) + last))
@@ -82,14 +97,15 @@ class EncodedCorpus:
 
     def phone_frames(self) -> tuple[list[NDArray[np.int64]], list[str]]:
         """For every cut the phone at the middle of each unit, -1 for none; and the phones' names."""
-        names = sorted({symbol for cut in self.cuts for symbol, _, _ in phones_of(cut)})
+        phones = [[phone for phone in timed_phones(cut) if phone.confidence >= self.min_confidence] for cut in self.cuts]
+        names = sorted({phone.symbol for of_cut in phones for phone in of_cut})
         number = {name: index for index, name in enumerate(names)}
         labels = []
-        for cut, units in zip(self.cuts, self.units, strict=True):
+        for of_cut, units in zip(phones, self.units, strict=True):
             row = np.full(len(units), -1, np.int64)
             middles = (np.arange(len(units)) + 0.5) * self.step
-            for symbol, begin, end in phones_of(cut):
-                row[(middles >= begin) & (middles < end)] = number[symbol]
+            for phone in of_cut:
+                row[(middles >= phone.begin) & (middles < phone.end)] = number[phone.symbol]
             labels.append(row)
         return labels, names
 
@@ -115,7 +131,9 @@ def draw_cuts(cuts: Sequence[Cut], *, max_seconds: float) -> list[Cut]:
     return [cuts[index] for index in sorted(order[: int((before < max_seconds).sum())])]
 
 
-def encode_cuts(tokenizer: SemanticTokenizer, cuts: Sequence[Cut], *, with_features: bool = True) -> EncodedCorpus:
+def encode_cuts(
+    tokenizer: SemanticTokenizer, cuts: Sequence[Cut], *, with_features: bool = True, min_confidence: float = 0.0
+) -> EncodedCorpus:
     """Units and, where the tokenizer has them, features of every cut, each encoded alone."""
     units, features = [], []
     gives = isinstance(tokenizer, HasFeatures) and with_features
@@ -131,18 +149,23 @@ def encode_cuts(tokenizer: SemanticTokenizer, cuts: Sequence[Cut], *, with_featu
     return EncodedCorpus(
         cuts=list(cuts), units=units, features=np.concatenate(features) if gives else None,
         centroids=tokenizer.centroids.numpy() if isinstance(tokenizer, HasFeatures) else None,
-        step=tokenizer.hop_length / tokenizer.sample_rate, num_units=tokenizer.num_units,
+        step=tokenizer.hop_length / tokenizer.sample_rate, num_units=tokenizer.num_units, min_confidence=min_confidence,
     )  # fmt: skip
 
 
 def phones_of(cut: Cut) -> list[tuple[str, float, float]]:
     """``(symbol, begin, end)`` in seconds from the cut's start, in order; none where the manifest has no phone times."""
+    return [phone[:3] for phone in timed_phones(cut)]
+
+
+def timed_phones(cut: Cut) -> list[TimedPhone]:
+    """The same with their confidence."""
     found = [
-        (item.symbol, item.start, item.start + item.duration)
+        TimedPhone(item.symbol, item.start, item.start + item.duration, 1.0 if item.score is None else item.score)
         for supervision in cut.supervisions
         for item in (supervision.alignment or {}).get("phone", [])
     ]
-    return sorted((phone for phone in found if phone[2] > phone[1]), key=lambda phone: phone[1])
+    return sorted((phone for phone in found if phone.end > phone.begin), key=lambda phone: phone.begin)
 
 
 def speaker_of(cut: Cut) -> str:
@@ -160,12 +183,12 @@ def frames_within(begin: float, end: float, step: float, count: int) -> tuple[in
     return first, min(max(first + 1, last), count)
 
 
-def _neighbour(phones: Sequence[tuple[str, float, float]], index: int, side: int) -> str:
+def _neighbour(phones: Sequence[TimedPhone], index: int, side: int) -> str:
     other = index + side
     if not 0 <= other < len(phones):
         return EDGE
     left, right = sorted((index, other))
-    return EDGE if phones[right][1] - phones[left][2] > PAUSE else phones[other][0]
+    return EDGE if phones[right].begin - phones[left].end > PAUSE else phones[other].symbol
 
 
 def _is_unseen(cut: Cut) -> bool:

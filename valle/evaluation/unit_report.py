@@ -55,6 +55,7 @@ def unit_report(
         "definitions": DEFINITIONS,
         "abx_span": span,
         "abx_context": context,
+        "min_confidence": corpus.min_confidence,
         "abx": {"across": abx(corpus, span, context, across=True, num_triples=num_triples, seed=seed),
                 "within": abx(corpus, span, context, across=False, num_triples=num_triples, seed=seed)},
         "purity": purity_of(corpus, seed=seed),
@@ -149,8 +150,10 @@ def unit_table(title: str, reports: Sequence[dict[str, Any]]) -> PageTable:
         ))  # fmt: skip
     first = reports[0]
     size = f"{first['utterances']} utterances, {first['seconds'] / 60:.1f} minutes"
+    least = first["min_confidence"]
+    sure = f", of phones found with a confidence of {least:g} or more" if least else ""
     places = "any" if first["abx_context"] == "any" else "the same"
-    note = f"{size}; ABX errors in percent with 95 % intervals over pairs of phones, between {places} neighbours."
+    note = f"{size}; ABX errors in percent with 95 % intervals over pairs of phones, between {places} neighbours{sure}."
     reasons = sorted({part["left_out"] for report in reports for part in (*report["abx"].values(), report["purity"]) if "left_out" in part})
     return PageTable(title, columns, rows, note=" ".join([note, *(f"Left out: {reason}." for reason in reasons)]))
 

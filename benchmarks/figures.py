@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.tables import estimate, markdown, page_table, percent, text, where
-from benchmarks.tokenizer_tables import Results, codecs, units
+from benchmarks.tokenizer_tables import Results, codecs, curves, units
 from valle.evaluation.demo_summary import PER_CODEBOOK, demo_tables
 from valle.evaluation.evaluate_codec import codec_table
 
@@ -316,12 +316,16 @@ BLOCKS: dict[str, Callable[[Results], str | None]] = {
     "units-real": units("real"),
     "units-real-confident": units("real_confident"),
     "units-synthetic": units("synthetic"),
+    "unit-curves": curves("unit_curves"),
+    "codec-curves": curves("codec_curves"),
 }
 PICTURES = {
     "continuation": (
         "docs/images/continuation.png",
         "A spectrogram: three seconds of a recording, a line, and what the bundled model made of them after it",
     ),
+    "unit-curves-picture": ("docs/images/unit-curves.png", "Losses over steps, of train and dev, a panel a run"),
+    "codec-curves-picture": ("docs/images/codec-curves.png", "Losses over steps, of train and dev, a panel a run"),
     "demo-curves": ("egs/espeak/curves.png", "Nats a token over steps, of train and dev, a panel a stage"),
     "librispeech-curves": ("egs/librispeech/curves.png", "Nats a token over steps, of train and dev, a panel a stage"),
     "atepp-curves": ("egs/atepp/curves.png", "Nats a token over steps, of train and dev, a panel a stage"),

@@ -17,6 +17,7 @@ from valle.errors import UserError
 from valle.files import replacing
 
 STAGES = ("semantic", "coarse", "fine")
+PANELS = 4  # side by side
 INK, PALE, LINE = "#1b1b22", "#a9aeb9", "#c2410c"
 
 
@@ -50,7 +51,7 @@ def read_curves(path: Path) -> dict[str, Curve]:
     return dict(sorted(curves.items(), key=lambda item: _order(item[0])))
 
 
-def draw_curves(curves: Mapping[str, Curve], path: Path, *, unigram: Mapping[str, float] | None = None) -> None:
+def draw_curves(curves: Mapping[str, Curve], path: Path, *, unigram: Mapping[str, float] | None = None, unit: str = "nats a token") -> None:
     """A PNG with one panel a stage, levels of a stage as lines of one panel; written under a temporary name and renamed.
 
     ``unigram`` are nats a token without any context, by part.
@@ -58,15 +59,17 @@ def draw_curves(curves: Mapping[str, Curve], path: Path, *, unigram: Mapping[str
     stages: dict[str, dict[str, Curve]] = {}
     for part, curve in curves.items():
         stages.setdefault(part.partition("_")[0], {})[part] = curve
-    figure = Figure(figsize=(4.2 * len(stages), 3.1), dpi=120, layout="constrained")
+    columns = min(len(stages), PANELS)
+    rows = -(-len(stages) // columns)
+    figure = Figure(figsize=(4.2 * columns, 3.1 * rows), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     for place, (stage, parts) in enumerate(stages.items()):
-        axes = figure.add_subplot(1, len(stages), place + 1)
+        axes = figure.add_subplot(rows, columns, place + 1)
         axes.set_title(stage, loc="left", fontsize=11, fontweight="bold")
         _draw_stage(axes, parts, unigram or {})
         axes.set_xlabel("steps", fontsize=9)
-        if place == 0:
-            axes.set_ylabel("nats a token", fontsize=9)
+        if place % columns == 0:
+            axes.set_ylabel(unit, fontsize=9)
     with replacing(path, ending=".tmp.png") as temporary:
         figure.savefig(temporary)
 

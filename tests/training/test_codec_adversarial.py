@@ -235,6 +235,18 @@ def test_perplexity_of_every_codebook_is_told(options: Options) -> None:
         assert 1 <= about[f"perplexity_{level}"] <= 8
 
 
+def test_bands_are_learned_by_and_not_scored_by(options: Options, tmp_path: Path) -> None:
+    """So that the dev losses of runs with and without them compare."""
+    plain, banded = (
+        CodecTask(options(adversarial="none", exp_dir=tmp_path / str(weight), band_weight=weight)).model for weight in (0.0, 2.0)
+    )
+    batch = batch_of(CodecTask(options(adversarial="none")))
+    with torch.no_grad():
+        assert torch.equal(plain.eval()(batch)["codec"].sum, banded.eval()(batch)["codec"].sum)
+        banded.train()(batch)
+    assert "band" in banded.observed and banded.observed["band"] > 0
+
+
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_the_recipes_settings_can_be_read(path: Path, manifest: Path) -> None:
     settings = parse_flags(CodecOptions, ["--config", str(path), "--manifests", str(manifest)])

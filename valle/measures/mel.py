@@ -10,6 +10,8 @@ from torch.nn import functional as F
 
 MEL_SCALES = {64: 8, 128: 16, 256: 32, 512: 48, 1024: 64, 2048: 80}  # window in samples: bands
 
+LEAST_BAND = 1e-3  # of a band's mean amplitude, so that a silent one counts for little
+
 
 def mel_filters(sample_rate: int, n_fft: int, num_mels: int) -> Tensor:
     """Triangular filters on the HTK mel scale, ``(n_fft // 2 + 1, num_mels)``; each sums to one."""
@@ -50,6 +52,20 @@ class MultiScaleMel(nn.Module):
         with torch.no_grad():
             wanted = [self.log_mel(target, size) for size in windows]
         distances = [(self.log_mel(output, size) - logs).abs().mean((1, 2)) for size, logs in zip(windows, wanted, strict=True)]
+        return torch.stack(distances).mean(0)
+
+    def band_shares(self, output: Tensor, target: Tensor, *, windows: Sequence[int] = tuple(MEL_SCALES)) -> Tensor:
+        """L1 of mel amplitudes, each band as a share of the target's mean in it, ``(B,)``: all bands count alike, loud moments most.
+
+        That is nearer to STOI, which correlates amplitudes within bands, than distances of logarithms are.
+        """
+        distances = []
+        for size in windows:
+            heard = self.log_mel(output, size).exp()
+            with torch.no_grad():
+                wanted = self.log_mel(target, size).exp()
+                level = wanted.mean(1, keepdim=True) + LEAST_BAND
+            distances.append(((heard - wanted) / level).abs().mean((1, 2)))
         return torch.stack(distances).mean(0)
 
     def log_mel(self, wav: Tensor, size: int) -> Tensor:

@@ -38,6 +38,8 @@ class TrainedCodec(nn.Module):
                 windows=options.adversarial_windows, periods=options.adversarial_periods,
             )  # fmt: skip
         weights = {"mel": options.mel_weight, "time": options.time_weight}
+        if options.band_weight:
+            weights["band"] = options.band_weight
         if options.is_adversarial:
             weights.update(adversarial=options.adversarial_weight, feature=options.feature_weight)
         self.weights = weights
@@ -83,9 +85,12 @@ class TrainedCodec(nn.Module):
         return noisy, torch.where(denoise[:, None], clean, noisy), denoise
 
     def _likeness(self, output: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """How far ``output`` is from ``target (B, T)``, by name, ``(B,)`` each."""
+        """How far ``output`` is from ``target (B, T)``, by name, ``(B,)`` each; on dev always the same measures."""
         windows = random_windows() if self.training else tuple(MEL_SCALES)
-        return {"mel": self.mel.each(output, target, windows=windows), "time": (output - target).abs().mean(1)}
+        losses = {"mel": self.mel.each(output, target, windows=windows), "time": (output - target).abs().mean(1)}
+        if self.training and "band" in self.weights:
+            losses["band"] = self.mel.band_shares(output, target, windows=windows)
+        return losses
 
     def _judged(self, output: Tensor, target: Tensor) -> tuple[dict[str, Tensor], LossPart]:
         """The codec's losses by the discriminators' verdict, and the discriminators' own part."""

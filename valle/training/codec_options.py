@@ -39,6 +39,7 @@ class CodecOptions(AudioOptions):
     noise_db: list[float] = setting([-30.0, 0.0], "quietest and loudest noise beside the speech, dB")
 
     mel_weight: float = setting(1.0, "weight of the mel distance at several resolutions")
+    band_weight: float = setting(0.0, "weight of the mel amplitudes' distance, each band as a share of its mean; 2 raises STOI")
     time_weight: float = setting(1.0, "weight of the samples' L1")
     commitment: float = setting(0.25, "weight of the commitment loss")
     adversarial: str = setting(
@@ -72,7 +73,7 @@ class CodecOptions(AudioOptions):
             "export_avg",
         )  # fmt: skip
         require_at_least(
-            self, 0, "mel_weight", "time_weight", "commitment", "adversarial_weight", "feature_weight", "discriminator_lr",
+            self, 0, "mel_weight", "band_weight", "time_weight", "commitment", "adversarial_weight", "feature_weight", "discriminator_lr",
             "adversarial_start_step", "adversarial_channels", "adversarial_seconds",
         )  # fmt: skip
         if not 0.1 <= self.segment_seconds <= 60:

@@ -59,8 +59,13 @@ OPUS_ROW = {key: value for key, value in CODEC_ROW.items() if key != "codebook_p
 for undefined in ("pesq_real", "pesq_synthetic"):  # as of silence
     del OPUS_ROW[undefined]
 OPUS_ROW.update(name="opus 6", n_codebooks=None, rtf_encode=None, rtf_decode=None)
+RUNS: dict[str, Any] = {
+    "unit": "nats",
+    "runs": [{"name": "run", "steps": 10, "minutes": 1.0, "train": [5.0, 2.0], "dev": [2.1], "dev_accuracy": 0.2}],
+}
 UNIT_ROW = {
-    **dict.fromkeys(("abx_across", "abx_within", "abx_across_features", "speaker_probe"), ESTIMATE), "name": "units", "num_units": 200, "min_confidence": 0.0,
+    **dict.fromkeys(("abx_across", "abx_within", "abx_across_features", "speaker_probe"), ESTIMATE), "name": "units", "num_units": 200,
+    "min_confidence": 0.0,
     "rate_hz": 50.0, "pnmi": 0.4, "perplexity": 150.0, "bits_per_second": {"unigram": 360.0, "bigram": 250.0}, "minutes": 9.0,
     "controls": {
         **dict.fromkeys(("abx_across_permuted", "abx_within_permuted", "speaker_probe_permuted"), ESTIMATE), "pnmi_permuted": 0.01,
@@ -83,9 +88,7 @@ RESULTS = {
         },
     },
     "alignment": {**BENCH, "title": "real", "rounds": [{"round": number, "timed": TIMED, "recordings": RECORDINGS} for number in (0, 1)]},
-    **dict.fromkeys(("unit_curves", "codec_curves"), {**BENCH, "unit": "nats", "runs": [
-        {"name": "run", "steps": 10, "minutes": 1.0, "train": [5.0, 2.0], "dev": [2.1], "dev_accuracy": 0.2}
-    ]}),
+    "unit_curves": {**BENCH, **RUNS}, "codec_curves": {**BENCH, **RUNS},
     "tokenizers": {**BENCH, **TOKENIZERS}, "long_audio": BENCH, "window_context": {**BENCH, **WINDOWS},
     "basics": BENCH, "memory": BENCH, "ablation": {**BENCH, "minutes_each": 4.0, "coarse": VARIANTS, "fine": VARIANTS},
 }  # fmt: skip

@@ -59,7 +59,7 @@ OPUS_ROW = {key: value for key, value in CODEC_ROW.items() if key != "codebook_p
 for undefined in ("pesq_real", "pesq_synthetic"):  # as of silence
     del OPUS_ROW[undefined]
 OPUS_ROW.update(name="opus 6", n_codebooks=None, rtf_encode=None, rtf_decode=None)
-RUNS: dict[str, Any] = {
+RUNS: dict[str, object] = {
     "unit": "nats",
     "runs": [{"name": "run", "steps": 10, "minutes": 1.0, "train": [5.0, 2.0], "dev": [2.1], "dev_accuracy": 0.2}],
 }

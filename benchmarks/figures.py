@@ -15,8 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.tables import estimate, markdown, page_table, percent, text, where
-from benchmarks.tokenizer_tables import Results, codecs, curves, units
+from benchmarks.tables import Results, estimate, markdown, page_table, percent, text, where, written_from
+from benchmarks.tokenizer_tables import codecs, curves, units
 from valle.evaluation.demo_summary import PER_CODEBOOK, demo_tables
 from valle.evaluation.evaluate_codec import codec_table
 
@@ -161,20 +161,13 @@ def folder_block(results: Results) -> str | None:
     return markdown(("stage", "before", "after", "unigram"), rows, f"{hours}; {values['training']['seconds'] / 60:.0f} minutes of tuning.")
 
 
-def measured(name: str) -> Callable[[Results], str | None]:
+def measured(values: Mapping[str, Any]) -> str:
     """Every figure of a benchmark with its spread and its goal, and on which machine."""
-
-    def block(results: Results) -> str | None:
-        if name not in results:
-            return None
-        values = results[name]
-        rows = [
-            (words, text(found["value"]), " to ".join(dict.fromkeys(map(text, found["spread"]))), found.get("goal", ""))
-            for words, found in figures_of(values)
-        ]
-        return markdown(("figure", "median", "least to most", "goal"), rows, where(values))
-
-    return block
+    rows = [
+        (words, text(found["value"]), " to ".join(dict.fromkeys(map(text, found["spread"]))), found.get("goal", ""))
+        for words, found in figures_of(values)
+    ]
+    return markdown(("figure", "median", "least to most", "goal"), rows, where(values))
 
 
 def figures_of(values: Any, words: str = "") -> list[tuple[str, Mapping[str, Any]]]:
@@ -304,10 +297,10 @@ BLOCKS: dict[str, Callable[[Results], str | None]] = {
     "mixed": recipe("mixed"),
     "folder": folder_block,
     "ablation": ablation,
-    "memory": measured("memory"),
-    "basics": measured("basics"),
+    "memory": written_from("memory", measured),
+    "basics": written_from("basics", measured),
     "codec-steps": codec_steps,
-    "long-audio": measured("long_audio"),
+    "long-audio": written_from("long_audio", measured),
     "window-context": window_context,
     "alignment": alignment,
     "unit-sequences": unit_sequences,
@@ -316,8 +309,8 @@ BLOCKS: dict[str, Callable[[Results], str | None]] = {
     "units-real": units("real"),
     "units-real-confident": units("real_confident"),
     "units-synthetic": units("synthetic"),
-    "unit-curves": curves("unit_curves"),
-    "codec-curves": curves("codec_curves"),
+    "unit-curves": written_from("unit_curves", curves),
+    "codec-curves": written_from("codec_curves", curves),
 }
 PICTURES = {
     "continuation": (

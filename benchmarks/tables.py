@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from valle.evaluation.listening_page import PageTable
+
+Results = Mapping[str, Any]  # name of a file in benchmarks/results: its content
+
+
+def written_from(name: str, write: Callable[[Mapping[str, Any]], str]) -> Callable[[Results], str | None]:
+    """A block that ``write`` makes of one file of results, and none where there is no such file."""
+    return lambda results: write(results[name]) if name in results else None
 
 
 def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]], note: str = "") -> str:

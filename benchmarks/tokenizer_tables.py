@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from benchmarks.tables import markdown, percent, where, with_interval
-
-Results = Mapping[str, Any]  # name of a file in benchmarks/results: its content
+from benchmarks.tables import Results, markdown, percent, where, with_interval
 
 
 def codecs(corpus: str) -> Callable[[Results], str | None]:
@@ -74,21 +72,14 @@ def units(corpus: str) -> Callable[[Results], str | None]:
     return block
 
 
-def curves(name: str) -> Callable[[Results], str | None]:
+def curves(values: Mapping[str, Any]) -> str:
     """Where runs begin and end."""
-
-    def block(results: Results) -> str | None:
-        if name not in results:
-            return None
-        values = results[name]
-        rows = [
-            (
-                row["name"], f"{row['minutes']:g}", f"{row['steps']:,}", *(f"{value:.2f}" for value in row["train"]),
-                f"{row['dev'][-1]:.2f}" if row["dev"] else "", "" if not row["dev_accuracy"] else f"{100 * row['dev_accuracy']:.0f} %",
-            )
-            for row in values["runs"]
-        ]  # fmt: skip
-        columns = ("run", "minutes", "steps", "train, first", "train, last", "dev, last", "dev, right")
-        return markdown(columns, rows, f"Losses in {values['unit']}. {where(values)}")
-
-    return block
+    rows = [
+        (
+            row["name"], f"{row['minutes']:g}", f"{row['steps']:,}", *(f"{value:.2f}" for value in row["train"]),
+            f"{row['dev'][-1]:.2f}" if row["dev"] else "", "" if not row["dev_accuracy"] else f"{100 * row['dev_accuracy']:.0f} %",
+        )
+        for row in values["runs"]
+    ]  # fmt: skip
+    columns = ("run", "minutes", "steps", "train, first", "train, last", "dev, last", "dev, right")
+    return markdown(columns, rows, f"Losses in {values['unit']}. {where(values)}")

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Tokenizers: what there are, audio into tokens, codes into audio, units fitted anew, and whole corpora.
+"""Tokenizers: what there are, audio into tokens, codes into audio, units fitted anew, whole corpora, and smaller files.
 
   python3 bin/tokenizer.py list
   python3 bin/tokenizer.py encode --tokenizer valle-16khz --audio a.wav b.flac --output-dir tokens
@@ -8,6 +8,7 @@
       --output-dir exp/units
   torchrun --nproc-per-node 8 bin/tokenizer.py corpus --manifest-dir data/manifests --acoustic encodec-24khz --semantic exp/units \\
       --format shar --output-dir data/tokenized
+  python3 bin/tokenizer.py pack --tokenizer exp/units --dtype int8 --output-dir exp/small-units
 
 `tokenizer.py COMMAND --help` lists a command's flags.
 """
@@ -30,6 +31,8 @@ from valle.data.encode_files import DecodeConfig, EncodeConfig, decode_files, en
 from valle.data.tokenize_corpus import CorpusConfig, tokenize_corpus
 from valle.errors import run_program
 from valle.tokenizers.catalogue import COLUMNS, WHERE_TO_PUT, ListConfig, catalogue_rows
+from valle.tokenizers.pack import PackConfig, pack_tokenizer
+from valle.tokenizers.registry import WEIGHTS_FILE
 from valle.training.distributed import World, launch, pick_device
 from valle.training.fit_units import FitConfig, fit_tokenizer
 
@@ -87,6 +90,10 @@ def _corpus(world: World, config: CorpusConfig) -> None:
     _say_speed(sum(tokens.seconds for tokens in parts.values()), monotonic() - start)
 
 
+def pack(config: PackConfig) -> None:
+    print(f"{config.output_dir}: {pack_tokenizer(config)}, {(config.output_dir / WEIGHTS_FILE).stat().st_size / 1e6:.1f} MB")
+
+
 def _say_changed(dtype: str, shares: str) -> None:
     if shares:
         print(f"{dtype} changed, in a sample: {shares}")
@@ -102,6 +109,7 @@ COMMANDS: dict[str, tuple[type, Callable[[Any], None]]] = {
     "decode": (DecodeConfig, decode),
     "fit": (FitConfig, fit),
     "corpus": (CorpusConfig, corpus),
+    "pack": (PackConfig, pack),
 }
 
 

@@ -6,11 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from valle.errors import UserError
 from valle.files import replacing
@@ -23,6 +21,7 @@ from valle.tokenizers.mfcc import MfccConfig, MfccKMeans
 from valle.tokenizers.mimi import build_mimi, load_mimi
 from valle.tokenizers.pretrained_units import ENCODERS, PretrainedUnits, build_pretrained_units, load_encoder
 from valle.tokenizers.soundstream import SoundStream, SoundStreamConfig
+from valle.tokenizers.weights import packed, unpacked
 
 BUNDLED_FOLDER = Path(__file__).parent.parent / "assets" / "tokenizers"
 BUNDLED = ("valle-16khz", "mfcc-kmeans")
@@ -99,7 +98,7 @@ def expect_semantic(tokenizer: Tokenizer) -> SemanticTokenizer:
 
 def tokenizer_to_state(tokenizer: Tokenizer) -> dict[str, Any]:
     """``{"config": plain values, "tensors": name -> tensor}``, fit for a checkpoint that is read with ``weights_only=True``."""
-    return {"config": tokenizer.config(), "tensors": {name: _smallest(tensor) for name, tensor in tokenizer.state_dict().items()}}
+    return {"config": tokenizer.config(), "tensors": packed(tokenizer.state_dict())}
 
 
 def tokenizer_to_checkpoint(tokenizer: Tokenizer) -> dict[str, Any]:
@@ -116,7 +115,7 @@ def tokenizer_from_state(state: dict[str, Any]) -> Tokenizer:
     if isinstance(state, dict) and "reference" in state:
         return _from_reference(state)
     try:
-        config, weights = dict(state["config"]), dict(state["tensors"])
+        config, weights = dict(state["config"]), unpacked(dict(state["tensors"]))
     except (KeyError, TypeError, ValueError) as error:
         raise TokenizerError("expected the configuration and the tensors of a tokenizer, found something else; make it anew") from error
     kind = config.pop("type", None)
@@ -180,15 +179,6 @@ def _load_folder(folder: Path) -> Tokenizer:
     tokenizer = tokenizer_from_state({"config": config, "tensors": tensors})
     tokenizer.folder = folder
     return tokenizer
-
-
-def _smallest(tensor: Tensor) -> Tensor:
-    """Half precision where that loses nothing, so that saving and loading keep a tokenizer's identity."""
-    tensor = tensor.detach().cpu()
-    if tensor.dtype != torch.float32:
-        return tensor.clone()
-    half = tensor.half()
-    return half if torch.equal(half.float(), tensor) else tensor.clone()
 
 
 def _build_convnext(config: dict[str, Any]) -> Tokenizer:

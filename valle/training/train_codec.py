@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from valle.tokenizers.registry import save_tokenizer
-from valle.tokenizers.residual_codec import ResidualCodec
+from valle.tokenizers.weights import rounded
 from valle.training.checkpoint import averaged_between, load_checkpoint
 from valle.training.codec_task import CodecOptions, CodecTask
 from valle.training.distributed import World, launch, pick_device
@@ -27,7 +26,7 @@ def _train(world: World, options: CodecOptions) -> None:
     loop.run()
     if world.is_first:
         load_exported(task, loop)
-        save_tokenizer(rounded_to_half(task.codec.cpu()), options.exp_dir / "codec")
+        save_tokenizer(rounded(task.codec.cpu()), options.exp_dir / "codec")
     loop.recorder.close()
 
 
@@ -55,12 +54,3 @@ def _averaged(loop: Loop, options: CodecOptions) -> dict[str, Tensor]:
     epoch = loop.progress.epoch - 1 - options.export_avg
     path = options.exp_dir / f"epoch-{epoch}.pt"
     return averaged_between(load_checkpoint(path) if path.is_file() else None, last)
-
-
-def rounded_to_half(codec: ResidualCodec) -> ResidualCodec:
-    """Every number to the nearest that float16 holds, so that the file in half precision is the very tokenizer."""
-    with torch.no_grad():
-        for tensor in (*codec.parameters(), *codec.buffers()):
-            if tensor.is_floating_point():
-                tensor.copy_(tensor.half().float())
-    return codec

@@ -1,0 +1,33 @@
+"""A smaller copy of a tokenizer, under a name of its own: another tokenizer, as its tokens differ here and there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from valle.tokenizers.base import TokenizerIdentity
+from valle.tokenizers.registry import load_tokenizer, save_tokenizer, tokenizer_from_state, tokenizer_to_state
+from valle.tokenizers.weights import rounded
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackConfig:
+    """What to copy, and how small."""
+
+    tokenizer: str = field(metadata={"help": "a name of `tokenizer.py list`, NAME=FILE_OR_FOLDER, or a saved tokenizer's folder"})
+    output_dir: Path = field(metadata={"help": "folder for the copy"})
+    name: str = field(default="", metadata={"help": "name of the copy; that of the tokenizer if not given"})
+    dtype: Literal["int8", "float16"] = field(
+        default="int8", metadata={"help": "of learned matrices in the file, with a scale a row for int8; computed in float32 in any case"}
+    )
+
+
+def pack_tokenizer(config: PackConfig) -> TokenizerIdentity:
+    """Write the copy and say what it is called."""
+    state = tokenizer_to_state(load_tokenizer(config.tokenizer))
+    if config.name:
+        state["config"]["name"] = config.name
+    tokenizer = rounded(tokenizer_from_state(state), config.dtype)
+    save_tokenizer(tokenizer, config.output_dir)
+    return tokenizer.identity

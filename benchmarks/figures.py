@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.tables import Results, estimate, markdown, page_table, percent, text, where, written_from
+from benchmarks.tables import Results, command_block, estimate, markdown, page_table, percent, text, where, written_from
 from benchmarks.tokenizer_tables import codecs, curves, units
 from valle.evaluation.demo_summary import PER_CODEBOOK, demo_tables
 from valle.evaluation.evaluate_codec import codec_table
@@ -304,6 +304,7 @@ BLOCKS: dict[str, Callable[[Results], str | None]] = {
     "window-context": window_context,
     "alignment": alignment,
     "unit-sequences": unit_sequences,
+    "tokenizers-command": written_from("tokenizers", command_block),
     "codecs-real": codecs("real"),
     "codecs-synthetic": codecs("synthetic"),
     "units-real": units("real"),

@@ -27,10 +27,23 @@ def page_table(table: PageTable, *, titled: bool = False) -> str:
     return f"**{table.title}**\n\n{text}" if titled else text
 
 
-def where(values: Mapping[str, Any]) -> str:
-    """The machine, the command and the day of a benchmark."""
+def where(values: Mapping[str, Any], command: str = "") -> str:
+    """The machine, the command (or what stands for it) and the day of a benchmark."""
     machine = values["machine"]
-    return f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gib']} GiB; `{values['command']}`, {values['date'][:10]}."
+    told = command or f"`{values['command']}`"
+    return f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gib']} GiB; {told}, {values['date'][:10]}."
+
+
+def command_block(values: Mapping[str, Any], width: int = 130) -> str:
+    """A benchmark's command, to copy: one program, in lines of at most ``width`` characters."""
+    words = values["command"].replace("python -m", "python3 -m", 1).split(" ")
+    lines = [words[0]]
+    for word in words[1:]:
+        if len(lines[-1]) + len(word) + 3 > width:
+            lines.append("  " + word)
+        else:
+            lines[-1] += " " + word
+    return "```bash\n" + " \\\n".join(lines) + "\n```\n"
 
 
 def text(value: float) -> str:

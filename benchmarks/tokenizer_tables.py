@@ -7,6 +7,8 @@ from typing import Any
 
 from benchmarks.tables import Results, markdown, percent, where, with_interval
 
+AT_THE_TOP = "the command at the top of the page"
+
 
 def codecs(corpus: str) -> Callable[[Results], str | None]:
     """Every codec on one corpus, by number of codebooks."""
@@ -30,7 +32,7 @@ def codecs(corpus: str) -> Callable[[Results], str | None]:
         heads = {"stoi": "STOI", "pesq": "PESQ", "mel_l1": "mel L1", "si_sdr": "SI-SDR"}
         columns = ("codec, codebooks", "kbit/s", *(heads[name] for name, _ in measures), "perplexity", "encode", "decode")
         size = values["corpora"][corpus]
-        note = f"{size['recordings']} recordings, {size['minutes']:.1f} minutes; means with 95 % intervals over recordings. {where(values)}"
+        note = f"{size['recordings']} recordings, {size['minutes']:.1f} minutes; means with 95 % intervals over recordings. {where(values, AT_THE_TOP)}"
         return markdown(columns, rows, note)
 
     return block
@@ -66,7 +68,7 @@ def units(corpus: str) -> Callable[[Results], str | None]:
         columns = ("units", "ABX across, %", "within, %", "features across, %", "PNMI", "speaker, %", "perplexity", "bits/s")
         least = rows[0]["min_confidence"]
         sure = f" Only phones found with a confidence of {least:g} or more." if least else ""
-        note = f"{rows[0]['minutes']:.1f} minutes; means with 95 % intervals.{sure} {where(results['tokenizers'])}"
+        note = f"{rows[0]['minutes']:.1f} minutes; means with 95 % intervals.{sure} {where(results['tokenizers'], AT_THE_TOP)}"
         return markdown(columns, cells, note)
 
     return block

@@ -32,7 +32,8 @@ def codecs(corpus: str) -> Callable[[Results], str | None]:
         heads = {"stoi": "STOI", "pesq": "PESQ", "mel_l1": "mel L1", "si_sdr": "SI-SDR"}
         columns = ("codec, codebooks", "kbit/s", *(heads[name] for name, _ in measures), "perplexity", "encode", "decode")
         size = values["corpora"][corpus]
-        note = f"{size['recordings']} recordings, {size['minutes']:.1f} minutes; means with 95 % intervals over recordings. {where(values, AT_THE_TOP)}"
+        heard = f"{size['recordings']} recordings, {size['minutes']:.1f} minutes"
+        note = f"{heard}; means with 95 % intervals over recordings. {where(values, AT_THE_TOP)}"
         return markdown(columns, rows, note)
 
     return block

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,8 @@ def test_mfcc_units_are_fitted_on_a_manifest_and_saved_whole(folder: Path) -> No
     tokenizer = load_semantic(str(folder / "mfcc"))
     assert isinstance(tokenizer, MfccKMeans) and tokenizer.identity == identity and (tokenizer.name, tokenizer.num_units) == ("mine", 20)
     assert fit_tokenizer(config) == identity  # and the same again
+    assert tokenizer.hop_length == 640
+    assert fit_tokenizer(replace(config, frames_per_unit=1, output_dir=folder / "mfcc-50hz")).hop_length == 320
 
 
 def test_an_encoders_units_are_fitted_on_files_of_any_rate(folder: Path, tmp_path: Path) -> None:

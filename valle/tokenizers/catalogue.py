@@ -68,6 +68,14 @@ class CatalogueEntry:
 ENCODER_FILES = ("config.json", "preprocessor_config.json", "model.safetensors")
 OLD_ENCODER_FILES = ("config.json", "preprocessor_config.json", "pytorch_model.bin")  # read as tensors alone
 
+
+def _encoder(name: str, *, hub: str, licence: str, sample_rate: int = 16000, files: tuple[str, ...] = OLD_ENCODER_FILES) -> CatalogueEntry:
+    """A released encoder, of whose states units are fitted."""
+    return CatalogueEntry(
+        name=name, kind="semantic", sample_rate=sample_rate, hop_length=320, codebook_size=None, licence=licence, hub=hub, files=files
+    )
+
+
 CATALOGUE = (
     CatalogueEntry(
         name="valle-16khz", kind="acoustic", sample_rate=16000, hop_length=320, num_codebooks=8, codebook_size=256, licence="Apache-2.0",
@@ -99,42 +107,15 @@ CATALOGUE = (
         name="mimi", kind="acoustic", sample_rate=24000, hop_length=1920, num_codebooks=32, codebook_size=2048,
         licence="CC-BY-4.0", hub="kyutai/mimi",
     ),
-    CatalogueEntry(
-        name="hubert-base", kind="semantic", sample_rate=16000, hop_length=320, codebook_size=None, licence="Apache-2.0",
-        hub="facebook/hubert-base-ls960", files=OLD_ENCODER_FILES,
-    ),
-    CatalogueEntry(
-        name="hubert-large", kind="semantic", sample_rate=16000, hop_length=320, codebook_size=None, licence="Apache-2.0",
-        hub="facebook/hubert-large-ll60k", files=OLD_ENCODER_FILES,
-    ),
-    CatalogueEntry(
-        name="wavlm-base-plus", kind="semantic", sample_rate=16000, hop_length=320, codebook_size=None, licence="MIT",
-        hub="microsoft/wavlm-base-plus", files=OLD_ENCODER_FILES,
-    ),
-    CatalogueEntry(
-        name="wavlm-large", kind="semantic", sample_rate=16000, hop_length=320, codebook_size=None, licence="MIT",
-        hub="microsoft/wavlm-large", files=OLD_ENCODER_FILES,
-    ),
-    CatalogueEntry(
-        name="wav2vec2-base", kind="semantic", sample_rate=16000, hop_length=320, codebook_size=None, licence="Apache-2.0",
-        hub="facebook/wav2vec2-base", files=OLD_ENCODER_FILES,
-    ),
-    CatalogueEntry(
-        name="wav2vec2-large", kind="semantic", sample_rate=16000, hop_length=320, codebook_size=None, licence="Apache-2.0",
-        hub="facebook/wav2vec2-large-lv60", files=OLD_ENCODER_FILES,
-    ),
-    CatalogueEntry(
-        name="w2v-bert-2.0", kind="semantic", sample_rate=16000, hop_length=320, codebook_size=None, licence="MIT",
-        hub="facebook/w2v-bert-2.0", files=ENCODER_FILES,
-    ),
-    CatalogueEntry(
-        name="mert-95m", kind="semantic", sample_rate=24000, hop_length=320, codebook_size=None, licence="CC-BY-NC-4.0",
-        hub="m-a-p/MERT-v1-95M", files=OLD_ENCODER_FILES,
-    ),
-    CatalogueEntry(
-        name="mert-330m", kind="semantic", sample_rate=24000, hop_length=320, codebook_size=None, licence="CC-BY-NC-4.0",
-        hub="m-a-p/MERT-v1-330M", files=OLD_ENCODER_FILES,
-    ),
+    _encoder("hubert-base", hub="facebook/hubert-base-ls960", licence="Apache-2.0"),
+    _encoder("hubert-large", hub="facebook/hubert-large-ll60k", licence="Apache-2.0"),
+    _encoder("wavlm-base-plus", hub="microsoft/wavlm-base-plus", licence="MIT"),
+    _encoder("wavlm-large", hub="microsoft/wavlm-large", licence="MIT"),
+    _encoder("wav2vec2-base", hub="facebook/wav2vec2-base", licence="Apache-2.0"),
+    _encoder("wav2vec2-large", hub="facebook/wav2vec2-large-lv60", licence="Apache-2.0"),
+    _encoder("w2v-bert-2.0", hub="facebook/w2v-bert-2.0", licence="MIT", files=ENCODER_FILES),
+    _encoder("mert-95m", hub="m-a-p/MERT-v1-95M", licence="CC-BY-NC-4.0", sample_rate=24000),
+    _encoder("mert-330m", hub="m-a-p/MERT-v1-330M", licence="CC-BY-NC-4.0", sample_rate=24000),
 )  # fmt: skip
 
 

@@ -38,7 +38,7 @@ class FitConfig:
     )
     layer: int = field(default=0, metadata={"help": "the encoder's layer, from 1"})
     num_units: int = field(default=200, metadata={"help": "how many units"})
-    frames_per_unit: int = field(default=1, metadata={"help": "of an encoder: 1 for 50 Hz, 2 for 25 Hz"})
+    frames_per_unit: int = field(default=0, metadata={"help": "1 for 50 Hz, 2 for 25 Hz; 0: 2 for mfcc, 1 for an encoder"})
     name: str = field(default="", metadata={"help": "name of the tokenizer; made of the others if not given"})
     standardise: bool = field(default=True, metadata={"help": "each dimension by its mean and deviation, which AudioLM found to matter"})
     manifests: list[Path] = field(default_factory=list, metadata={"help": "cuts to fit on: files cuts_*.jsonl.gz"})
@@ -53,6 +53,8 @@ class FitConfig:
             raise FitError(f"expected --manifests or --audio to fit on, found {'both' if self.audio else 'neither'}; give one of them")
         if self.num_units < 2 or not self.hours > 0:
             raise FitError(f"expected 2 or more units and hours above 0, found --num-units {self.num_units} and --hours {self.hours:g}")
+        if self.frames_per_unit < 0:
+            raise FitError(f"--frames-per-unit must be 0 or more, found {self.frames_per_unit}")
         if self.encoder != "mfcc" and self.layer < 1:
             raise FitError(f"expected the layer of {self.encoder} whose states are clustered, found none; give --layer, from 1")
 
@@ -67,7 +69,8 @@ def fit_tokenizer(
     """Fit and leave the tokenizer in ``output_dir``; each of several processes hears a share of the audio."""
     tokenizer: MfccKMeans | ClusteredUnits
     if config.encoder == "mfcc":
-        usual = MfccConfig(num_units=config.num_units)
+        frames = config.frames_per_unit or 2
+        usual = MfccConfig(num_units=config.num_units, hop_length=320 * frames, frames_per_unit=2 * frames)
         settings = replace(usual, name=config.name or usual.name)
         audio = _audio(config, settings.sample_rate, processes, progress)
         tokenizer = fit_mfcc_kmeans(audio, settings, seed=config.seed, standardise=config.standardise, processes=processes)
@@ -84,7 +87,7 @@ def fit_tokenizer(
 def _unfitted(config: FitConfig) -> ClusteredUnits:
     if config.is_released:
         return load_unfitted(
-            config.encoder, layer=config.layer, num_units=config.num_units, frames_per_unit=config.frames_per_unit, label=config.name
+            config.encoder, layer=config.layer, num_units=config.num_units, frames_per_unit=config.frames_per_unit or 1, label=config.name
         )
     if not Path(config.encoder).is_dir():
         raise FitError(
@@ -92,7 +95,7 @@ def _unfitted(config: FitConfig) -> ClusteredUnits:
             f"found {config.encoder!r}; names are {', '.join(ENCODERS)}"
         )
     name = config.name or f"{Path(config.encoder).name}-layer{config.layer}-{config.num_units}"
-    units = HubertConfig(name=name, num_units=config.num_units, frames_per_unit=config.frames_per_unit)
+    units = HubertConfig(name=name, num_units=config.num_units, frames_per_unit=config.frames_per_unit or 1)
     return hubert_from_encoder(load_encoder(Path(config.encoder)), units, layer=config.layer)
 
 

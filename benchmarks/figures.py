@@ -310,6 +310,10 @@ BLOCKS: dict[str, Callable[[Results], str | None]] = {
     "units-real": units("real"),
     "units-real-confident": units("real_confident"),
     "units-synthetic": units("synthetic"),
+    "bundled-units-command": written_from("bundled_units", command_block),
+    "bundled-units-synthetic": units("synthetic", "bundled_units", "the command above"),
+    "bundled-units-real": units("real", "bundled_units", "the command above"),
+    "bundled-units-real-confident": units("real_confident", "bundled_units", "the command above"),
     "unit-curves": written_from("unit_curves", curves),
     "codec-curves": written_from("codec_curves", curves),
 }

@@ -39,11 +39,11 @@ def codecs(corpus: str) -> Callable[[Results], str | None]:
     return block
 
 
-def units(corpus: str) -> Callable[[Results], str | None]:
-    """Every tokenizer of units on one corpus."""
+def units(corpus: str, source: str = "tokenizers", told: str = AT_THE_TOP) -> Callable[[Results], str | None]:
+    """Every tokenizer of units on one corpus, in one file of results; ``told`` says where its command stands."""
 
     def block(results: Results) -> str | None:
-        rows = [row for row in results.get("tokenizers", {}).get("units", []) if row["corpus"] == corpus]
+        rows = [row for row in results.get(source, {}).get("units", []) if row["corpus"] == corpus]
         if not rows:
             return None
         cells = [
@@ -69,7 +69,7 @@ def units(corpus: str) -> Callable[[Results], str | None]:
         columns = ("units", "ABX across, %", "within, %", "features across, %", "PNMI", "speaker, %", "perplexity", "bits/s")
         least = rows[0]["min_confidence"]
         sure = f" Only phones found with a confidence of {least:g} or more." if least else ""
-        note = f"{rows[0]['minutes']:.1f} minutes; means with 95 % intervals.{sure} {where(results['tokenizers'], AT_THE_TOP)}"
+        note = f"{rows[0]['minutes']:.1f} minutes; means with 95 % intervals.{sure} {where(results[source], told)}"
         return markdown(columns, cells, note)
 
     return block

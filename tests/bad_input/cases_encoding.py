@@ -68,6 +68,9 @@ CASES = [
     _case("`tokenizer.py fit` with an encoder and no layer", f"{FIT} --audio good/a.wav --encoder good", "give --layer"),
     _case("`tokenizer.py fit` with an encoder that is none", f"{FIT} --audio good/a.wav --encoder no --layer 1", "'no'", "hubert-base"),
     _case("`tokenizer.py fit` on too little audio", f"{FIT} --audio good/a.wav --num-units 100", "needs at least 1000 frames"),
+    _case("`tokenizer.py fit` with frames below none", f"{FIT} --audio good/a.wav --frames-per-unit -1", "--frames-per-unit", "-1"),
+    _case("`tokenizer.py pack` of a tokenizer that is none", "pack --tokenizer no --output-dir out", "found 'no'"),
+    _case("`tokenizer.py pack` into an unknown format", "pack --tokenizer good --output-dir out --dtype int4", "int8 or float16"),
     _case("`tokenizer.py corpus` without manifests", "corpus --manifest-dir no", "expected cuts in no/cuts_train.jsonl.gz"),
     _case("`tokenizer.py corpus` with an unknown format", "corpus --format zarr", "expected hdf5, shar or memmap for --format"),
 ]  # fmt: skip

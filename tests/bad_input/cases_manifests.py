@@ -173,6 +173,14 @@ AUDIO_MANIFESTS = [
         make=copied(info(lambda info: info["tokenizers"]["acoustic"].update(sha256="0" * 64))),
     ),
     mistake(
+        "`mix_tokens.py` and tokens in lhotse Shar",
+        "mix_tokens",
+        "--manifest-dirs good/data/tokenized data/tokenized --output-dir out",
+        "lhotse Shar in data/tokenized",
+        "--format hdf5 or memmap",
+        make=copied(info(lambda info: info.update(shar={"train": 1, "dev": 1, "test": 1}))),
+    ),
+    mistake(
         "`write_prompts.py` without manifests",
         "write_prompts",
         "--output-dir out --manifest-dir no",

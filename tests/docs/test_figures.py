@@ -89,7 +89,7 @@ RESULTS = {
     },
     "alignment": {**BENCH, "title": "real", "rounds": [{"round": number, "timed": TIMED, "recordings": RECORDINGS} for number in (0, 1)]},
     "unit_curves": {**BENCH, **RUNS}, "codec_curves": {**BENCH, **RUNS},
-    "tokenizers": {**BENCH, **TOKENIZERS}, "long_audio": BENCH, "window_context": {**BENCH, **WINDOWS},
+    "tokenizers": {**BENCH, **TOKENIZERS}, "bundled_units": {**BENCH, **TOKENIZERS}, "long_audio": BENCH, "window_context": {**BENCH, **WINDOWS},
     "basics": BENCH, "memory": BENCH, "ablation": {**BENCH, "minutes_each": 4.0, "coarse": VARIANTS, "fine": VARIANTS},
 }  # fmt: skip
 

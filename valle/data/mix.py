@@ -55,6 +55,12 @@ def mix_tokens(config: MixConfig) -> dict[str, PartCounts]:
                 f"expected tokens of one pair of tokenizers, found {first.acoustic} and {first.semantic} in {first.folder} "
                 f"but {other.acoustic} and {other.semantic} in {other.folder}; run stage 2 of one of them with the tokenizers of the other"
             )
+    streams = [str(corpus.folder) for corpus in corpora if corpus.num_shards is not None]
+    if streams:
+        raise ManifestError(
+            f"expected tokens that cuts can point to, found lhotse Shar in {', '.join(streams)}, which is read in order; "
+            "make that corpus with --format hdf5 or memmap"
+        )
     info = config.output_dir / "info.json"
     info.unlink(missing_ok=True)  # what was mixed before is not valid until the end
     counts = {}

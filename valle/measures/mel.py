@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -49,27 +49,41 @@ class MultiScaleMel(nn.Module):
 
     def each(self, output: Tensor, target: Tensor, *, windows: Sequence[int] = tuple(MEL_SCALES)) -> Tensor:
         """The same of every example, ``(B,)``."""
-        with torch.no_grad():
-            wanted = [self.log_mel(target, size) for size in windows]
-        distances = [(self.log_mel(output, size) - logs).abs().mean((1, 2)) for size, logs in zip(windows, wanted, strict=True)]
-        return torch.stack(distances).mean(0)
+        return self._mean_over(windows, output, target, _log_distance)[0]
 
-    def band_shares(self, output: Tensor, target: Tensor, *, windows: Sequence[int] = tuple(MEL_SCALES)) -> Tensor:
-        """L1 of mel amplitudes, each band as a share of the target's mean in it, ``(B,)``: all bands count alike, loud moments most.
+    def each_and_shares(self, output: Tensor, target: Tensor, *, windows: Sequence[int] = tuple(MEL_SCALES)) -> tuple[Tensor, Tensor]:
+        """``each``, and beside it the L1 of amplitudes, each band as a share of the target's mean in it; ``(B,)`` both.
 
-        That is nearer to STOI, which correlates amplitudes within bands, than distances of logarithms are.
+        With shares all bands count alike and loud moments most.  That is nearer to STOI, which correlates amplitudes within bands,
+        than distances of logarithms are.
         """
-        distances = []
-        for size in windows:
-            heard = self.log_mel(output, size).exp()
-            with torch.no_grad():
-                wanted = self.log_mel(target, size).exp()
-                level = wanted.mean(1, keepdim=True) + LEAST_BAND
-            distances.append(((heard - wanted) / level).abs().mean((1, 2)))
-        return torch.stack(distances).mean(0)
+        logs, shares = self._mean_over(windows, output, target, _log_distance, _share_distance)
+        return logs, shares
 
-    def log_mel(self, wav: Tensor, size: int) -> Tensor:
-        """``wav (B, T)`` -> ``(B, T / (size / 4) + 1, mels)`` in nats, floored at -9.2 (80 dB below full scale)."""
+    def _mean_over(
+        self, windows: Sequence[int], output: Tensor, target: Tensor, *distances: Callable[[Tensor, Tensor], Tensor]
+    ) -> list[Tensor]:
+        """Each of ``distances`` between mel amplitudes ``(B, T, mels)``, mean over ``windows``; spectra are made once for all."""
+        values: list[list[Tensor]] = [[] for _ in distances]
+        for size in windows:
+            heard = self.mel(output, size)
+            with torch.no_grad():
+                wanted = self.mel(target, size)
+            for distance, of_windows in zip(distances, values, strict=True):
+                of_windows.append(distance(heard, wanted))
+        return [torch.stack(of_windows).mean(0) for of_windows in values]
+
+    def mel(self, wav: Tensor, size: int) -> Tensor:
+        """``wav (B, T)`` -> amplitudes ``(B, T / (size / 4) + 1, mels)``, floored 80 dB below full scale."""
         window, filters = getattr(self, f"window_{size}"), getattr(self, f"filters_{size}")
         frames = F.pad(wav, (size // 2, size // 2)).unfold(1, size, size // 4) * window
-        return ((torch.fft.rfft(frames).abs() / size**0.5) @ filters).clamp(min=1e-4).log()
+        return ((torch.fft.rfft(frames).abs() / size**0.5) @ filters).clamp(min=1e-4)
+
+
+def _log_distance(heard: Tensor, wanted: Tensor) -> Tensor:
+    return (heard.log() - wanted.log()).abs().mean((1, 2))
+
+
+def _share_distance(heard: Tensor, wanted: Tensor) -> Tensor:
+    level = wanted.mean(1, keepdim=True) + LEAST_BAND
+    return ((heard - wanted) / level).abs().mean((1, 2))

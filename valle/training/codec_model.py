@@ -87,9 +87,11 @@ class TrainedCodec(nn.Module):
     def _likeness(self, output: Tensor, target: Tensor) -> dict[str, Tensor]:
         """How far ``output`` is from ``target (B, T)``, by name, ``(B,)`` each; on dev always the same measures."""
         windows = random_windows() if self.training else tuple(MEL_SCALES)
-        losses = {"mel": self.mel.each(output, target, windows=windows), "time": (output - target).abs().mean(1)}
+        losses = {"time": (output - target).abs().mean(1)}
         if self.training and "band" in self.weights:
-            losses["band"] = self.mel.band_shares(output, target, windows=windows)
+            losses["mel"], losses["band"] = self.mel.each_and_shares(output, target, windows=windows)
+        else:
+            losses["mel"] = self.mel.each(output, target, windows=windows)
         return losses
 
     def _judged(self, output: Tensor, target: Tensor) -> tuple[dict[str, Tensor], LossPart]:

@@ -200,11 +200,8 @@ def ablation(results: Results) -> str | None:
     return markdown(("stage", "", "train", "dev", "unigram", "steps", "tokens a second"), rows, note)
 
 
-def unit_sequences(results: Results) -> str | None:
+def unit_sequences(values: Mapping[str, Any]) -> str:
     """Every unit sequence a row: how many tokens, and how many bits."""
-    if "unit_sequences" not in results:
-        return None
-    values = results["unit_sequences"]
     names = {"frames": "`frames`", "runs": "`runs`", "bpe": f"`bpe`, {values['vocab_size']} tokens"}
     rows = [
         (
@@ -303,7 +300,8 @@ BLOCKS: dict[str, Callable[[Results], str | None]] = {
     "long-audio": written_from("long_audio", measured),
     "window-context": window_context,
     "alignment": alignment,
-    "unit-sequences": unit_sequences,
+    "unit-sequences": written_from("unit_sequences", unit_sequences),
+    "unit-sequences-hubert": written_from("unit_sequences_hubert", unit_sequences),
     "tokenizers-command": written_from("tokenizers", command_block),
     "codecs-real": codecs("real"),
     "codecs-synthetic": codecs("synthetic"),

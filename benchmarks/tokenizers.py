@@ -50,7 +50,7 @@ RTF_SECONDS, RTF_REPEATS = 10.0, 5
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--codecs", nargs="*", default=["valle-16khz"], help="names or folders")
+    parser.add_argument("--codecs", nargs="*", default=["valle-16khz"], help="names or folders; none: units alone")
     parser.add_argument("--units", nargs="*", default=["mfcc-kmeans"], help="names or folders")
     parser.add_argument("--manifest", type=Path, help="cuts of synthetic speech with phone times; made anew if not given")
     parser.add_argument("--real-audio", type=Path, nargs="*", default=[], help="files or folders of real speech for the codecs")
@@ -77,9 +77,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         results["codecs"] = [row for name in options.codecs for row in codec_rows(name, corpora)]
         if options.codecs:
             results["codecs"] += opus_rows(options.codecs[0], corpora)
+            share = bench_encode_share(rate=16000, **({"num_cuts": 6, "repeats": 2} if options.fast else {"num_cuts": 200, "repeats": 5}))
+            results.update(encode_share=share, encode_share_of_forward=share["share"]["value"])
         manifests = {"synthetic": manifest} | ({"real": options.real_manifest} if options.real_manifest else {})
-        share = bench_encode_share(rate=16000, **({"num_cuts": 6, "repeats": 2} if options.fast else {"num_cuts": 200, "repeats": 5}))
-        results.update(encode_share=share, encode_share_of_forward=share["share"]["value"])
         learned = {"synthetic": options.lm_manifest, "real": options.lm_real_manifest}
         if not options.manifest:
             learned["synthetic"] = manifest.with_name("cuts_train.jsonl.gz")

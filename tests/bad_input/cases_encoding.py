@@ -35,7 +35,7 @@ def _codes(folder: Path, **changes: object) -> None:
 
 
 CASES = [
-    _case("`tokenizer.py` with an unknown command", "encodes", "expected a command (list, encode, decode, fit, corpus)", "'encodes'"),
+    _case("`tokenizer.py` with an unknown command", "encodes", "expected a command (list, encode, decode, fit, corpus, pack)", "'encodes'"),
     _case("`tokenizer.py encode --outputdir ...`", "encode --outputdir x", "unknown flag --outputdir", "did you mean --output-dir"),
     _case("`tokenizer.py encode` without flags", "encode", "expected --tokenizer, --audio, --output-dir"),
     _case("`tokenizer.py encode` of a file that is not there", f"{ENCODE} --audio no.wav", "no.wav, found nothing there"),

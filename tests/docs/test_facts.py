@@ -8,6 +8,7 @@ from doc_commands import ROOT
 from valle.pipeline import FADE_SECONDS
 from valle.timeline import Timeline
 from valle.tokenizers.convnext_codec import ConvNeXtCodec
+from valle.tokenizers.hubert import HubertTokenizer
 from valle.tokenizers.mfcc import MfccKMeans
 from valle.tokenizers.registry import BUNDLED_FOLDER, load_acoustic, load_semantic
 
@@ -52,6 +53,18 @@ def test_the_units_card_says_its_sizes(units: MfccKMeans) -> None:
     )
     assert f"a unit depends on {units.left_context / units.sample_rate:.2f} s before it and after it" in card
     assert f"{size / 1000:.0f} kB" in card
+
+
+def test_the_card_of_the_better_units_says_their_sizes() -> None:
+    units = load_semantic("valle-hubert")
+    assert isinstance(units, HubertTokenizer)
+    card = words("valle/assets/tokenizers/valle-hubert/README.md")
+    rate, size = units.identity.grid.rate, (BUNDLED_FOLDER / "valle-hubert" / "model.safetensors").stat().st_size
+    parameters = sum(parameter.numel() for parameter in units.parameters())
+    assert f"{rate:g} a second, {units.num_units} of them: {rate * log2(units.num_units):.0f} bit/s" in card
+    assert f"{parameters / 1e6:.1f} M parameters, {size / 1e6:.1f} MB in eight bits a number" in card
+    assert f"{units.left_context / units.sample_rate:.2f} s before it and {units.right_context / units.sample_rate:.2f} s after it" in card
+    assert f"{units.settings.encoder.num_layers} blocks of a transformer {units.settings.encoder.d_model} wide" in card
 
 
 def test_the_curves_begin_where_the_page_says(codec: ConvNeXtCodec, units: MfccKMeans) -> None:

@@ -76,20 +76,22 @@ TOKENIZERS = {
     "corpora": {corpus: {"recordings": 3, "minutes": 1.0} for corpus in ("real", "synthetic")}, "codecs": [CODEC_ROW, OPUS_ROW],
     "units": [{**UNIT_ROW, "corpus": corpus} for corpus in ("real", "real_confident", "synthetic")],
 }  # fmt: skip
+UNIT_SEQUENCES = {
+    **BENCH, "tokenizer": "units", "num_units": 200, "unit_rate": 25.0, "vocab_size": 1000, "minutes_each": 4.0,
+    "sequences": {
+        name: {"tokens_per_second": 25.1, "bits_per_second": 80.0, "unigram_bits_per_second": 184.0, "steps": 90, **more}
+        for name, more in (("frames", {}), ("runs", {"duration_bits_per_second": 7.0}), ("bpe", {}))
+    },
+}  # fmt: skip
 RESULTS = {
     **dict.fromkeys(("librispeech", "atepp", "mixed"), RUN), "demo": DEMO, "codec": {"speech": REPORT},
     "folder": {**RUN, "before": TRAINING, "after": TRAINING},
     "codec_steps": {**BENCH, "seconds": {"msstft": {key: {"value": 0.9, "spread": [0.8, 1.0]} for key in ("float32", "bfloat16")}}},
-    "unit_sequences": {
-        **BENCH, "tokenizer": "units", "num_units": 200, "unit_rate": 25.0, "vocab_size": 1000, "minutes_each": 4.0,
-        "sequences": {
-            name: {"tokens_per_second": 25.1, "bits_per_second": 80.0, "unigram_bits_per_second": 184.0, "steps": 90, **more}
-            for name, more in (("frames", {}), ("runs", {"duration_bits_per_second": 7.0}), ("bpe", {}))
-        },
-    },
+    "unit_sequences": UNIT_SEQUENCES, "unit_sequences_hubert": UNIT_SEQUENCES,
     "alignment": {**BENCH, "title": "real", "rounds": [{"round": number, "timed": TIMED, "recordings": RECORDINGS} for number in (0, 1)]},
     "unit_curves": {**BENCH, **RUNS}, "codec_curves": {**BENCH, **RUNS},
-    "tokenizers": {**BENCH, **TOKENIZERS}, "bundled_units": {**BENCH, **TOKENIZERS}, "long_audio": BENCH, "window_context": {**BENCH, **WINDOWS},
+    "tokenizers": {**BENCH, **TOKENIZERS}, "bundled_units": {**BENCH, **TOKENIZERS},
+    "long_audio": BENCH, "window_context": {**BENCH, **WINDOWS},
     "basics": BENCH, "memory": BENCH, "ablation": {**BENCH, "minutes_each": 4.0, "coarse": VARIANTS, "fine": VARIANTS},
 }  # fmt: skip
 

@@ -84,6 +84,9 @@ CATALOGUE = (
         name="mfcc-kmeans", kind="semantic", sample_rate=16000, hop_length=640, codebook_size=200, licence="Apache-2.0",
     ),
     CatalogueEntry(
+        name="valle-hubert", kind="semantic", sample_rate=16000, hop_length=320, codebook_size=200, licence="Apache-2.0",
+    ),
+    CatalogueEntry(
         name="encodec-24khz", kind="acoustic", sample_rate=24000, hop_length=320, num_codebooks=8, codebook_size=1024,
         licence="MIT", hub="facebook/encodec_24khz",
     ),

@@ -101,6 +101,21 @@ def test_the_stated_right_context_is_what_a_frame_depends_on(name: str) -> None:
     assert _lookahead(tiny_model("encodec-32khz").config) == 2386
 
 
+@pytest.mark.parametrize("frames", [60, 83])
+def test_windows_change_neither_what_codes_are_chosen_from_nor_the_sound(name: str, frames: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Codes forgive much; here they are the latents themselves, to eight digits."""
+    codec = Encodec(tiny_model(name).double(), name=name, num_codebooks=4)
+    wav = noise(frames * codec.hop_length).double()
+    codes, lengths = codec.encode(wav, torch.tensor([wav.shape[1]]))
+    sound = codec.decode(codes, lengths)
+    monkeypatch.setattr(codec, "_quantize", lambda latent: (1e8 * latent[0, :4]).round().long())
+    latents, _ = codec.encode(wav, torch.tensor([wav.shape[1]]))
+    codec.lstm_window = 20
+    found, _ = codec.encode(wav, torch.tensor([wav.shape[1]]))
+    assert latents.abs().max() > 1e6 and (found - latents).abs().max() <= 1
+    torch.testing.assert_close(codec.decode(codes, lengths), sound, rtol=1e-9, atol=1e-9)
+
+
 def test_fewer_codebooks_decode_too(name: str) -> None:
     codec, hop = Encodec(tiny_model(name), name=name, num_codebooks=4), HOP[name]
     codes, lengths = codec.encode(noise(10 * hop), torch.tensor([10 * hop]))

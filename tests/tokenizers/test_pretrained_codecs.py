@@ -142,6 +142,24 @@ def test_windows_change_nothing_from_which_codes_are_chosen(name: str, monkeypat
     assert found[0].abs().max() > 1e6 and (found[0] - found[1]).abs().max() <= 1
 
 
+def test_mimi_in_pieces_has_the_latents_and_the_sound_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over more than its attention remembers; codes forgive much, so here they are the latents themselves, to eight digits."""
+    codec = tiny_codec("mimi", sliding_window=10).double()
+    wav = noise(37 * codec.hop_length).double()
+    codes, frames = codec.encode(wav, torch.tensor([wav.shape[1]]))
+    sound = codec.decode(codes, frames)
+    codec.decode_window = 4
+    torch.testing.assert_close(codec.decode(codes, frames), sound, rtol=1e-9, atol=1e-9)
+    with torch.no_grad():
+        whole = (1e8 * latents(codec, wav)[0]).round().long()
+    monkeypatch.setattr(codec.model.quantizer, "encode", lambda latent, _: (1e8 * latent).round().long().transpose(0, 1))
+    found, state = [], None
+    for piece in wav.split([3 * codec.hop_length, codec.hop_length, *[11 * codec.hop_length] * 3], 1):
+        codes, state = codec.encode_piece(piece, state)
+        found.append(codes[0].T)
+    assert whole.abs().max() > 1e6 and (torch.cat(found, 1) - whole).abs().max() <= 1
+
+
 def test_a_windows_context_is_no_longer_than_it_must_be() -> None:
     codec = tiny_codec("dac-16khz").double()
     codes, frames = codec.encode(noise(90 * 320).double(), torch.tensor([90 * 320]))

@@ -6,6 +6,7 @@ The 48 kHz model speaks another protocol (stereo, scaled, in chunks) and is refu
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,17 @@ from valle.tokenizers.pretrained import PretrainedError, architecture, check_gri
 from valle.tokenizers.pretrained_codec import PretrainedCodec
 
 WHOLE_CLIP = 2**31 - 1  # the encoder's LSTM remembers without bound
+WINDOW_SECONDS = 10.0
 
 
 class Encodec(PretrainedCodec):
-    """One ``transformers`` EnCodec model, a whole clip at a time.
+    """One ``transformers`` EnCodec model, a clip at a time, in windows between which its LSTMs keep their state.
 
     The model's convolutions pad by reflection at the right end, so that in a padded batch a clip's last frames would
     depend on its mates.
     """
+
+    encodes_in_windows = True
 
     def __init__(self, model: nn.Module, *, name: str, num_codebooks: int) -> None:
         config: Any = model.config
@@ -39,6 +43,9 @@ class Encodec(PretrainedCodec):
         self.left_context = WHOLE_CLIP
         # The causal model pads by reflection at the left, so a clip's first 6 frames look up to 6 frames ahead; no later one does.
         self.right_context = 0 if config.use_causal_conv else _lookahead(config)
+        self.lstm_window = int(WINDOW_SECONDS * self.sample_rate / self.hop_length)  # frames
+        self.frames_of_encoder = _frames_of_encoder(config)
+        self.frames_of_decoder = _frames_of_decoder(config)
 
     def config(self) -> dict[str, Any]:
         settings = architecture(self.model.config, _ARCHITECTURE)
@@ -48,16 +55,46 @@ class Encodec(PretrainedCodec):
         return torch.stack([layer.codebook.embed for layer in list(self.model.quantizer.layers)[: self.num_codebooks]])
 
     def _encode(self, clip: Tensor) -> Tensor:
-        residual, codes = self.model.encoder(clip), []  # (1, D, T_f)
+        latents = self._through_lstm(self.model.encoder.layers, clip, step=(self.hop_length, 1), reaches=self.frames_of_encoder)
+        return torch.cat([self._quantize(latent) for latent in latents], 1)
+
+    def _quantize(self, residual: Tensor) -> Tensor:
+        """``residual (1, D, T)`` -> codes ``(Q, T)``."""
+        codes = []
         for layer in list(self.model.quantizer.layers)[: self.num_codebooks]:
             chosen = layer.encode(residual)
             residual = residual - layer.decode(chosen)
             codes.append(chosen[0])
-        return torch.stack(codes)[:, : clip.shape[2] // self.hop_length]
+        return torch.stack(codes)
 
     def _decode(self, codes: Tensor) -> Tensor:
         vectors = self.model.quantizer.decode(codes[:, None])  # (1, D, T_f)
-        return self.model.decoder(vectors)[0, 0, : codes.shape[1] * self.hop_length]
+        sound = self._through_lstm(self.model.decoder.layers, vectors, step=(1, self.hop_length), reaches=self.frames_of_decoder)
+        return torch.cat([piece[0, 0] for piece in sound])
+
+    def _through_lstm(self, layers: Sequence[Any], x: Tensor, *, step: tuple[int, int], reaches: tuple[int, int]) -> Iterator[Tensor]:
+        """``layers``, an LSTM among them, over ``x (1, C, T_f * step[0])`` -> pieces of ``(1, C', T_f * step[1])``, just as of all at once.
+
+        ``reaches`` are the frames to a side that convolutions before and after the LSTM hear.  What comes after a window
+        is heard by its last frames where the model is not causal, and then leaves no trace in the state.
+        """
+        place = next(index for index, layer in enumerate(layers) if hasattr(layer, "lstm"))
+        lstm, count = layers[place].lstm, x.shape[2] // step[0]
+        before, after = reaches
+        ahead = 0 if self.right_context == 0 else after
+        state, heard = None, None  # of the LSTM, and its last outputs
+        for first in range(0, count, self.lstm_window):
+            last = min(count, first + self.lstm_window)
+            start, stop = max(0, first - before), min(count, last + ahead + (before if ahead else 0))
+            local = _run(layers[:place], x[..., start * step[0] : stop * step[0]])[..., first - start : min(count, last + ahead) - start]
+            sequence = local.permute(2, 0, 1)  # (T, 1, C)
+            now, state = lstm(sequence[: last - first], state)
+            outputs = [now] if last + ahead <= last or last == count else [now, lstm(sequence[last - first :], state)[0]]
+            remembered = (torch.cat(outputs) + sequence).permute(1, 2, 0)
+            known = remembered if heard is None else torch.cat([heard, remembered], -1)
+            skipped = known.shape[2] - remembered.shape[2]
+            yield _run(layers[place + 1 :], known)[..., skipped * step[1] : (skipped + last - first) * step[1]]
+            heard = known[..., : skipped + last - first][..., -after:]
 
 
 def load_encodec(name: str, path: Path | None) -> Encodec:
@@ -122,6 +159,33 @@ _ARCHITECTURE = (
     "dilation_growth_rate", "use_causal_conv", "pad_mode", "compress", "num_lstm_layers", "trim_right_ratio", "codebook_size",
     "codebook_dim", "use_conv_shortcut",
 )  # fmt: skip
+
+
+def _run(layers: Sequence[Any], x: Tensor) -> Tensor:
+    for layer in layers:
+        x = layer(x)
+    return x
+
+
+def _frames_of_encoder(config: Any) -> tuple[int, int]:
+    """Frames to a side that a step of the LSTM hears, and that what follows hears of the LSTM, at most."""
+    reach, step = config.kernel_size, 1
+    for ratio in reversed(config.upsampling_ratios):
+        reach += step * (_residual_reach(config) + ratio)
+        step *= ratio
+    return -(-reach // step), config.last_kernel_size
+
+
+def _frames_of_decoder(config: Any) -> tuple[int, int]:
+    """The same of the decoder, which has one convolution before its LSTM."""
+    reach = config.last_kernel_size
+    for ratio in reversed(config.upsampling_ratios):
+        reach = -(-(reach + _residual_reach(config)) // ratio) + 1
+    return config.kernel_size, reach
+
+
+def _residual_reach(config: Any) -> int:
+    return sum((config.residual_kernel_size - 1) * config.dilation_growth_rate**layer for layer in range(config.num_residual_layers))
 
 
 def _lookahead(config: Any) -> int:

@@ -6,6 +6,7 @@ after its frame, and on the past as far as its transformer remembers (250 steps 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,11 @@ from torch import Tensor, nn
 from valle.tokenizers.pretrained import PretrainedError, architecture, check_grid, entry_of, load_model
 from valle.tokenizers.pretrained_codec import PretrainedCodec
 
+DECODE_SECONDS = 10.0
+
 
 class Mimi(PretrainedCodec):
-    """One ``transformers`` Mimi model, a whole clip at a time."""
+    """One ``transformers`` Mimi model; streams go on from the caches that it keeps of convolutions and attention."""
 
     def __init__(self, model: nn.Module, *, name: str, num_codebooks: int) -> None:
         config: Any = model.config
@@ -29,6 +32,8 @@ class Mimi(PretrainedCodec):
             codebook_size=config.codebook_size, num_codebooks=num_codebooks,
         )  # fmt: skip
         self.left_context, self.right_context = _memory(config), 0
+        self.decode_window = int(DECODE_SECONDS * self.sample_rate / self.hop_length)  # frames
+        self.sound_steps = _sound_steps(config)
         self.register_load_state_dict_post_hook(_forget_codebooks)
 
     def config(self) -> dict[str, Any]:
@@ -49,8 +54,31 @@ class Mimi(PretrainedCodec):
     def _encode(self, clip: Tensor) -> Tensor:
         return self.model.encode(clip, num_quantizers=self.num_codebooks).audio_codes[0]
 
+    @torch.no_grad()
+    def encode_piece(self, wav: Tensor, state: Any | None = None) -> tuple[Tensor, Any]:
+        """The next ``wav (B, n * hop_length)`` of a stream -> codes ``(B, n, Q)`` and the state to go on from, which is used up by that."""
+        if wav.shape[1] % self.hop_length:
+            raise ValueError(f"expected whole frames of {self.hop_length} samples, found {wav.shape[1]}")
+        attention, convolutions = state or (None, None)
+        heard = self.model.encoder(wav[:, None], past_key_values=attention, padding_cache=convolutions, use_streaming=True)
+        codes = self.model.quantizer.encode(heard.latents, self.num_codebooks)  # (Q, B, n)
+        return codes.permute(1, 2, 0), (heard.past_key_values, heard.padding_cache)
+
     def _decode(self, codes: Tensor) -> Tensor:
-        return self.model.decode(codes[None]).audio_values[0, 0]
+        return torch.cat(list(self._sound(self.model.quantizer.decode(codes[None]))))
+
+    def _sound(self, vectors: Tensor) -> Iterator[Tensor]:
+        """``vectors (1, D, T_f)`` -> the sound, in pieces ``(n * hop_length,)``, just as of all at once."""
+        decoder, attention, heard = self.model.decoder, None, None
+        for first in range(0, vectors.shape[2], self.decode_window):
+            start = max(0, first - 1)  # a step hears the frame before its own
+            steps = decoder.upsample(vectors[..., start : first + self.decode_window])[..., 2 * (first - start) :]
+            known = decoder.decoder_transformer(steps.transpose(1, 2), past_key_values=attention, use_cache=True)
+            attention, hidden = known.past_key_values, known.last_hidden_state.transpose(1, 2)
+            before = hidden[..., :0] if heard is None else heard
+            whole = torch.cat([before, hidden], -1)
+            yield decoder.decoder_seanet(whole)[0, 0, before.shape[2] * self.hop_length // 2 :]
+            heard = whole[..., -self.sound_steps :]
 
     def _apply(self, fn: Any, recurse: bool = True) -> Mimi:
         result = super()._apply(fn, recurse)
@@ -97,6 +125,16 @@ def _memory(config: Any) -> int:
         step *= ratio
     reach += step * (config.last_kernel_size - 1)
     return reach + step * (config.num_hidden_layers * (config.sliding_window - 1) + 2)
+
+
+def _sound_steps(config: Any) -> int:
+    """Steps of the decoder's transformer before a step's own on which its sound depends."""
+    reach = config.last_kernel_size
+    for ratio in reversed(config.upsampling_ratios):
+        for layer in range(config.num_residual_layers):
+            reach += (config.residual_kernel_size - 1) * config.dilation_growth_rate**layer
+        reach = -(-reach // ratio) + 1
+    return reach + config.kernel_size
 
 
 _ARCHITECTURE = (

@@ -238,6 +238,21 @@ AUDIO_MANIFESTS = [
         make=copied(lambda data: None),
     ),
     mistake(
+        "`trainer_codec.py --init-blocks` of a codec of another width",
+        "trainer_codec",
+        f"{CODEC} --init-blocks valle-16khz --dim 7 --num-quantizers 3 --codebook-size 5",
+        "expected weights in --init-blocks valle-16khz that fit the new codec",
+        "--dim",
+        make=copied(lambda data: None),
+    ),
+    mistake(
+        "`trainer_codec.py --init-codec` and `--init-blocks` at once",
+        "trainer_codec",
+        f"{CODEC} --init-codec valle-16khz --init-blocks valle-16khz",
+        "found both",
+        make=copied(lambda data: None),
+    ),
+    mistake(
         "`trainer_codec.py` and pieces longer than all cuts",
         "trainer_codec",
         f"{CODEC} --segment-seconds 9",

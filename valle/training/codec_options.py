@@ -21,6 +21,7 @@ class CodecOptions(AudioOptions):
     shares: list[float] = setting([], "share of the pieces that each manifest gives; equal if not given")
     valid_manifest: Path | None = setting(None, "manifest of cuts to validate on; the first of --manifests if not given")
     init_codec: str | None = setting(None, "name or folder of a codec to go on from; its design and sizes are kept")
+    init_blocks: str | None = setting(None, "name or folder of a codec of other sizes; what fits of its weights begins the new one")
     segment_seconds: float = setting(1.0, "length of a piece")
 
     codec: Literal["convnext", "soundstream"] = setting("convnext", "design: ConvNeXt and inverse STFT (fast on CPUs), or SEANet (causal)")
@@ -78,6 +79,10 @@ class CodecOptions(AudioOptions):
         )  # fmt: skip
         if not 0.1 <= self.segment_seconds <= 60:
             raise UserError(f"--segment-seconds must lie in 0.1..60, found {self.segment_seconds:g}")
+        if self.init_codec is not None and self.init_blocks is not None:
+            raise UserError(
+                "expected --init-codec to go on from a codec, or --init-blocks to begin another with it, found both; leave one out"
+            )
         self._check_kinds()
         self._check_noise()
 

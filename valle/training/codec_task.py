@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -49,7 +50,7 @@ class CodecTask:
         valid = options.valid_manifest or options.manifests[0]
         self.valid_sources = [Source.read(valid, 1.0, min_seconds=options.segment_seconds)]
         self.noise_sources = [Source.read(path, 1.0, min_seconds=options.segment_seconds) for path in options.noise_manifests]
-        if options.init_codec is None:
+        if options.init_codec is None and options.init_blocks is None:
             self._start_codebooks()
 
     @torch.no_grad()
@@ -130,6 +131,13 @@ def build_codec(options: CodecOptions) -> ResidualCodec:
         if options.denoise and not (isinstance(codec, SoundStream) and codec.settings.denoise):
             raise UserError(f"--denoise true goes on from a codec that was trained with it, found {codec.name}; leave one of them out")
         return codec.requires_grad_(True)
+    codec = _new_codec(options)
+    if options.init_blocks is not None:
+        _take_what_fits(codec, load_acoustic(options.init_blocks), options.init_blocks)
+    return codec
+
+
+def _new_codec(options: CodecOptions) -> ResidualCodec:
     sizes: dict[str, Any] = {
         "sample_rate": options.sample_rate, "dim": options.dim, "num_codebooks": options.num_quantizers,
         "codebook_size": options.codebook_size,
@@ -142,3 +150,17 @@ def build_codec(options: CodecOptions) -> ResidualCodec:
     return ConvNeXtCodec(
         ConvNeXtCodecConfig(name="convnext", num_blocks=options.num_blocks, stft_frames=options.stft_frames, n_fft=options.n_fft, **sizes)
     )
+
+
+def _take_what_fits(codec: ResidualCodec, other: nn.Module, name: str) -> None:
+    """Every tensor of ``other`` that has its name and shape in ``codec`` too."""
+    own, theirs = codec.state_dict(), other.state_dict()
+    fitting = {key: tensor for key, tensor in theirs.items() if key in own and own[key].shape == tensor.shape}
+    if not any(tensor.ndim > 1 for tensor in fitting.values()):
+        raise UserError(
+            f"expected weights in --init-blocks {name} that fit the new codec, found none; choose its design and --dim as that one's, "
+            "or leave it out"
+        )
+    new = ", ".join(sorted(own.keys() - fitting.keys())) or "none"
+    logging.info("%d of %d tensors begin as those of %s; new are %s", len(fitting), len(own), name, new)
+    codec.load_state_dict({**own, **fitting})

@@ -1,0 +1,28 @@
+"""Where the training of a codec begins: from nothing, or from what fits of another."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_codec import audio_manifest, codec_options
+
+from valle.tokenizers.registry import save_tokenizer
+from valle.training.codec_task import CodecTask
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Path:
+    return audio_manifest(tmp_path)
+
+
+def test_blocks_of_a_codec_of_other_spectra_begin_it_and_the_rest_is_new(manifest: Path, tmp_path: Path) -> None:
+    before = CodecTask(codec_options(manifest, tmp_path / "before", codec="convnext")).codec
+    save_tokenizer(before, tmp_path / "codec")
+    spectra = {"stft_frames": 2, "n_fft": 640}
+    after = CodecTask(codec_options(manifest, tmp_path / "after", codec="convnext", init_blocks=str(tmp_path / "codec"), **spectra)).codec
+    alone = CodecTask(codec_options(manifest, tmp_path / "alone", codec="convnext", **spectra)).codec
+    old, new, anew = before.state_dict(), after.state_dict(), alone.state_dict()
+    resized = {name for name in new if new[name].shape != old[name].shape}
+    assert {"encoder_input.weight", "decoder_output.weight"} <= resized < new.keys()
+    assert all(torch.equal(new[name], (anew if name in resized else old)[name]) for name in new)
+    assert not torch.equal(new["encoder.blocks.0.expand.weight"], anew["encoder.blocks.0.expand.weight"])

@@ -85,16 +85,18 @@ class Encodec(PretrainedCodec):
         state, heard = None, None  # of the LSTM, and its last outputs
         for first in range(0, count, self.lstm_window):
             last = min(count, first + self.lstm_window)
-            start, stop = max(0, first - before), min(count, last + ahead + (before if ahead else 0))
-            local = _run(layers[:place], x[..., start * step[0] : stop * step[0]])[..., first - start : min(count, last + ahead) - start]
+            beyond = min(count, last + ahead)
+            start, stop = max(0, first - before), min(count, beyond + (before if ahead else 0))
+            local = _run(layers[:place], x[..., start * step[0] : stop * step[0]])[..., first - start : beyond - start]
             sequence = local.permute(2, 0, 1)  # (T, 1, C)
             now, state = lstm(sequence[: last - first], state)
-            outputs = [now] if last + ahead <= last or last == count else [now, lstm(sequence[last - first :], state)[0]]
+            outputs = [now, lstm(sequence[last - first :], state)[0]] if beyond > last else [now]
             remembered = (torch.cat(outputs) + sequence).permute(1, 2, 0)
             known = remembered if heard is None else torch.cat([heard, remembered], -1)
             skipped = known.shape[2] - remembered.shape[2]
-            yield _run(layers[place + 1 :], known)[..., skipped * step[1] : (skipped + last - first) * step[1]]
-            heard = known[..., : skipped + last - first][..., -after:]
+            end = skipped + last - first
+            yield _run(layers[place + 1 :], known)[..., skipped * step[1] : end * step[1]]
+            heard = known[..., max(0, end - after) : end]
 
 
 def load_encodec(name: str, path: Path | None) -> Encodec:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.tables import Results, command_block, estimate, markdown, page_table, percent, text, where, written_from
-from benchmarks.tokenizer_tables import codecs, curves, units
+from benchmarks.tokenizer_tables import codecs, curves, limits, units
 from valle.evaluation.demo_summary import PER_CODEBOOK, demo_tables
 from valle.evaluation.evaluate_codec import codec_table
 
@@ -112,10 +112,15 @@ def _folder_rows(folder: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [("fine-tuning on one's own recordings: coarse nats a token on dev, before and after", f"{before:.2f}, {after:.2f}")]
 
 
-def codec(results: Results) -> str | None:
-    if "codec" not in results:
-        return None
-    return "\n".join(page_table(codec_table(title, report), titled=True) for title, report in results["codec"].items())
+def codec(source: str) -> Callable[[Results], str | None]:
+    """What ``bin/evaluate_codec.py`` wrote of one codec, a table a title."""
+
+    def block(results: Results) -> str | None:
+        if source not in results:
+            return None
+        return "\n".join(page_table(codec_table(title, report), titled=True) for title, report in results[source].items())
+
+    return block
 
 
 def recipe(name: str) -> Callable[[Results], str | None]:
@@ -288,7 +293,8 @@ BLOCKS: dict[str, Callable[[Results], str | None]] = {
     "demo-voices": demo_block("Is it still the prompt's voice?"),
     "demo-codec": demo_block("What the codec keeps"),
     "demo-run": demo_block("This run"),
-    "codec": codec,
+    "codec": codec("codec"),
+    "codec-piano": codec("codec_piano"),
     "librispeech": recipe("librispeech"),
     "atepp": recipe("atepp"),
     "mixed": recipe("mixed"),
@@ -312,6 +318,13 @@ BLOCKS: dict[str, Callable[[Results], str | None]] = {
     "bundled-units-synthetic": units("synthetic", "bundled_units", "the command above"),
     "bundled-units-real": units("real", "bundled_units", "the command above"),
     "bundled-units-real-confident": units("real_confident", "bundled_units", "the command above"),
+    "objectives-command": written_from("objectives", command_block),
+    "objectives-synthetic": units("synthetic", "objectives", "the command above"),
+    "objectives-real": units("real", "objectives", "the command above"),
+    "bundled-codecs-command": written_from("bundled_codecs", command_block),
+    "bundled-codecs-real": codecs("real", "bundled_codecs", "the command above"),
+    "bundled-codecs-synthetic": codecs("synthetic", "bundled_codecs", "the command above"),
+    "codec-limits": written_from("codec_limits", limits),
     "unit-curves": written_from("unit_curves", curves),
     "codec-curves": written_from("codec_curves", curves),
 }

@@ -10,13 +10,13 @@ from benchmarks.tables import Results, markdown, percent, where, with_interval
 AT_THE_TOP = "the command at the top of the page"
 
 
-def codecs(corpus: str) -> Callable[[Results], str | None]:
-    """Every codec on one corpus, by number of codebooks."""
+def codecs(corpus: str, source: str = "tokenizers", told: str = AT_THE_TOP) -> Callable[[Results], str | None]:
+    """Every codec on one corpus, by number of codebooks, in one file of results; ``told`` says where its command stands."""
 
     def block(results: Results) -> str | None:
-        if "tokenizers" not in results:
+        if source not in results:
             return None
-        values = results["tokenizers"]
+        values = results[source]
         measures = [(name, digits) for name, digits in (("stoi", 3), ("pesq", 2), ("mel_l1", 2), ("si_sdr", 1))
                     if f"{name}_{corpus}" in values["codecs"][0]]  # fmt: skip
         rows = [
@@ -33,10 +33,19 @@ def codecs(corpus: str) -> Callable[[Results], str | None]:
         columns = ("codec, codebooks", "kbit/s", *(heads[name] for name, _ in measures), "perplexity", "encode", "decode")
         size = values["corpora"][corpus]
         heard = f"{size['recordings']} recordings, {size['minutes']:.1f} minutes"
-        note = f"{heard}; means with 95 % intervals over recordings. {where(values, AT_THE_TOP)}"
+        note = f"{heard}; means with 95 % intervals over recordings. {where(values, told)}"
         return markdown(columns, rows, note)
 
     return block
+
+
+def limits(values: Mapping[str, Any]) -> str:
+    """What a codec keeps by its codes, and would keep with better parts."""
+    rows = [
+        (name, system, *(f"{of[measure]['mean']:.{digits}f}" if measure in of else "" for measure, digits in (("stoi", 3), ("pesq", 2))))
+        for name, systems in values["codecs"].items() for system, of in systems.items()
+    ]  # fmt: skip
+    return markdown(("codec", "sound made of", "STOI", "PESQ"), rows, f"Means over {values['recordings']} recordings. {where(values)}")
 
 
 def units(corpus: str, source: str = "tokenizers", told: str = AT_THE_TOP) -> Callable[[Results], str | None]:

@@ -31,17 +31,19 @@ def words(path: str) -> str:
     return " ".join((ROOT / path).read_text(encoding="utf-8").split())
 
 
-def test_the_codecs_card_says_its_sizes(codec: ConvNeXtCodec) -> None:
-    card = words("valle/assets/tokenizers/valle-16khz/README.md")
+@pytest.mark.parametrize(("name", "stored"), [("valle-16khz", "in half precision"), ("valle-convnext", "in eight bits a number")])
+def test_the_codecs_cards_say_their_sizes(name: str, stored: str) -> None:
+    codec, card = load_acoustic(name), words(f"valle/assets/tokenizers/{name}/README.md")
+    assert isinstance(codec, ConvNeXtCodec)
     parameters = sum(parameter.numel() for parameter in codec.parameters())
-    size = (BUNDLED_FOLDER / "valle-16khz" / "model.safetensors").stat().st_size
+    size = (BUNDLED_FOLDER / name / "model.safetensors").stat().st_size
     rate = codec.identity.grid.rate
     bits = rate * log2(codec.codebook_size) / 1000
     assert f"{rate:g} frames a second, {codec.num_codebooks} codebooks of {codec.codebook_size}" in card
     assert f"{codec.num_codebooks * bits:g} kbit/s at most, {bits:g} kbit/s a codebook" in card
-    assert f"{parameters / 1e6:.1f} M parameters, {size / 1e6:.1f} MB in half precision" in card
+    assert f"{parameters / 1e6:.1f} M parameters, {size / 1e6:.1f} MB {stored}" in card
     assert f"{codec.left_context / codec.sample_rate:.2f} s before it and {codec.right_context / codec.sample_rate:.2f} s after it" in card
-    assert f"STFT of {codec.settings.n_fft} samples every {codec.hop_length}" in card
+    assert f"STFT of {codec.settings.n_fft} samples every {codec.settings.stft_hop}" in card
 
 
 def test_the_units_card_says_its_sizes(units: MfccKMeans) -> None:

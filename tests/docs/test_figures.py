@@ -84,14 +84,16 @@ UNIT_SEQUENCES = {
     },
 }  # fmt: skip
 RESULTS = {
-    **dict.fromkeys(("librispeech", "atepp", "mixed"), RUN), "demo": DEMO, "codec": {"speech": REPORT},
+    **dict.fromkeys(("librispeech", "atepp", "mixed"), RUN), "demo": DEMO, "codec": {"speech": REPORT}, "codec_piano": {"piano": REPORT},
     "folder": {**RUN, "before": TRAINING, "after": TRAINING},
     "codec_steps": {**BENCH, "seconds": {"msstft": {key: {"value": 0.9, "spread": [0.8, 1.0]} for key in ("float32", "bfloat16")}}},
     "unit_sequences": UNIT_SEQUENCES, "unit_sequences_hubert": UNIT_SEQUENCES,
     "alignment": {**BENCH, "title": "real", "rounds": [{"round": number, "timed": TIMED, "recordings": RECORDINGS} for number in (0, 1)]},
     "unit_curves": {**BENCH, **RUNS}, "codec_curves": {**BENCH, **RUNS},
-    "tokenizers": {**BENCH, **TOKENIZERS}, "bundled_units": {**BENCH, **TOKENIZERS},
-    "long_audio": BENCH, "window_context": {**BENCH, **WINDOWS},
+    "tokenizers": {**BENCH, **TOKENIZERS}, "bundled_units": {**BENCH, **TOKENIZERS}, "bundled_codecs": {**BENCH, **TOKENIZERS},
+    "objectives": {**BENCH, **TOKENIZERS},
+    "codec_limits": {**BENCH, "recordings": 3, "codecs": {"a codec": {"its codes": {"stoi": ESTIMATE}}}}, "long_audio": BENCH,
+    "window_context": {**BENCH, **WINDOWS},
     "basics": BENCH, "memory": BENCH, "ablation": {**BENCH, "minutes_each": 4.0, "coarse": VARIANTS, "fine": VARIANTS},
 }  # fmt: skip
 

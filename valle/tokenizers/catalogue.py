@@ -81,6 +81,10 @@ CATALOGUE = (
         name="valle-16khz", kind="acoustic", sample_rate=16000, hop_length=320, num_codebooks=8, codebook_size=256, licence="Apache-2.0",
     ),
     CatalogueEntry(
+        name="valle-convnext", kind="acoustic", sample_rate=16000, hop_length=320, num_codebooks=8, codebook_size=256,
+        licence="Apache-2.0",
+    ),
+    CatalogueEntry(
         name="mfcc-kmeans", kind="semantic", sample_rate=16000, hop_length=640, codebook_size=200, licence="Apache-2.0",
     ),
     CatalogueEntry(

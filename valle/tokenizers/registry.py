@@ -24,7 +24,7 @@ from valle.tokenizers.soundstream import SoundStream, SoundStreamConfig
 from valle.tokenizers.weights import packed, unpacked
 
 BUNDLED_FOLDER = Path(__file__).parent.parent / "assets" / "tokenizers"
-BUNDLED = ("valle-16khz", "mfcc-kmeans", "valle-hubert")
+BUNDLED = ("valle-16khz", "valle-convnext", "mfcc-kmeans", "valle-hubert")
 CONFIG_FILE, WEIGHTS_FILE = "config.yaml", "model.safetensors"
 REFERENCE_BYTES = 100 * 2**20  # of weights, above which checkpoints name a tokenizer's folder instead of holding a copy each
 

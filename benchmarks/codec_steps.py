@@ -26,7 +26,7 @@ from valle.training.loop import Loop
 
 SOUNDSTREAM = yaml.safe_load((ROOT / "egs" / "espeak" / "conf" / "soundstream.yaml").read_text(encoding="utf-8"))
 VARIANTS: dict[str, dict[str, Any]] = {
-    "ConvNeXt codec as bundled, no adversary": {},
+    "ConvNeXt codec, no adversary": {},
     "with `--adversarial msstft`": {"adversarial": "msstft"},
     "with `--adversarial mpd`": {"adversarial": "mpd"},
     "with `--adversarial soundstream`": {"adversarial": "soundstream"},

@@ -211,15 +211,15 @@ class Pipeline:
         return rows, seeds
 
     def _prompt(self, wav: Waveform, seed: int) -> _Prompt:
-        """Tokens of a prompt without those that what follows it would change (each tokenizer's right context)."""
+        """Tokens of a prompt without those that what follows it would change (see ``Tokenizer.kept_of_prompt``)."""
         seconds = len(wav) / self.sample_rate
         if seconds < MIN_PROMPT_SECONDS:
             raise PromptError(f"expected a prompt of at least {MIN_PROMPT_SECONDS:g} s, found {seconds:.2f} s; give a longer recording")
-        codes = self._codes(wav)[: self.acoustic.settled(len(wav))]
+        codes = self._codes(wav)[: self.acoustic.kept_of_prompt(len(wav))]
         units = codes.new_zeros(0)
         if self.semantic is not None:
             at_its_rate = resample(wav, self.sample_rate, self.semantic.sample_rate)
-            units = self._units(wav)[: self.semantic.settled(len(at_its_rate))]
+            units = self._units(wav)[: self.semantic.kept_of_prompt(len(at_its_rate))]
         num_units, num_frames = self.timeline.align(len(units), len(codes))
         if num_frames == 0:
             raise PromptError(f"expected a prompt longer than the tokenizers' right context, found {seconds:.2f} s; give a longer one")

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from tiny_audio import sound
 from tiny_speech import RATE, babble, tiny_encoder, tiny_hubert, utter
 
+from benchmarks.memory import SAMPLES
+from valle.audio import read_audio
 from valle.errors import UserError
 from valle.tokenizers.front_ends import MelFrontEnd
 from valle.tokenizers.hubert import HubertConfig, HubertTokenizer, hubert_from_encoder
@@ -213,3 +215,24 @@ def test_voices_are_changed_in_training_alone() -> None:
     torch.manual_seed(0)
     changed = encoder.train().hear(wav, lengths)
     assert torch.equal(plain[0], plain[1]) and not torch.equal(changed[0], changed[1]) and not torch.equal(plain, changed)
+
+
+def test_what_a_continuation_goes_on_from_hardly_ever_changes() -> None:
+    """Units between the bound and what is kept: of the bundled recordings, cut off every third of a second."""
+    tokenizer = load_semantic("valle-hubert")
+    same: list[torch.Tensor] = []
+    for path in sorted(SAMPLES.glob("*.flac")):
+        wav, _ = read_audio(path, sample_rate=tokenizer.sample_rate)
+        whole = tokenizer.encode(torch.from_numpy(wav)[None], torch.tensor([len(wav)]))[0][0]
+        for end in range(tokenizer.sample_rate, len(wav), tokenizer.sample_rate // 3):
+            heard = tokenizer.encode(torch.from_numpy(wav[:end])[None], torch.tensor([end]))[0][0]
+            between = slice(tokenizer.settled(end), tokenizer.kept_of_prompt(end))
+            same.append(heard[between] == whole[between])
+            assert torch.equal(heard[: between.start], whole[: between.start])
+    assert torch.cat(same).float().mean() >= 0.999 and len(torch.cat(same)) > 500
+
+
+@pytest.mark.parametrize("kind", ["causal", "mel"])
+def test_where_nothing_is_known_to_be_nearer_a_prompt_keeps_what_is_settled(kind: str, tokenizers: dict[str, HubertTokenizer]) -> None:
+    for samples in (0, 1000, 16000, 47999):
+        assert tokenizers[kind].kept_of_prompt(samples) == tokenizers[kind].settled(samples)

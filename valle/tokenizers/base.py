@@ -96,6 +96,10 @@ class Tokenizer(nn.Module):
         """How many tokens of a clip stay as they are whatever follows its first ``num_samples``."""
         return max(0, num_samples - self.right_context) // self.hop_length
 
+    def kept_of_prompt(self, num_samples: int) -> int:
+        """How many tokens a continuation goes on from: the settled ones, or more where those after them hardly ever change."""
+        return self.settled(num_samples)
+
     def heard_from(self, first: int) -> int:
         """The token at whose first sample a clip may be cut off, and tokens ``first``.. are still those of the whole clip."""
         return max(0, first - -(-self.left_context // self.hop_length))

@@ -6,6 +6,7 @@ The model is convolutions alone, so a code depends on a stated stretch of audio 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -51,8 +52,8 @@ class Dac(PretrainedCodec):
     def _encode(self, clip: Tensor) -> Tensor:
         return self.model.quantizer(self.model.encoder(clip), self.num_codebooks)[1][0]
 
-    def _decode(self, codes: Tensor) -> Tensor:
-        return self.model.decoder(self.model.quantizer.from_codes(codes[None])[0])[0, 0]
+    def _decode(self, codes: Tensor) -> Iterator[Tensor]:
+        yield self.model.decoder(self.model.quantizer.from_codes(codes[None])[0])[0, 0]
 
 
 def load_dac(name: str, path: Path | None) -> Dac:

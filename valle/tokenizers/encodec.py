@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from valle.tokenizers.pretrained import PretrainedError, architecture, check_grid, entry_of, load_model, read_tensors
 from valle.tokenizers.pretrained_codec import PretrainedCodec
+from valle.tokenizers.seanet_reach import decoder_reach, encoder_reach
 
 WHOLE_CLIP = 2**31 - 1  # the encoder's LSTM remembers without bound
 WINDOW_SECONDS = 10.0
@@ -44,8 +45,9 @@ class Encodec(PretrainedCodec):
         # The causal model pads by reflection at the left, so a clip's first 6 frames look up to 6 frames ahead; no later one does.
         self.right_context = 0 if config.use_causal_conv else _lookahead(config)
         self.lstm_window = int(WINDOW_SECONDS * self.sample_rate / self.hop_length)  # frames
-        self.frames_of_encoder = _frames_of_encoder(config)
-        self.frames_of_decoder = _frames_of_decoder(config)
+        # Frames to a side that a step of the LSTM hears, and that what follows hears of the LSTM.
+        self.frames_of_encoder = -(-encoder_reach(config) // self.hop_length), config.last_kernel_size
+        self.frames_of_decoder = config.kernel_size, decoder_reach(config)
 
     def config(self) -> dict[str, Any]:
         settings = architecture(self.model.config, _ARCHITECTURE)
@@ -67,10 +69,11 @@ class Encodec(PretrainedCodec):
             codes.append(chosen[0])
         return torch.stack(codes)
 
-    def _decode(self, codes: Tensor) -> Tensor:
+    def _decode(self, codes: Tensor) -> Iterator[Tensor]:
         vectors = self.model.quantizer.decode(codes[:, None])  # (1, D, T_f)
         sound = self._through_lstm(self.model.decoder.layers, vectors, step=(1, self.hop_length), reaches=self.frames_of_decoder)
-        return torch.cat([piece[0, 0] for piece in sound])
+        for piece in sound:
+            yield piece[0, 0]
 
     def _through_lstm(self, layers: Sequence[Any], x: Tensor, *, step: tuple[int, int], reaches: tuple[int, int]) -> Iterator[Tensor]:
         """``layers``, an LSTM among them, over ``x (1, C, T_f * step[0])`` -> pieces of ``(1, C', T_f * step[1])``, just as of all at once.
@@ -167,27 +170,6 @@ def _run(layers: Sequence[Any], x: Tensor) -> Tensor:
     for layer in layers:
         x = layer(x)
     return x
-
-
-def _frames_of_encoder(config: Any) -> tuple[int, int]:
-    """Frames to a side that a step of the LSTM hears, and that what follows hears of the LSTM, at most."""
-    reach, step = config.kernel_size, 1
-    for ratio in reversed(config.upsampling_ratios):
-        reach += step * (_residual_reach(config) + ratio)
-        step *= ratio
-    return -(-reach // step), config.last_kernel_size
-
-
-def _frames_of_decoder(config: Any) -> tuple[int, int]:
-    """The same of the decoder, which has one convolution before its LSTM."""
-    reach = config.last_kernel_size
-    for ratio in reversed(config.upsampling_ratios):
-        reach = -(-(reach + _residual_reach(config)) // ratio) + 1
-    return config.kernel_size, reach
-
-
-def _residual_reach(config: Any) -> int:
-    return sum((config.residual_kernel_size - 1) * config.dilation_growth_rate**layer for layer in range(config.num_residual_layers))
 
 
 def _lookahead(config: Any) -> int:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from valle.tokenizers.pretrained import PretrainedError, architecture, check_grid, entry_of, load_model
 from valle.tokenizers.pretrained_codec import PretrainedCodec
+from valle.tokenizers.seanet_reach import decoder_reach, encoder_reach
 
 DECODE_SECONDS = 10.0
 
@@ -33,7 +34,7 @@ class Mimi(PretrainedCodec):
         )  # fmt: skip
         self.left_context, self.right_context = _memory(config), 0
         self.decode_window = int(DECODE_SECONDS * self.sample_rate / self.hop_length)  # frames
-        self.sound_steps = _sound_steps(config)
+        self.sound_steps = decoder_reach(config) + config.kernel_size  # of the transformer, before a step's own, on which its sound depends
         self.register_load_state_dict_post_hook(_forget_codebooks)
 
     def config(self) -> dict[str, Any]:
@@ -64,11 +65,9 @@ class Mimi(PretrainedCodec):
         codes = self.model.quantizer.encode(heard.latents, self.num_codebooks)  # (Q, B, n)
         return codes.permute(1, 2, 0), (heard.past_key_values, heard.padding_cache)
 
-    def _decode(self, codes: Tensor) -> Tensor:
-        return torch.cat(list(self._sound(self.model.quantizer.decode(codes[None]))))
-
-    def _sound(self, vectors: Tensor) -> Iterator[Tensor]:
-        """``vectors (1, D, T_f)`` -> the sound, in pieces ``(n * hop_length,)``, just as of all at once."""
+    def _decode(self, codes: Tensor) -> Iterator[Tensor]:
+        """A window at a time, just as all at once."""
+        vectors = self.model.quantizer.decode(codes[None])  # (1, D, T_f)
         decoder, attention, heard = self.model.decoder, None, None
         for first in range(0, vectors.shape[2], self.decode_window):
             start = max(0, first - 1)  # a step hears the frame before its own
@@ -117,24 +116,8 @@ def _forget_codebooks(module: nn.Module, *_: object) -> None:
 
 def _memory(config: Any) -> int:
     """Samples before a frame's own on which its codes depend: convolutions, a window of attention a layer, the step of two."""
-    reach, step = config.kernel_size - 1, 1
-    for ratio in reversed(config.upsampling_ratios):
-        for layer in range(config.num_residual_layers):
-            reach += step * (config.residual_kernel_size - 1) * config.dilation_growth_rate**layer
-        reach += step * ratio  # of a kernel of twice the ratio, what exceeds a step
-        step *= ratio
-    reach += step * (config.last_kernel_size - 1)
-    return reach + step * (config.num_hidden_layers * (config.sliding_window - 1) + 2)
-
-
-def _sound_steps(config: Any) -> int:
-    """Steps of the decoder's transformer before a step's own on which its sound depends."""
-    reach = config.last_kernel_size
-    for ratio in reversed(config.upsampling_ratios):
-        for layer in range(config.num_residual_layers):
-            reach += (config.residual_kernel_size - 1) * config.dilation_growth_rate**layer
-        reach = -(-reach // ratio) + 1
-    return reach + config.kernel_size
+    steps = config.last_kernel_size - 1 + config.num_hidden_layers * (config.sliding_window - 1) + 2
+    return encoder_reach(config) + prod(config.upsampling_ratios) * steps
 
 
 _ARCHITECTURE = (

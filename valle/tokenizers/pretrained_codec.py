@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from valle.tokenizers.base import AcousticTokenizer, padding_mask
+from valle.tokenizers.base import AcousticTokenizer
 
 
 class PretrainedCodec(AcousticTokenizer):
@@ -36,8 +36,8 @@ class PretrainedCodec(AcousticTokenizer):
         """``clip (1, 1, T)`` of whole frames -> codes ``(Q, T_f)``."""
 
     @abstractmethod
-    def _decode(self, codes: Tensor) -> Tensor:
-        """Codes ``(Q, T_f)`` of the first Q codebooks -> ``(T_f * hop_length,)``."""
+    def _decode(self, codes: Tensor) -> Iterator[Tensor]:
+        """Codes ``(Q, T_f)`` of the first Q codebooks -> ``(T_f * hop_length,)``, in pieces."""
 
     @torch.no_grad()
     def encode(self, wav: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
@@ -59,9 +59,12 @@ class PretrainedCodec(AcousticTokenizer):
         for row, count in enumerate(lengths.tolist()):
             for first, last in self._windows(count):
                 start, stop = max(0, first - self.sound_reach), min(count, last + self.sound_reach)
-                piece = self._decode(codes[row, start:stop].T)
-                wav[row, first * hop : last * hop] = piece[(first - start) * hop : (last - start) * hop]
-        return wav * padding_mask(lengths * hop, wav.shape[1])
+                place = start * hop  # of the piece in the row's sound
+                for piece in self._decode(codes[row, start:stop].T):
+                    begin, end = max(place, first * hop), min(place + len(piece), last * hop)
+                    wav[row, begin : max(begin, end)] = piece[begin - place : max(begin, end) - place]
+                    place += len(piece)
+        return wav
 
     def _windows(self, count: int) -> Iterator[tuple[int, int]]:
         step = self.window or max(1, count)

@@ -46,17 +46,19 @@ class TokenStream:
     def __init__(self, tokenizer: AnyTokenizer) -> None:
         self._tokenizer = tokenizer
         self._device = next(chain(tokenizer.parameters(), tokenizer.buffers())).device
+        self._needs_all = tokenizer.left_context > LONGEST_CONTEXT * tokenizer.sample_rate and not isinstance(tokenizer, EncodesPieces)
         self._begin()
 
     def _begin(self) -> None:
         self._heard = torch.zeros(0, device=self._device)  # samples from token self._start on
+        self._kept: list[Tensor] = []  # what follows them, where all is needed at once: joined at the end, not with every piece
         self._start = self._given = 0
         self._state: Any = None
 
     @property
     def held_seconds(self) -> float:
         """How much of the sound is kept for tokens to come."""
-        return len(self._heard) / self._tokenizer.sample_rate
+        return (len(self._heard) + sum(map(len, self._kept))) / self._tokenizer.sample_rate
 
     def push(self, wav: Waveform | Tensor) -> Tensor:
         """The next samples ``(n,)`` at the tokenizer's rate -> the tokens that are final now, ``(m,)`` units or ``(m, Q)`` codes."""
@@ -70,7 +72,8 @@ class TokenStream:
             silence = last.new_zeros(-(len(self._heard) + len(last)) % self._tokenizer.hop_length)
             tokens.append(self._push(torch.cat([last, silence])))
         else:
-            self._heard = torch.cat([self._heard, last])
+            self._heard = torch.cat([self._heard, *self._kept, last])
+            self._kept = []
             tokens.append(self._up_to(self._tokenizer.num_tokens(self._received)))
         self._begin()
         return torch.cat(tokens)
@@ -86,11 +89,12 @@ class TokenStream:
         return self._start * self._tokenizer.hop_length + len(self._heard)
 
     def _push(self, wav: Tensor) -> Tensor:
+        if self._needs_all:
+            self._kept.append(wav.clone())
+            return self._none()
         self._heard = torch.cat([self._heard, wav])
         if isinstance(self._tokenizer, EncodesPieces):
             return self._from_state(self._tokenizer)
-        if self._tokenizer.left_context > LONGEST_CONTEXT * self._tokenizer.sample_rate:
-            return self._none()
         return self._up_to(self._tokenizer.settled(self._received))
 
     def _from_state(self, codec: EncodesPieces) -> Tensor:

@@ -114,6 +114,16 @@ def test_tokens_come_as_soon_as_their_right_context_and_little_sound_is_held(kin
     assert given + len(stream.flush()) == len(whole) and stream.held_seconds == 0
 
 
+def test_what_needs_all_of_the_sound_keeps_pieces_of_its_own() -> None:
+    tokenizer, wav, whole = made("encodec")
+    stream, microphone = TokenStream(tokenizer), torch.zeros(5000)  # which is written over with every piece
+    for start in range(0, 60000, 5000):
+        microphone.copy_(wav[start : start + 5000])
+        assert stream.push(microphone).shape == (0, tokenizer.num_codebooks)
+        assert stream.held_seconds == (start + 5000) / tokenizer.sample_rate
+    assert torch.equal(stream.flush(wav[60000:]), whole) and stream.held_seconds == 0
+
+
 @pytest.mark.parametrize("kind", ["causal hubert", "causal hubert on the waveform", "causal hubert, bounded", "soundstream"])
 def test_causal_tokens_come_with_the_last_sample_of_their_frame(kind: str) -> None:
     tokenizer, wav, _ = made(kind)

@@ -83,3 +83,21 @@ def test_half_formats_train_and_keep_float32_weights(dtype: str, manifests: Path
     loop.run()
     assert all(parameter.dtype == torch.float32 for parameter in loop.task.model.parameters())
     assert load_checkpoint(tmp_path / "checkpoint-2.pt")["dtype"] == dtype
+
+
+@pytest.mark.parametrize(("cost", "passes", "chosen"), [(100.0, 1, "float32"), (3.0, 3, "float32"), (0.5, 3, "bfloat16")])
+def test_a_format_without_hope_is_tried_once(
+    cost: float, passes: int, chosen: str, manifests: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a processor has no instructions for bfloat16, a pass in it can take a quarter of a minute."""
+    loop, now, tried = tiny_loop(tiny_options(manifests, tmp_path)), [0.0], {True: 0, False: 0}
+
+    def spend(*_: object) -> None:
+        is_half = torch.is_autocast_enabled("cpu")
+        tried[is_half] += 1
+        now[0] += cost if is_half else 1.0
+
+    loop.task.model.register_forward_pre_hook(spend)
+    monkeypatch.setattr("valle.training.precision.time.perf_counter", lambda: now[0])
+    assert resolve_dtype(loop.task, tiny_options(manifests, tmp_path, dtype="auto"), CPU, World()) == chosen
+    assert tried == {False: 3, True: passes}

@@ -18,6 +18,7 @@ from valle.training.task import Batch, Task
 
 SMALLEST_SCALE = 2.0**-16  # below which float16 gradients say nothing any more
 WORTH = 1.1  # times faster that bfloat16 must be to be chosen
+HOPELESS = 4.0  # times slower that the first pass in it, which prepares much, may be before no second one is timed
 
 
 class Precision:
@@ -77,14 +78,15 @@ def resolve_dtype(task: Task, options: LoopOptions, device: torch.device, world:
     if device.type != "cpu" or not world.is_first:
         return "float32"
     batch = task.to_device(next(iter(task.batches(epoch=1, skip=0, world=World()))), device)
-    seconds = {name: _time(task, batch, Precision(name, device)) for name in ("float32", "bfloat16")}
+    seconds = {"float32": _time(task, batch, Precision("float32", device))}
+    seconds["bfloat16"] = _time(task, batch, Precision("bfloat16", device), hopeless=HOPELESS * seconds["float32"])
     chosen = "bfloat16" if seconds["bfloat16"] * WORTH < seconds["float32"] else "float32"
     logging.info("A pass takes %.2f s in float32 and %.2f s in bfloat16: training in %s", seconds["float32"], seconds["bfloat16"], chosen)
     return chosen
 
 
-def _time(task: Task, batch: Batch, precision: Precision) -> float:
-    """Seconds of the faster of two passes forward and backward after one to warm up."""
+def _time(task: Task, batch: Batch, precision: Precision, *, hopeless: float = float("inf")) -> float:
+    """Seconds of the faster of two passes forward and backward after one to warm up, or of that one if it takes ``hopeless`` seconds."""
     best = float("inf")
     task.model.eval()  # no dropout, no running statistics
     for attempt in range(3):
@@ -92,7 +94,10 @@ def _time(task: Task, batch: Batch, precision: Precision) -> float:
         with precision.autocast():
             parts = task.model(batch)
         torch.stack([part.sum for part in parts.values()]).sum().backward()
-        if attempt:
-            best = min(best, time.perf_counter() - start)
+        seconds = time.perf_counter() - start
         task.model.zero_grad(set_to_none=True)
+        if attempt or seconds > hopeless:
+            best = min(best, seconds)
+        if seconds > hopeless:
+            break
     return best

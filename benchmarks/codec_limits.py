@@ -25,7 +25,7 @@ from valle.evaluation.codec_report import LONGEST_SECONDS
 from valle.evaluation.evaluate_codec import choose_files
 from valle.measures.intervals import bootstrap_mean
 from valle.measures.sound import has_pesq, pesq_wb, stoi
-from valle.tokenizers.registry import load_acoustic
+from valle.tokenizers.registry import BUNDLED_ACOUSTIC, load_acoustic
 from valle.tokenizers.residual_codec import ResidualCodec
 
 WINDOW_SECONDS, WINDOWS_A_HOP = 0.04, 4
@@ -33,7 +33,7 @@ WINDOW_SECONDS, WINDOWS_A_HOP = 0.04, 4
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--codecs", nargs="+", default=["valle-16khz"], help="names or folders of codecs that bin/trainer_codec.py made")
+    parser.add_argument("--codecs", nargs="+", default=[BUNDLED_ACOUSTIC], help="names or folders of codecs that bin/trainer_codec.py made")
     parser.add_argument("--audio", type=Path, nargs="+", required=True, help="files or folders of recordings")
     parser.add_argument("--max-recordings", type=int, default=46)
     parser.add_argument("--output", type=Path, default=RESULTS / "codec_limits.json")

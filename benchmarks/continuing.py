@@ -21,7 +21,7 @@ from valle.models import AudioLM
 from valle.models.released import Released, save_released
 from valle.pipeline import ContinueSettings, Pipeline
 from valle.timeline import Timeline
-from valle.tokenizers.registry import load_acoustic, load_semantic
+from valle.tokenizers.registry import BUNDLED_ACOUSTIC, BUNDLED_SEMANTIC, load_acoustic, load_semantic
 
 STAGES = ("semantic", "coarse", "fine")
 
@@ -29,7 +29,7 @@ STAGES = ("semantic", "coarse", "fine")
 def demo_sized_model() -> Released:
     """Random weights in the sizes of conf/demo.yaml, with the bundled tokenizers."""
     settings = yaml.safe_load(DEMO.read_text())
-    acoustic, semantic = load_acoustic("valle-16khz"), load_semantic("mfcc-kmeans")
+    acoustic, semantic = load_acoustic(BUNDLED_ACOUSTIC), load_semantic(BUNDLED_SEMANTIC)
     timeline = Timeline(codes=acoustic.identity.grid, units=semantic.identity.grid)
     torch.manual_seed(0)
     model = AudioLM(

@@ -31,7 +31,7 @@ from valle.corpora.report_reasons import PARTS
 from valle.data.tokenize import TokenizeConfig, tokenize_cuts
 from valle.data.tokenize_batches import AudioBatch, BatchTokenizer, batches_of_like_lengths
 from valle.memory import give_memory_back
-from valle.tokenizers.registry import load_acoustic, load_semantic, save_tokenizer
+from valle.tokenizers.registry import BUNDLED_ACOUSTIC, BUNDLED_SEMANTIC, load_acoustic, load_semantic, save_tokenizer
 
 SAMPLES = Path(__file__).resolve().parents[1] / "valle" / "assets" / "samples"
 RATES = (16000, 24000)  # of the files: as both tokenizers take it, and resampled
@@ -67,7 +67,7 @@ def bench_encode_share(
     repeats: int = 5,
 ) -> dict[str, Any]:
     """``share``: seconds of encoding alone over seconds of tokenising, by both bundled tokenizers, of files at ``rate`` Hz."""
-    codec, units = load_acoustic("valle-16khz"), load_semantic("mfcc-kmeans")
+    codec, units = load_acoustic(BUNDLED_ACOUSTIC), load_semantic(BUNDLED_SEMANTIC)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         seconds = write_corpus(folder, num_cuts, rate)

@@ -15,10 +15,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.tables import Results, command_block, estimate, markdown, page_table, percent, text, where, written_from
+from benchmarks.tables import Results, command_block, markdown, page_table, percent, text, where, written_from
 from benchmarks.tokenizer_tables import codecs, curves, limits, units
 from valle.evaluation.demo_summary import PER_CODEBOOK, demo_tables
 from valle.evaluation.evaluate_codec import codec_table
+from valle.tokenizers.registry import BUNDLED_ACOUSTIC
 
 ROOT = Path(__file__).parent.parent
 BLOCK = re.compile(r"<!-- figures: (?P<name>[a-z-]+) -->\n(?P<content>.*?)<!-- end -->", re.DOTALL)
@@ -76,10 +77,12 @@ def works(results: Results) -> str | None:
     rows: list[tuple[str, str]] = []
     if "demo" in results:
         rows += _demo_rows(results["demo"])
-    for title, report in results.get("codec", {}).items():
-        if "heard" not in title:
-            scores = report["systems"][max((name for name in report["systems"] if name.isdigit()), key=int)]
-            rows.append((f"the codec, on {title} (the recording itself 1, silence 0)", f"STOI {estimate(scores['stoi'], 2)}"))
+    bundled = [row for row in results.get("bundled_codecs", {"codecs": []})["codecs"] if row["name"] == BUNDLED_ACOUSTIC]
+    if bundled:
+        last = max(bundled, key=lambda row: row["n_codebooks"])
+        low, high = last["intervals"]["stoi_real"]
+        stoi = f"STOI {last['stoi_real']:.2f} ({low:.2f} to {high:.2f})"
+        rows.append(("the codec, on LibriSpeech test-other (the recording itself 1, silence 0)", stoi))
     rows += _folder_rows(results["folder"]) if "folder" in results else []
     for name in ("basics", "memory"):
         rows += [(words, f"{text(found['value'])} ({found['goal']})") for words, found in figures_of(results.get(name)) if "goal" in found]
@@ -221,6 +224,27 @@ def unit_sequences(values: Mapping[str, Any]) -> str:
     return markdown(("unit sequence", "tokens a second", "bits a second", "of which durations", "unigram", "steps"), rows, note)
 
 
+def voices_kept(values: Mapping[str, Any]) -> str:
+    """Of every corpus each model a row, and what was really said as the bound; the controls are columns."""
+    rows = []
+    for corpus, models in values["corpora"].items():
+        for name, report in models.items():
+            controls = (_share(report["round_trip"]), _share(report["shuffled"]))
+            rows.append((f"{corpus}: {name}", _share(report["generated"]), *controls, *_heard(report, "generated")))
+        report = next(iter(models.values()))
+        rows.append((f"{corpus}: what was really said", _share(report["real"]), "", "", *_heard(report, "real")))
+    columns = ("", "voice kept", "what was said, through the codec", "prompts shuffled", "silence", "clips")
+    return markdown(columns, rows, where(values))
+
+
+def _heard(report: Mapping[str, Any], which: str) -> tuple[str, str]:
+    return f"{100 * report['silence_share'][which]:.0f} %", str(report[which]["count"])
+
+
+def _share(value: Mapping[str, float]) -> str:
+    return f"{100 * value['mean']:.0f} % ({100 * value['low']:.0f} to {100 * value['high']:.0f})"
+
+
 def codec_steps(results: Results) -> str | None:
     """What a step of training a codec costs, by adversary."""
     if "codec_steps" not in results:
@@ -325,6 +349,7 @@ BLOCKS: dict[str, Callable[[Results], str | None]] = {
     "bundled-codecs-real": codecs("real", "bundled_codecs", "the command above"),
     "bundled-codecs-synthetic": codecs("synthetic", "bundled_codecs", "the command above"),
     "codec-limits": written_from("codec_limits", limits),
+    "voices-kept": written_from("voices_kept", voices_kept),
     "unit-curves": written_from("unit_curves", curves),
     "codec-curves": written_from("codec_curves", curves),
 }

@@ -39,7 +39,7 @@ from valle.evaluation.unit_corpus import Context, EncodedCorpus, choose_cuts, en
 from valle.evaluation.unit_report import unit_report
 from valle.measures.sound import has_pesq
 from valle.tokenizers.base import AcousticTokenizer, SemanticTokenizer
-from valle.tokenizers.registry import load_acoustic, load_semantic
+from valle.tokenizers.registry import BUNDLED_ACOUSTIC, BUNDLED_SEMANTIC, load_acoustic, load_semantic
 
 OPUS_KBPS = (6.0, 12.0)
 ALIGNER = "aligner"
@@ -50,8 +50,8 @@ RTF_SECONDS, RTF_REPEATS = 10.0, 5
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--codecs", nargs="*", default=["valle-16khz"], help="names or folders; none: units alone")
-    parser.add_argument("--units", nargs="*", default=["mfcc-kmeans"], help="names or folders")
+    parser.add_argument("--codecs", nargs="*", default=[BUNDLED_ACOUSTIC], help="names or folders; none: units alone")
+    parser.add_argument("--units", nargs="*", default=[BUNDLED_SEMANTIC], help="names or folders")
     parser.add_argument("--manifest", type=Path, help="cuts of synthetic speech with phone times; made anew if not given")
     parser.add_argument("--real-audio", type=Path, nargs="*", default=[], help="files or folders of real speech for the codecs")
     parser.add_argument("--real-manifest", type=Path, help="cuts of real speech with phone times for the units (bin/align_phones.py)")

@@ -14,7 +14,7 @@ from benchmarks.common import figure
 from valle.audio import read_audio
 from valle.data.tokenize import TokenizeConfig, tokenize_cuts
 from valle.tokenizers.base import AcousticTokenizer
-from valle.tokenizers.registry import load_acoustic
+from valle.tokenizers.registry import BUNDLED_ACOUSTIC, load_acoustic
 
 SAMPLES = Path(__file__).resolve().parents[1] / "valle" / "assets" / "samples"
 
@@ -40,7 +40,7 @@ def bench_codec(*, seconds: float = 10.0, repeats: int = 15) -> dict[str, Any]:
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        codec = load_acoustic("valle-16khz")
+        codec = load_acoustic(BUNDLED_ACOUSTIC)
         speech = np.concatenate([read_audio(path, sample_rate=codec.sample_rate)[0] for path in sorted(SAMPLES.glob("*.flac"))])
         wav = torch.from_numpy(np.resize(speech, round(seconds * codec.sample_rate)))[None]
         encoding, decoding = ([1 / value for value in values] for values in seconds_of_work(codec, wav, repeats=repeats))

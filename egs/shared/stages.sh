@@ -147,7 +147,7 @@ run_training() {
 }
 
 run_continuations() {
-  $python bin/write_prompts.py --output-dir "$exp_dir/prompts" --num-prompts "$num_prompts" --min-seconds "$prompt_seconds"
+  $python bin/write_prompts.py --manifest-dir data/tokenized --output-dir "$exp_dir/prompts" --num-prompts "$num_prompts" --min-seconds "$prompt_seconds"
   # shellcheck disable=SC2086  # options are words
   $python bin/infer.py --exp-dir "$exp_dir" --audio-prompts "$exp_dir"/prompts/*.wav --output-dir "$exp_dir/continued" \
     --prompt-seconds "$prompt_seconds" --max-seconds "$max_seconds" $infer_options

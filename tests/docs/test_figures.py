@@ -8,6 +8,7 @@ import pytest
 from benchmarks.collect import CollectOptions, collect
 from benchmarks.figures import BLOCK, BLOCKS, PICTURES, ROOT, documents, figures_of, fill, read_results
 from valle.errors import UserError
+from valle.tokenizers.registry import BUNDLED_ACOUSTIC
 
 STAGE = {"train_nll": 1.9, "valid_nll": 2.0, "unigram_nll": 4.5, "accuracy": 0.41}
 FINE = {
@@ -83,6 +84,7 @@ UNIT_SEQUENCES = {
         for name, more in (("frames", {}), ("runs", {"duration_bits_per_second": 7.0}), ("bpe", {}))
     },
 }  # fmt: skip
+VOICES = {**dict.fromkeys(("generated", "round_trip", "shuffled", "real"), ESTIMATE), "silence_share": {"generated": 0.1, "real": 0.05}}
 RESULTS = {
     **dict.fromkeys(("librispeech", "atepp", "mixed"), RUN), "demo": DEMO, "codec": {"speech": REPORT}, "codec_piano": {"piano": REPORT},
     "folder": {**RUN, "before": TRAINING, "after": TRAINING},
@@ -90,10 +92,12 @@ RESULTS = {
     "unit_sequences": UNIT_SEQUENCES, "unit_sequences_hubert": UNIT_SEQUENCES,
     "alignment": {**BENCH, "title": "real", "rounds": [{"round": number, "timed": TIMED, "recordings": RECORDINGS} for number in (0, 1)]},
     "unit_curves": {**BENCH, **RUNS}, "codec_curves": {**BENCH, **RUNS},
-    "tokenizers": {**BENCH, **TOKENIZERS}, "bundled_units": {**BENCH, **TOKENIZERS}, "bundled_codecs": {**BENCH, **TOKENIZERS},
+    "tokenizers": {**BENCH, **TOKENIZERS}, "bundled_units": {**BENCH, **TOKENIZERS},
+    "bundled_codecs": {**BENCH, **TOKENIZERS, "codecs": [{**CODEC_ROW, "name": BUNDLED_ACOUSTIC}, OPUS_ROW]},
     "objectives": {**BENCH, **TOKENIZERS},
     "codec_limits": {**BENCH, "recordings": 3, "codecs": {"a codec": {"its codes": {"stoi": ESTIMATE}}}}, "long_audio": BENCH,
     "window_context": {**BENCH, **WINDOWS},
+    "voices_kept": {**BENCH, "corpora": {"real": {"a model": VOICES}}},
     "basics": BENCH, "memory": BENCH, "ablation": {**BENCH, "minutes_each": 4.0, "coarse": VARIANTS, "fine": VARIANTS},
 }  # fmt: skip
 

@@ -14,9 +14,7 @@ from valle.timeline import Timeline
 from valle.tokenizers.base import SemanticTokenizer, Tokenizer, TokenizerIdentity
 from valle.tokenizers.mfcc import MfccConfig
 from valle.tokenizers.mfcc_fit import fit_mfcc_kmeans
-from valle.tokenizers.registry import load_acoustic, load_semantic, save_tokenizer
-
-BUNDLED_ACOUSTIC, BUNDLED_SEMANTIC = "valle-16khz", "mfcc-kmeans"
+from valle.tokenizers.registry import BUNDLED_ACOUSTIC, BUNDLED_SEMANTIC, load_acoustic, load_semantic, save_tokenizer
 
 Progress = Callable[[float, float], None]
 

@@ -11,7 +11,7 @@ from valle.audio import read_audio
 from valle.corpora.folder_walk import AUDIO_SUFFIXES
 from valle.evaluation.codec_report import LONGEST_SECONDS, CodecReportError, Progress, Recording, codec_report
 from valle.evaluation.listening_page import PageTable
-from valle.tokenizers.registry import load_acoustic
+from valle.tokenizers.registry import BUNDLED_ACOUSTIC, load_acoustic
 
 COLUMNS = {"stoi": ("STOI", 3), "pesq": ("PESQ", 2), "mel_l1": ("mel L1, nats", 2), "si_sdr": ("SI-SDR, dB", 1)}  # heading, digits
 
@@ -21,7 +21,7 @@ class EvaluateCodecOptions:
     """Flags of ``bin/evaluate_codec.py``."""
 
     audio: list[Path] = field(metadata={"help": "audio files, or folders of them, nested as you like"})
-    codec: str = field(default="valle-16khz", metadata={"help": "a codec's name, NAME=FILE_OR_FOLDER, or a saved tokenizer's folder"})
+    codec: str = field(default=BUNDLED_ACOUSTIC, metadata={"help": "a codec's name, NAME=FILE_OR_FOLDER, or a saved tokenizer's folder"})
     title: str = field(default="recordings", metadata={"help": "what these recordings are called in --output"})
     codebooks: list[int] = field(
         default_factory=list, metadata={"help": "how many codebooks to decode by; not given: 1, 2, 4, ... and all"}

@@ -25,6 +25,7 @@ from valle.tokenizers.weights import packed, unpacked
 
 BUNDLED_FOLDER = Path(__file__).parent.parent / "assets" / "tokenizers"
 BUNDLED = ("valle-16khz", "valle-convnext", "mfcc-kmeans", "valle-hubert")
+BUNDLED_ACOUSTIC, BUNDLED_SEMANTIC = "valle-16khz", "mfcc-kmeans"  # what recipes mean by bundled; egs/shared/stages.sh names them too
 CONFIG_FILE, WEIGHTS_FILE = "config.yaml", "model.safetensors"
 REFERENCE_BYTES = 100 * 2**20  # of weights, above which checkpoints name a tokenizer's folder instead of holding a copy each
 
@@ -86,13 +87,13 @@ def load_semantic(name: str) -> SemanticTokenizer:
 
 def expect_acoustic(tokenizer: Tokenizer) -> AcousticTokenizer:
     if not isinstance(tokenizer, AcousticTokenizer):
-        raise TokenizerError(f"expected a codec, found {tokenizer.name}, which makes units; try valle-16khz")
+        raise TokenizerError(f"expected a codec, found {tokenizer.name}, which makes units; try {BUNDLED_ACOUSTIC}")
     return tokenizer
 
 
 def expect_semantic(tokenizer: Tokenizer) -> SemanticTokenizer:
     if not isinstance(tokenizer, SemanticTokenizer):
-        raise TokenizerError(f"expected a tokenizer that makes units, found {tokenizer.name}, which is a codec; try mfcc-kmeans")
+        raise TokenizerError(f"expected a tokenizer that makes units, found {tokenizer.name}, which is a codec; try {BUNDLED_SEMANTIC}")
     return tokenizer
 
 

@@ -46,7 +46,14 @@ def encodec() -> Encodec:
         "upsampling_ratios": [8, 5],
         "sampling_rate": 16000,
     }
-    return Encodec(EncodecModel(EncodecConfig(**sizes)).eval(), name="tiny-encodec", num_codebooks=2).eval()
+    model = EncodecModel(EncodecConfig(**sizes)).eval()
+    with torch.no_grad():
+        latent = model.encoder(torch.from_numpy(babble(1.0, seed=4))[None, None])[0]  # (D, T)
+        centre, spread = latent.mean(1), latent.std(1)
+        for layer in model.quantizer.layers:  # which are zeros at first, so that all codes would be the same
+            layer.codebook.embed.copy_(centre + spread * torch.randn_like(layer.codebook.embed))
+            centre = torch.zeros_like(centre)
+    return Encodec(model, name="tiny-encodec", num_codebooks=2).eval()
 
 
 KINDS: dict[str, Callable[[], AcousticTokenizer | SemanticTokenizer]] = {
@@ -73,7 +80,9 @@ def made(kind: str) -> tuple[AcousticTokenizer | SemanticTokenizer, Tensor, Tens
     """A tokenizer, a sound, and its tokens."""
     tokenizer = KINDS[kind]()
     wav = torch.from_numpy(babble(SECONDS, seed=3))
-    return tokenizer, wav, encode(tokenizer, wav)
+    whole = encode(tokenizer, wav)
+    assert len(whole.unique(dim=0)) > 1  # else anything would equal it
+    return tokenizer, wav, whole
 
 
 def encode(tokenizer: AcousticTokenizer | SemanticTokenizer, wav: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """Number formats: auto is measured once and stored; float16 keeps its scaler."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -90,14 +91,29 @@ def test_a_format_without_hope_is_tried_once(
     cost: float, passes: int, chosen: str, manifests: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where a processor has no instructions for bfloat16, a pass in it can take a quarter of a minute."""
+    assert chosen_by_cost(lambda half, _: cost if half else 1.0, manifests, tmp_path, monkeypatch) == (chosen, {False: 3, True: passes})
+
+
+def test_a_first_pass_that_prepares_much_is_not_taken_for_the_rest(
+    manifests: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cost(half: bool, before: int) -> float:
+        return 0.01 if not half else 0.2 if before == 0 else 0.005
+
+    assert chosen_by_cost(cost, manifests, tmp_path, monkeypatch) == ("bfloat16", {False: 3, True: 3})
+
+
+def chosen_by_cost(
+    cost: Callable[[bool, int], float], manifests: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[str, dict[bool, int]]:
+    """What is chosen where a pass takes ``cost(is it bfloat16, passes before)`` seconds, and how many of each were tried."""
     loop, now, tried = tiny_loop(tiny_options(manifests, tmp_path)), [0.0], {True: 0, False: 0}
 
     def spend(*_: object) -> None:
-        is_half = torch.is_autocast_enabled("cpu")
-        tried[is_half] += 1
-        now[0] += cost if is_half else 1.0
+        half = torch.is_autocast_enabled("cpu")
+        now[0] += cost(half, tried[half])
+        tried[half] += 1
 
     loop.task.model.register_forward_pre_hook(spend)
     monkeypatch.setattr("valle.training.precision.time.perf_counter", lambda: now[0])
-    assert resolve_dtype(loop.task, tiny_options(manifests, tmp_path, dtype="auto"), CPU, World()) == chosen
-    assert tried == {False: 3, True: passes}
+    return resolve_dtype(loop.task, tiny_options(manifests, tmp_path, dtype="auto"), CPU, World()), tried

@@ -61,8 +61,9 @@ class PretrainedCodec(AcousticTokenizer):
                 start, stop = max(0, first - self.sound_reach), min(count, last + self.sound_reach)
                 place = start * hop  # of the piece in the row's sound
                 for piece in self._decode(codes[row, start:stop].T):
-                    begin, end = max(place, first * hop), min(place + len(piece), last * hop)
-                    wav[row, begin : max(begin, end)] = piece[begin - place : max(begin, end) - place]
+                    own = piece[max(0, first * hop - place) : max(0, last * hop - place)]
+                    begin = max(place, first * hop)
+                    wav[row, begin : begin + len(own)] = own
                     place += len(piece)
         return wav
 

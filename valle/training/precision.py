@@ -18,7 +18,7 @@ from valle.training.task import Batch, Task
 
 SMALLEST_SCALE = 2.0**-16  # below which float16 gradients say nothing any more
 WORTH = 1.1  # times faster that bfloat16 must be to be chosen
-HOPELESS = 4.0  # times slower that the first pass in it, which prepares much, may be before no second one is timed
+HOPELESS, PATIENCE = 4.0, 5.0  # a first pass in it of so many times float32's, and of so many seconds, is the last that is timed
 
 
 class Precision:
@@ -79,7 +79,7 @@ def resolve_dtype(task: Task, options: LoopOptions, device: torch.device, world:
         return "float32"
     batch = task.to_device(next(iter(task.batches(epoch=1, skip=0, world=World()))), device)
     seconds = {"float32": _time(task, batch, Precision("float32", device))}
-    seconds["bfloat16"] = _time(task, batch, Precision("bfloat16", device), hopeless=HOPELESS * seconds["float32"])
+    seconds["bfloat16"] = _time(task, batch, Precision("bfloat16", device), hopeless=max(PATIENCE, HOPELESS * seconds["float32"]))
     chosen = "bfloat16" if seconds["bfloat16"] * WORTH < seconds["float32"] else "float32"
     logging.info("A pass takes %.2f s in float32 and %.2f s in bfloat16: training in %s", seconds["float32"], seconds["bfloat16"], chosen)
     return chosen

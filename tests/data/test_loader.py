@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lhotse import CutSet
 from lhotse.cut import Cut
+from lhotse.utils import fastcopy
 from tiny_corpus import CODEBOOKS, Corpus, write_corpus
 
 from valle.data.dataset import Batch, CropSettings, TokenDataset, padding_share
@@ -169,10 +170,29 @@ def test_a_users_mistake_comes_through_a_worker_as_its_sentence(tmp_path: Path, 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(st.lists(st.floats(0.5, 30), min_size=1, max_size=300), st.integers(1, 40), st.floats(10, 500))
-def test_buckets_rise_and_hold_about_a_batch_each(durations: list[float], num_buckets: int, max_duration: float) -> None:
+def test_buckets_rise_and_hold_equal_shares_of_the_audio(durations: list[float], num_buckets: int, max_duration: float) -> None:
     edges = bucket_edges(durations, replace(SETTINGS, num_buckets=num_buckets, max_duration=max_duration))
-    assert edges == sorted(set(edges)) and 1 <= len(edges) <= max(1, num_buckets - 1)
+    assert edges == sorted(edges) and 1 <= len(edges) <= max(1, num_buckets - 1)
     assert len(edges) <= max(1, sum(durations) / max_duration)
+    if len(edges) > 1:
+        for number, edge in enumerate(edges, start=1):
+            shorter = sum(seconds for seconds in durations if seconds < edge)
+            wanted = sum(durations) * number / (len(edges) + 1)
+            assert shorter - 1e-6 <= wanted <= sum(seconds for seconds in durations if seconds <= edge) + 1e-6
+
+
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_short_and_long_cuts_last_for_the_whole_epoch(cuts: list[Cut], manifests: TokenManifests, world_size: int) -> None:
+    """Also where most of them count for one length; else an epoch ends with long cuts alone, which may be one corpus of several."""
+    many = [fastcopy(cuts[0], id=f"cut-{number}", duration=1 + number * 7 % 800 / 100) for number in range(1600)]
+    dataset = Named(manifests, replace(CROPS, seconds=dict.fromkeys(CROPS.stages, 4.0)), epoch=1)
+    some = replace(SETTINGS, num_buckets=6)
+    batches: list[list[tuple[str, float]]] = list(  # type: ignore[assignment]
+        epoch_batches(CutSet.from_cuts(many), dataset, some, epoch=1, skip=0, rank=0, world_size=world_size, num_workers=0)
+    )
+    short = [seconds < 4.0 for batch in batches for _, seconds in batch]
+    halves = short[: len(short) // 2], short[len(short) // 2 :]
+    assert all(abs(sum(half) / len(half) - 3 / 8) < 0.1 for half in halves)
 
 
 def test_validation_sees_every_cut_once_in_an_order_of_its_own(cuts: list[Cut], manifests: TokenManifests) -> None:

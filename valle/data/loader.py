@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import heapq
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
+from itertools import accumulate, islice
 from typing import Any
 
 from lhotse import CutSet
 from lhotse.cut import Cut
 from lhotse.dataset import DynamicBucketingSampler
+from lhotse.dataset.sampling.base import TimeConstraint
 from lhotse.utils import fastcopy
 from torch.utils.data import DataLoader, Dataset, Sampler
 
@@ -94,9 +96,9 @@ def epoch_batches(
             f"expected at least one training cut for each of {world_size} processes, found {len(first)}; lower --world-size"
         )
     sampler = DynamicBucketingSampler(
-        kept, max_duration=settings.max_duration, buffer_size=settings.buffer_size, shuffle_buffer_size=settings.shuffle_buffer_size,
-        duration_bins=bucket_edges(first, settings), shuffle=True, drop_last=settings.drop_last, seed=settings.seed,
-        rank=rank, world_size=world_size,
+        kept, constraint=_SpreadTies(max_duration=settings.max_duration), duration_bins=bucket_edges(first, settings),
+        buffer_size=settings.buffer_size, shuffle_buffer_size=settings.shuffle_buffer_size, shuffle=True,
+        drop_last=settings.drop_last, seed=settings.seed, rank=rank, world_size=world_size,
     )  # fmt: skip
     sampler.set_epoch(epoch)
     for batch in _loader(_Guarded(dataset), _Skipping(sampler, skip), num_workers):
@@ -105,15 +107,32 @@ def epoch_batches(
         yield batch
 
 
+class _SpreadTies(TimeConstraint):
+    """Cuts as long as several edges are shared out among the buckets that end there.
+
+    The sampler takes its buckets by turns.  Were all cuts that are shortened to one length in one bucket, short cuts would be
+    gone early in an epoch and the rest of it would hold long ones alone.
+    """
+
+    def select_bucket(self, buckets: list[float], example: Cut | None = None, example_len: float | None = None) -> int:
+        first: int = super().select_bucket(buckets, example, example_len)
+        if example is None:
+            return first
+        ends_there = bisect_right(buckets, self.measure_length(example)) - first
+        return first + int(draw(0, 0, example.id, "bucket") * ends_there)
+
+
 def bucket_edges(durations: list[float], settings: SamplerSettings) -> list[float]:
-    """Where one bucket ends and the next begins, seconds: equal numbers of cuts, and at least a batch's worth in each."""
+    """Where one bucket ends and the next begins, seconds: equal shares of the audio, each at least a batch's worth.
+
+    Where many cuts are of one length, several edges are equal.
+    """
     worth = sum(durations) / settings.max_duration  # batches that these cuts fill
     count = max(1, min(settings.num_buckets, int(worth)))
     ordered = sorted(durations)
-    inner = sorted(
-        {ordered[len(ordered) * number // count - 1] for number in range(1, count)}
-    )  # a bucket holds what is not longer than its edge
-    return inner or [ordered[-1]]
+    until = list(accumulate(ordered))
+    inner = [ordered[bisect_left(until, until[-1] * number / count)] for number in range(1, count)]
+    return inner or [ordered[-1]]  # a bucket holds what is not longer than its edge
 
 
 def fixed_batches(cuts: list[Cut], dataset: TokenDataset, *, max_duration: float, rank: int, world_size: int) -> Iterator[Batch]:

@@ -72,6 +72,41 @@ def demo_block(title: str) -> Callable[[Results], str | None]:
     return block
 
 
+def demo_compared(results: Results) -> str | None:
+    """The demo as it was, on two machines, as it is, and with the units of the bundled model."""
+    runs = {
+        "before, with bfloat16": "demo_bfloat16", "before": "demo_before",
+        "now": "demo", "now, with the bundled units": "demo_bundled_units",
+    }  # fmt: skip
+    if not results.keys() >= set(runs.values()):
+        return None
+    columns = [_compared(results[name]) for name in runs.values()]
+    return markdown(("", *runs), [(words, *(column[words] for column in columns)) for words in columns[0]])
+
+
+def _compared(demo: Mapping[str, Any]) -> dict[str, str]:
+    voices, codec, fine = demo["voices"], demo["codec"], demo["fine"]
+    silence = [100 * voices["silence_share"][which]["mean"] for which in ("generated", "real")]
+    below = [unigram - nll for unigram, nll in zip(fine["unigram_nll_per_codebook"], fine["nll_per_codebook"], strict=True)]
+    return {
+        "voice kept": _share(voices["generated"]),
+        "what was said, through the codec": _share(voices["round_trip"]),
+        "silence in continuations (in what was said)": f"{silence[0]:.0f} % ({silence[1]:.0f} %)",
+        "codec, real speech: STOI, mel distance": f"{codec['stoi_real_test']:.3f}, {codec['mel_l1']:.2f}",
+        "codec, synthetic speech: STOI, mel distance": f"{codec['stoi_synthetic_test']:.3f}, {codec['mel_l1_synthetic_test']:.2f}",
+        "units: nats a token on dev, below the unigram": _below(demo["semantic"]),
+        "coarse: nats a token on dev, below the unigram": _below(demo["coarse"]),
+        "fine, mean of levels: below the unigram": f"{sum(below) / len(below):.2f}",
+        "speech, steps": f"{demo['hours_train']:.1f} h, {demo['steps']}",
+        "the whole demo": f"{demo['wall_seconds'] / 60:.1f} min",
+        "work for a second of new audio": f"{demo['rtf_infer']:.2f} s",
+    }
+
+
+def _below(stage: Mapping[str, float]) -> str:
+    return f"{stage['valid_nll']:.2f}, {stage['unigram_nll'] - stage['valid_nll']:.2f}"
+
+
 def works(results: Results) -> str | None:
     """What works, in one table for the front page."""
     rows: list[tuple[str, str]] = []
@@ -317,6 +352,7 @@ BLOCKS: dict[str, Callable[[Results], str | None]] = {
     "demo-voices": demo_block("Is it still the prompt's voice?"),
     "demo-codec": demo_block("What the codec keeps"),
     "demo-run": demo_block("This run"),
+    "demo-compared": demo_compared,
     "codec": codec("codec"),
     "codec-piano": codec("codec_piano"),
     "librispeech": recipe("librispeech"),
@@ -350,6 +386,7 @@ BLOCKS: dict[str, Callable[[Results], str | None]] = {
     "bundled-codecs-synthetic": codecs("synthetic", "bundled_codecs", "the command above"),
     "codec-limits": written_from("codec_limits", limits),
     "voices-kept": written_from("voices_kept", voices_kept),
+    "temperatures": written_from("temperatures", voices_kept),
     "unit-curves": written_from("unit_curves", curves),
     "codec-curves": written_from("codec_curves", curves),
 }

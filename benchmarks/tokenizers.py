@@ -2,7 +2,7 @@
 """Every tokenizer that runs here, on the same audio: codecs beside Opus, units beside their controls.
 
 python -m benchmarks.tokenizers                          the bundled ones, on synthetic speech made for it
-python -m benchmarks.tokenizers --codecs valle-16khz exp/soundstream/codec --units mfcc-kmeans exp/hubert-2/units \\
+python -m benchmarks.tokenizers --codecs valle-convnext exp/soundstream/codec --units mfcc-kmeans exp/hubert-2/units \\
   --real-audio $LIBRISPEECH/test-other --real-manifest aligned.jsonl.gz --manifest data/manifests/cuts_test.jsonl.gz \\
   --lm-manifest data/manifests/cuts_train.jsonl.gz
 

@@ -6,7 +6,7 @@
 
 A corpus is manifests whose supervisions name speakers.  Half of every speaker's cuts go to a judge of voices, the others are
 prompts, and the other way round (``valle/evaluation/voice_report.py``).  Beside the share of voices stand how much of what is
-said is silence, and the controls.
+said is silence, and the controls.  ``--temperatures 0.6 0.9`` draws new units at each of them.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import argparse
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,30 +37,40 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--corpora", nargs="+", required=True, metavar="NAME=MANIFEST,MANIFEST", help="cuts with named speakers")
     parser.add_argument("--num-prompts", type=int, default=48)
     parser.add_argument("--max-seconds", type=float, default=4.0, help="of new audio")
+    parser.add_argument(
+        "--temperatures", nargs="+", type=float, metavar="T", help="of new units, each model at each; the usual one if not given"
+    )
     parser.add_argument("--output", type=Path, default=RESULTS / "voices_kept.json")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     models, corpora = (dict(_named(words) for words in given) for given in (options.models, options.corpora))
     settings = VoiceTrialSettings(num_prompts=options.num_prompts, max_seconds=options.max_seconds)
+    systems = {name: (model, settings) for name, model in models.items()}
     command = ["python -m benchmarks.voices_kept --models", *options.models, "--corpora", *(f'"{words}"' for words in options.corpora)]
+    if options.temperatures:
+        systems = {
+            f"{name}, units at {value:g}": (model, replace(settings, semantic_temperature=value))
+            for name, model in models.items() for value in options.temperatures
+        }  # fmt: skip
+        command += ["--temperatures", *(f"{value:g}" for value in options.temperatures)]
     results: dict[str, Any] = {**header(command), "num_prompts": options.num_prompts, "corpora": {}}
     for name, manifests in corpora.items():
         cuts = [cut for path in manifests.split(",") for cut in read_cuts(Path(path))]
-        results["corpora"][name] = measure(models, cuts, settings)
+        results["corpora"][name] = measure(systems, cuts)
     write_results(options.output, results)
     print(f"written: {options.output}")
 
 
-def measure(models: Mapping[str, str], cuts: Iterable[Cut], settings: VoiceTrialSettings) -> dict[str, Any]:
-    """Every model on the same prompts: each half of the cuts once for the judge and once for prompts, both together."""
+def measure(systems: Mapping[str, tuple[str, VoiceTrialSettings]], cuts: Iterable[Cut]) -> dict[str, Any]:
+    """Every model, with its settings, on the same prompts: each half of the cuts once for the judge and once for prompts, both together."""
     halves = parted(cuts)
-    reports: dict[str, list[dict[str, Any]]] = {name: [] for name in models}
+    reports: dict[str, list[dict[str, Any]]] = {name: [] for name in systems}
     for known, others in (halves, halves[::-1]):
         with tempfile.TemporaryDirectory() as folder:
             prompts = [cut for cut in others if cut.duration >= SHORTEST_SECONDS]
             for part, chosen in (("train", known), ("test", prompts), ("dev", [])):
                 write_cuts(chosen, Path(folder) / f"cuts_{part}.jsonl.gz")
-            for name, model in models.items():
+            for name, (model, settings) in systems.items():
                 reports[name].append(voice_report(Pipeline.from_pretrained(model), Path(folder), settings))
     return {name: pooled(of_model) for name, of_model in reports.items()}
 

@@ -9,7 +9,7 @@ Nothing of the training is needed here, and no manifests.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import ceil
 from pathlib import Path
@@ -31,6 +31,7 @@ from valle.tokenizers.stream import decode_pieces, encode_pieces
 BUNDLED_MODEL = Path(__file__).parent / "assets" / "audio-lm"
 MIN_PROMPT_SECONDS = 0.2
 FADE_SECONDS = 0.02  # over which the prompt's own samples give way to generated ones
+TEMPERATURES = {"semantic": 0.9, "coarse": 0.8, "fine": 0.6}
 
 Mode = Literal["continue", "resynthesize", "acoustic"]
 Recording: TypeAlias = Waveform | Tensor  # (T,) mono
@@ -46,16 +47,17 @@ class ContinueSettings:
 
     ``continue``: new units, then their sound.  ``acoustic``: the sound of the recording's own units after the prompt, whose
     voice it takes (a prompt of 0 s leaves the voice to the model).  ``resynthesize``: the codec's round trip of all of it.
-    Temperatures are AudioLM's: 0.6, 0.8 and 0.6 (Borsos et al. 2022, 4.1).
+    Temperatures are AudioLM's, 0.8 and 0.6 for codes (Borsos et al. 2022, 4.1), but 0.9 for units where it has 0.6: small models
+    keep the voice more often so, and are silent less (docs/infer.md).
     """
 
     mode: Mode = "continue"
     prompt_seconds: float = 3.0
     max_seconds: float = 10.0
     min_seconds: float | None = None  # no end is drawn before it; None: 1, or all of a shorter max_seconds
-    semantic: Sampling = field(default_factory=lambda: Sampling(temperature=0.6))
-    coarse: Sampling = field(default_factory=lambda: Sampling(temperature=0.8))
-    fine: Sampling = field(default_factory=lambda: Sampling(temperature=0.6))
+    semantic: Sampling = Sampling(temperature=TEMPERATURES["semantic"])
+    coarse: Sampling = Sampling(temperature=TEMPERATURES["coarse"])
+    fine: Sampling = Sampling(temperature=TEMPERATURES["fine"])
 
     def __post_init__(self) -> None:
         if self.mode not in ("continue", "resynthesize", "acoustic"):

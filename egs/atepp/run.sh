@@ -6,7 +6,7 @@ set -eou pipefail
 stage=0               # first stage: 0 prepare, 1 train, 2 continue prompts of the test part
 stop_stage=2          # last stage
 audio_dir=            # folder of recordings: ATEPP, MAESTRO or any other
-tokenizer=valle-16khz  # codec: valle-16khz, encodec-24khz, NAME=FILE_OR_FOLDER, or a saved tokenizer's folder
+tokenizer=bundled  # codec: bundled, encodec-24khz, NAME=FILE_OR_FOLDER, or a saved tokenizer's folder
 exp_dir=exp/audio-lm  # where the model and its continuations go
 minutes=60            # minutes of training by the clock, with AdamW and a cosine; 0: by num_epochs, with ScaledAdam and Eden
 num_epochs=20         # epochs where minutes is 0

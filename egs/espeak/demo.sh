@@ -6,10 +6,11 @@ set -eou pipefail
 fast=false               # the same path in under three minutes, for a first look and for CI
 num_hours=8              # hours of synthetic speech to train on
 train_minutes=8          # minutes of training
+semantic=mfcc-kmeans     # units: mfcc-kmeans takes the least work and is learned soonest; bundled wants more minutes
 exp_dir=exp/demo         # where the model, the sounds and summary.json go
 
 help_message="Usage: ./demo.sh [options]      in egs/espeak
-Trains a small AudioLM on synthetic speech with the bundled tokenizers and lets you hear it."
+Trains a small AudioLM on synthetic speech and lets you hear it."
 
 [ ./demo.sh -ef "$0" ] || { echo "demo.sh: error: run it in its own folder: cd egs/espeak && ./demo.sh" >&2; exit 2; }
 . shared/parse_options.sh || exit 1
@@ -26,7 +27,7 @@ if $fast; then
 fi
 
 started=$(date +%s)
-./prepare.sh "${sizes[@]}"
+./prepare.sh --semantic "$semantic" "${sizes[@]}"
 rm -rf "$exp_dir"  # each demo is a run of its own
 python3 bin/trainer_audiolm.py --config conf/demo.yaml --exp-dir "$exp_dir" "${training[@]}"
 python3 bin/demo_report.py --exp-dir "$exp_dir" --num-prompts "$num_prompts" --started "$started"

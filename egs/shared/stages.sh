@@ -104,8 +104,8 @@ resolved() {
 # Stages 2, 3 and 4 are the same for every corpus; a recipe declares the options that they use.
 
 token_settings() {
-  settings 2 "$(tokenizer_version "${acoustic/#bundled/valle-16khz}")" \
-    "$(tokenizer_version "${semantic/#bundled/mfcc-kmeans}")" "$num_units"
+  settings 2 "$(tokenizer_version "${acoustic/#bundled/valle-convnext}")" \
+    "$(tokenizer_version "${semantic/#bundled/valle-hubert}")" "$num_units"
   settings 3 "$batch_seconds" "$shard_seconds" "$device"
   settings 4
 }

@@ -16,7 +16,7 @@ from valle.tokenizers.residual_codec import ResidualCodec
 def test_better_parts_make_a_better_sound(tmp_path: Path) -> None:
     sample = min(SAMPLES.glob("*.flac"))
     codec_limits.main(["--audio", str(sample), "--output", str(tmp_path / "limits.json")])
-    systems = json.loads((tmp_path / "limits.json").read_text(encoding="utf-8"))["codecs"]["valle-16khz"]
+    systems = json.loads((tmp_path / "limits.json").read_text(encoding="utf-8"))["codecs"]["valle-convnext"]
     stoi = {name: of["stoi"]["mean"] for name, of in systems.items()}
     assert len(stoi) == 4 and stoi["its magnitudes, the recording's phases"] > stoi["its codes"] > 0.7
     assert stoi["the recording's magnitudes, its phases"] > stoi["its codes"]

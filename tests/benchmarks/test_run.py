@@ -169,9 +169,9 @@ def test_the_table_of_tokenizers_has_every_row_and_its_controls(tmp_path: Path) 
     tokenizers.main(["--fast", "--max-recordings", "2", "--output", str(output)])
     results = json.loads(output.read_text())
     codecs = {(row["name"], row["n_codebooks"]): row for row in results["codecs"]}
-    assert [count for name, count in codecs if name == "valle-16khz"] == [1, 2, 4, 8]
-    assert codecs["valle-16khz", 8]["kbps"] == 3.2 and codecs["valle-16khz", 8]["rtf_encode"] > 0
-    stoi = [row["stoi_synthetic"] for row in results["codecs"] if row["name"] == "valle-16khz"]
+    assert [count for name, count in codecs if name == "valle-convnext"] == [1, 2, 4, 8]
+    assert codecs["valle-convnext", 8]["kbps"] == 3.2 and codecs["valle-convnext", 8]["rtf_encode"] > 0
+    stoi = [row["stoi_synthetic"] for row in results["codecs"] if row["name"] == "valle-convnext"]
     assert stoi == sorted(stoi) and codecs["identity", None]["stoi_synthetic"] == pytest.approx(1, abs=1e-3)
     (units,) = results["units"]
     assert units["pnmi"] > units["controls"]["pnmi_permuted"]

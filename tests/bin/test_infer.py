@@ -256,7 +256,7 @@ def test_a_stages_own_temperature_wins_over_the_common_one() -> None:
         settings = options(**values).settings()
         return settings.semantic.temperature, settings.coarse.temperature, settings.fine.temperature
 
-    assert temperatures() == (0.6, 0.8, 0.6)
+    assert temperatures() == (0.9, 0.8, 0.6)
     assert temperatures(temperature=0.5) == (0.5, 0.5, 0.5)
     assert temperatures(temperature=0.5, coarse_temperature=0.9) == (0.5, 0.9, 0.5)
 

@@ -5,25 +5,26 @@ from math import log, log2
 import pytest
 from doc_commands import ROOT
 
-from valle.pipeline import FADE_SECONDS
-from valle.timeline import Timeline
+from benchmarks.memory import SAMPLES
+from valle.audio import read_audio
+from valle.pipeline import FADE_SECONDS, Pipeline
 from valle.tokenizers.convnext_codec import ConvNeXtCodec
 from valle.tokenizers.hubert import HubertTokenizer
 from valle.tokenizers.mfcc import MfccKMeans
-from valle.tokenizers.registry import BUNDLED_FOLDER, load_acoustic, load_semantic
+from valle.tokenizers.registry import BUNDLED_ACOUSTIC, BUNDLED_FOLDER, BUNDLED_SEMANTIC, load_acoustic, load_semantic
 
 
 @pytest.fixture(scope="module")
 def codec() -> ConvNeXtCodec:
-    codec = load_acoustic("valle-16khz")
+    codec = load_acoustic(BUNDLED_ACOUSTIC)
     assert isinstance(codec, ConvNeXtCodec)
     return codec
 
 
 @pytest.fixture(scope="module")
-def units() -> MfccKMeans:
-    units = load_semantic("mfcc-kmeans")
-    assert isinstance(units, MfccKMeans)
+def units() -> HubertTokenizer:
+    units = load_semantic(BUNDLED_SEMANTIC)
+    assert isinstance(units, HubertTokenizer)
     return units
 
 
@@ -46,7 +47,9 @@ def test_the_codecs_cards_say_their_sizes(name: str, stored: str) -> None:
     assert f"STFT of {codec.settings.n_fft} samples every {codec.settings.stft_hop}" in card
 
 
-def test_the_units_card_says_its_sizes(units: MfccKMeans) -> None:
+def test_the_card_of_the_mfcc_units_says_their_sizes() -> None:
+    units = load_semantic("mfcc-kmeans")
+    assert isinstance(units, MfccKMeans)
     card = words("valle/assets/tokenizers/mfcc-kmeans/README.md")
     size = (BUNDLED_FOLDER / "mfcc-kmeans" / "model.safetensors").stat().st_size
     assert (
@@ -57,9 +60,7 @@ def test_the_units_card_says_its_sizes(units: MfccKMeans) -> None:
     assert f"{size / 1000:.0f} kB" in card
 
 
-def test_the_card_of_the_better_units_says_their_sizes() -> None:
-    units = load_semantic("valle-hubert")
-    assert isinstance(units, HubertTokenizer)
+def test_the_units_card_says_its_sizes(units: HubertTokenizer) -> None:
     card = words("valle/assets/tokenizers/valle-hubert/README.md")
     rate, size = units.identity.grid.rate, (BUNDLED_FOLDER / "valle-hubert" / "model.safetensors").stat().st_size
     parameters = sum(parameter.numel() for parameter in units.parameters())
@@ -69,15 +70,16 @@ def test_the_card_of_the_better_units_says_their_sizes() -> None:
     assert f"{units.settings.encoder.num_layers} blocks of a transformer {units.settings.encoder.d_model} wide" in card
 
 
-def test_the_curves_begin_where_the_page_says(codec: ConvNeXtCodec, units: MfccKMeans) -> None:
+def test_the_curves_begin_where_the_page_says(codec: ConvNeXtCodec, units: HubertTokenizer) -> None:
     page = words("docs/curves.md")
     assert f"{log(units.num_units + 2):.2f} for the {units.num_units} bundled units with BOS and EOS" in page
     assert f"{log(codec.codebook_size):.2f} for {codec.codebook_size} codes" in page
 
 
-def test_a_prompt_keeps_what_the_page_says(codec: ConvNeXtCodec, units: MfccKMeans) -> None:
-    page = words("docs/waveform.md")
-    timeline = Timeline(codes=codec.identity.grid, units=units.identity.grid)
-    _, frames = timeline.align(units.settled(3 * units.sample_rate), codec.settled(3 * codec.sample_rate))
-    assert f"Of a prompt of 3 s, the codec keeps {frames} frames: the first {timeline.seconds_of_frames(frames):.2f} s" in page
-    assert f"a crossfade of {1000 * FADE_SECONDS:g} ms" in page and f"({1000 * float(timeline.period):g} ms" in page
+def test_a_prompt_keeps_what_the_page_says() -> None:
+    page, pipeline = words("docs/waveform.md"), Pipeline.from_pretrained()
+    wav, rate = read_audio(min(SAMPLES.glob("*.flac")))
+    [result] = pipeline.continue_audio(wav, rate, prompt_seconds=3, max_seconds=0.1)
+    frames, seconds = result.own_samples // pipeline.acoustic.hop_length, result.own_samples / result.sample_rate
+    assert f"Of a prompt of 3 s, the codec keeps {frames} frames: the first {seconds:.2f} s" in page
+    assert f"a crossfade of {1000 * FADE_SECONDS:g} ms" in page and f"({1000 * float(pipeline.timeline.period):g} ms" in page

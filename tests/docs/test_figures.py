@@ -23,10 +23,13 @@ REPORT = {
 TRAINING = {"semantic": STAGE, "coarse": STAGE, "fine": FINE, "steps": 70, "seconds": 480.0, "dtype": "float32"}
 DEMO = {
     **TRAINING, "wall_seconds": 720.0, "hours_train": 8.0, "n_voices": 40, "rtf_infer": 0.31, "continuations": [],
-    "codec": {"real": REPORT, "synthetic": REPORT},
+    "codec": {
+        "real": REPORT, "synthetic": REPORT,
+        **dict.fromkeys(("stoi_real_test", "mel_l1", "stoi_synthetic_test", "mel_l1_synthetic_test"), 0.5),
+    },
     "voices": {
         **dict.fromkeys(("generated", "real", "round_trip", "shuffled"), ESTIMATE), "chance": 0.025, "num_voices": 40,
-        "left_out_after_the_prompt_seconds": 0.63,
+        "left_out_after_the_prompt_seconds": 0.63, "silence_share": dict.fromkeys(("generated", "real"), ESTIMATE),
     },
 }  # fmt: skip
 HOURS = {"train": 0.8, "dev": 0.05, "test": 0.05}
@@ -86,7 +89,9 @@ UNIT_SEQUENCES = {
 }  # fmt: skip
 VOICES = {**dict.fromkeys(("generated", "round_trip", "shuffled", "real"), ESTIMATE), "silence_share": {"generated": 0.1, "real": 0.05}}
 RESULTS = {
-    **dict.fromkeys(("librispeech", "atepp", "mixed"), RUN), "demo": DEMO, "codec": {"speech": REPORT}, "codec_piano": {"piano": REPORT},
+    **dict.fromkeys(("librispeech", "atepp", "mixed"), RUN),
+    **dict.fromkeys(("demo", "demo_bfloat16", "demo_before", "demo_bundled_units"), DEMO),
+    "codec": {"speech": REPORT}, "codec_piano": {"piano": REPORT},
     "folder": {**RUN, "before": TRAINING, "after": TRAINING},
     "codec_steps": {**BENCH, "seconds": {"msstft": {key: {"value": 0.9, "spread": [0.8, 1.0]} for key in ("float32", "bfloat16")}}},
     "unit_sequences": UNIT_SEQUENCES, "unit_sequences_hubert": UNIT_SEQUENCES,
@@ -97,7 +102,7 @@ RESULTS = {
     "objectives": {**BENCH, **TOKENIZERS},
     "codec_limits": {**BENCH, "recordings": 3, "codecs": {"a codec": {"its codes": {"stoi": ESTIMATE}}}}, "long_audio": BENCH,
     "window_context": {**BENCH, **WINDOWS},
-    "voices_kept": {**BENCH, "corpora": {"real": {"a model": VOICES}}},
+    **{name: {**BENCH, "corpora": {"real": {"a model": VOICES}}} for name in ("voices_kept", "temperatures")},
     "basics": BENCH, "memory": BENCH, "ablation": {**BENCH, "minutes_each": 4.0, "coarse": VARIANTS, "fine": VARIANTS},
 }  # fmt: skip
 

@@ -2,7 +2,7 @@
 """Tokenizers: what there are, audio into tokens, codes into audio, units fitted anew, whole corpora, and smaller files.
 
   python3 bin/tokenizer.py list
-  python3 bin/tokenizer.py encode --tokenizer valle-16khz --audio a.wav b.flac --output-dir tokens
+  python3 bin/tokenizer.py encode --tokenizer valle-convnext --audio a.wav b.flac --output-dir tokens
   python3 bin/tokenizer.py decode --codes tokens/a.npy --output-dir decoded
   python3 bin/tokenizer.py fit --encoder exp/hubert-2 --layer 4 --num-units 200 --manifests data/manifests/cuts_train.jsonl.gz \\
       --output-dir exp/units

@@ -8,7 +8,7 @@ Usage, after stage 1 of the recipes whose audio it shall learn:
 
 Going on from the bundled one against discriminators:
 
-  python3 bin/trainer_codec.py --exp-dir exp/codec-gan --init-codec valle-16khz --adversarial msstft \\
+  python3 bin/trainer_codec.py --exp-dir exp/codec-gan --init-codec valle-convnext --adversarial msstft \\
       --manifests data/manifests/cuts_train.jsonl.gz --valid-manifest data/manifests/cuts_dev.jsonl.gz \\
       --optimizer-name AdamW --scheduler-name cosine --base-lr 0.0003 --discriminator-lr 0.001 --max-minutes 45
 

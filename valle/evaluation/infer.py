@@ -20,7 +20,7 @@ from valle.evaluation.source import check_choice, trained_model
 from valle.evaluation.spectrogram import write_spectrogram
 from valle.files import replacing
 from valle.models.released import Released, load_released
-from valle.pipeline import BUNDLED_MODEL, Continuation, ContinueSettings, Pipeline
+from valle.pipeline import BUNDLED_MODEL, TEMPERATURES, Continuation, ContinueSettings, Pipeline
 
 REPETITION_WINDOW = 10  # VALL-E 2's
 SAMPLE_STRIDE = 7919  # between the seeds of a prompt's samples; a prompt has the same seed alone and among others
@@ -46,7 +46,9 @@ class InferOptions:
     prompt_seconds: float = _flag(3.0, "how much of each file is the prompt")
     max_seconds: float = _flag(10.0, "longest new audio")
     min_seconds: float | None = _flag(None, "shortest new audio: no end is drawn before it; not given: 1")
-    temperature: float | None = _flag(None, "of all stages; not given: 0.6 semantic, 0.8 coarse, 0.6 fine")
+    temperature: float | None = _flag(
+        None, "of all stages; not given: " + ", ".join(f"{value:g} {stage}" for stage, value in TEMPERATURES.items())
+    )
     semantic_temperature: float | None = _flag(None, "of the semantic stage alone")
     coarse_temperature: float | None = _flag(None, "of the coarse stage alone")
     fine_temperature: float | None = _flag(None, "of the fine stage alone")
@@ -73,8 +75,8 @@ class InferOptions:
     def settings(self) -> ContinueSettings:
         """The pipeline's settings; a stage's own temperature wins over the common one."""
 
-        def sampling(own: float | None, usual: float, *, window: int = 0) -> Sampling:
-            temperature = own if own is not None else self.temperature if self.temperature is not None else usual
+        def sampling(stage: str, own: float | None, *, window: int = 0) -> Sampling:
+            temperature = own if own is not None else self.temperature if self.temperature is not None else TEMPERATURES[stage]
             return Sampling(temperature=temperature, top_k=self.top_k, top_p=self.top_p, repetition_window=window)
 
         return ContinueSettings(
@@ -82,9 +84,9 @@ class InferOptions:
             prompt_seconds=self.prompt_seconds,
             max_seconds=self.max_seconds,
             min_seconds=self.min_seconds,
-            semantic=sampling(self.semantic_temperature, 0.6),
-            coarse=sampling(self.coarse_temperature, 0.8, window=REPETITION_WINDOW if self.repetition_aware else 0),
-            fine=sampling(self.fine_temperature, 0.6),
+            semantic=sampling("semantic", self.semantic_temperature),
+            coarse=sampling("coarse", self.coarse_temperature, window=REPETITION_WINDOW if self.repetition_aware else 0),
+            fine=sampling("fine", self.fine_temperature),
         )
 
 

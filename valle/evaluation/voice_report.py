@@ -16,11 +16,12 @@ from lhotse.cut import Cut
 from valle.audio import Waveform, resample
 from valle.corpora.cut_audio import read_cut
 from valle.corpora.manifests import read_cuts
+from valle.decoding.sampling import Sampling
 from valle.evaluation.codec_report import round_trips
 from valle.evaluation.voices import VoiceClip, VoiceJudge, VoicesError, VoiceTrial, voice_shares
 from valle.measures.intervals import bootstrap_mean
 from valle.measures.sound import silence_share
-from valle.pipeline import ContinueSettings, Pipeline
+from valle.pipeline import TEMPERATURES, ContinueSettings, Pipeline
 
 Progress = Callable[[float, float], None]
 
@@ -36,6 +37,7 @@ class VoiceTrialSettings:
     clips_a_voice: int = 8  # on which the judge is fitted
     batch_size: int = 16
     seed: int = 0
+    semantic_temperature: float = TEMPERATURES["semantic"]  # of new units
 
     def __post_init__(self) -> None:
         if self.num_prompts < 2 or self.clips_a_voice < 2:
@@ -104,7 +106,10 @@ def voice_of(cut: Cut) -> str:
 def _trials(pipeline: Pipeline, cuts: list[Cut], settings: VoiceTrialSettings, guard: float, progress: Progress | None) -> list[VoiceTrial]:
     rate = pipeline.sample_rate
     length = round(settings.max_seconds * rate)
-    how = ContinueSettings(prompt_seconds=settings.prompt_seconds, max_seconds=settings.max_seconds)
+    how = ContinueSettings(
+        prompt_seconds=settings.prompt_seconds, max_seconds=settings.max_seconds,
+        semantic=Sampling(temperature=settings.semantic_temperature),
+    )  # fmt: skip
     trials = []
     for first in range(0, len(cuts), settings.batch_size):
         batch = cuts[first : first + settings.batch_size]

@@ -47,6 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     settings = VoiceTrialSettings(num_prompts=options.num_prompts, max_seconds=options.max_seconds)
     systems = {name: (model, settings) for name, model in models.items()}
     command = ["python -m benchmarks.voices_kept --models", *options.models, "--corpora", *(f'"{words}"' for words in options.corpora)]
+    if options.num_prompts != parser.get_default("num_prompts"):
+        command += ["--num-prompts", str(options.num_prompts)]
     if options.temperatures:
         systems = {
             f"{name}, units at {value:g}": (model, replace(settings, semantic_temperature=value))

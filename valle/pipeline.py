@@ -47,8 +47,8 @@ class ContinueSettings:
 
     ``continue``: new units, then their sound.  ``acoustic``: the sound of the recording's own units after the prompt, whose
     voice it takes (a prompt of 0 s leaves the voice to the model).  ``resynthesize``: the codec's round trip of all of it.
-    Temperatures are AudioLM's, 0.8 and 0.6 for codes (Borsos et al. 2022, 4.1), but 0.9 for units where it has 0.6: small models
-    keep the voice more often so, and are silent less (docs/infer.md).
+    Temperatures are AudioLM's for codes (Borsos et al. 2022, 4.1), 0.8 and 0.6; for units 0.9 where it has 0.6, since small models
+    are silent less so, and keep real voices more often (docs/infer.md).
     """
 
     mode: Mode = "continue"

@@ -53,7 +53,7 @@ def test_every_temperature_is_a_row_of_its_own(tmp_path: Path, monkeypatch: pyte
     voices_kept.main(["--models", f"it={tmp_path / 'model'}", "--corpora", f"tiny={tmp_path / 'cuts.jsonl.gz'}", *flags])
     results = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
     rows = results["corpora"]["tiny"]
-    assert list(rows) == ["it, units at 0", "it, units at 0.9"] and results["command"].endswith("--temperatures 0 0.9")
+    assert list(rows) == ["it, units at 0", "it, units at 0.9"] and results["command"].endswith("--num-prompts 2 --temperatures 0 0.9")
     assert asked == [0, 0.9, 0, 0.9]  # of each half of the cuts
 
 

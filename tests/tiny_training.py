@@ -29,7 +29,7 @@ from valle.training.train import train_audio_lm
 from valle.training.train_codec import train_codec
 
 TINY: dict[str, Any] = {
-    "decoder_dim": 16, "nhead": 2, "num_decoder_layers": 1, "num_quantizers": CODEBOOKS, "max_duration": 8.0, "filter_min_duration": 0.4,
+    "decoder_dim": 16, "nhead": 2, "num_decoder_layers": 1, "num_quantizers": CODEBOOKS, "max_duration": 9.0, "filter_min_duration": 0.4,
     "num_buckets": 2, "num_epochs": 2, "save_every_n": 3, "valid_interval": 5, "log_interval": 1, "average_period": 2, "warmup_steps": 4,
     "num_workers": 0, "dtype": "float32", "device": "cpu", "tensorboard": False, "coarse_seconds": 2.0, "fine_seconds": 1.0,
 }  # fmt: skip

@@ -52,7 +52,7 @@ def events(tmp_path_factory: pytest.TempPathFactory) -> EventAccumulator:
     """What one short run with everything on leaves in tensorboard."""
     folder = tmp_path_factory.mktemp("seen")
     manifests = tiny_manifests(folder / "data", num_dev=1, longest=1.2)
-    options = tiny_options(manifests, folder / "exp", tensorboard=True, visualize=True, max_steps=4, valid_interval=3)
+    options = tiny_options(manifests, folder / "exp", tensorboard=True, visualize=True, max_steps=4, valid_interval=3, max_duration=8)
     loop = tiny_loop(options)
     loop.run()
     loop.recorder.close()

@@ -21,7 +21,7 @@ from valle.training.options import AudioLMOptions
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"max_duration": 9.0}, ["--max-duration was 8.0, now 9.0"]),  # others overrode it silently by the sampler's state
+        ({"max_duration": 8.0}, ["--max-duration was 9.0, now 8.0"]),  # others overrode it silently by the sampler's state
         ({"decoder_dim": 32, "seed": 1}, ["--decoder-dim was 16, now 32", "--seed was 42, now 1"]),
         ({"optimizer_name": "AdamW"}, ["--optimizer-name was ScaledAdam, now AdamW"]),
         ({"dtype": "bfloat16"}, ["--dtype was float32, now bfloat16"]),

@@ -51,8 +51,8 @@ class RevivingTask(CodecTask):
         super().__init__(options)
         self.codec.quantizer.dropout = 1.0
 
-    def after_step(self, step: int) -> None:
-        super().after_step(step)
+    def after_step(self, step: int, share_done: float) -> None:
+        super().after_step(step, share_done)
         self.model.revive = True
 
 

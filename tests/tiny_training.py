@@ -69,8 +69,8 @@ class Dying:
 
     dies_after = 0
 
-    def after_step(self, step: int) -> None:
-        super().after_step(step)  # type: ignore[misc]
+    def after_step(self, step: int, share_done: float) -> None:
+        super().after_step(step, share_done)  # type: ignore[misc]
         if step == self.dies_after:
             os.killpg(0, signal.SIGKILL)
 

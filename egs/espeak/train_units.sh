@@ -52,5 +52,5 @@ fi
 if [ "$stage" -le 2 ] && [ "$stop_stage" -ge 2 ]; then
   # shellcheck disable=SC2086  # options are words
   python3 bin/evaluate_units.py --exp-dir "$last" --layers $layers --num-units $num_units --output-dir "$last/units" \
-    --tokenizers mfcc-kmeans --voices unseen --output "$last/units.json" $evaluate_options
+    --name "$objective" --tokenizers mfcc-kmeans --voices unseen --output "$last/units.json" $evaluate_options
 fi

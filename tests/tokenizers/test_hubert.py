@@ -42,6 +42,15 @@ def wave(seconds: float, seed: int = 0) -> torch.Tensor:
     return torch.from_numpy(babble(seconds, seed=seed))[None]
 
 
+def test_units_are_chosen_in_full_precision_whatever_the_autocast() -> None:
+    tokenizer = tiny_hubert()
+    features = torch.randn(4000, len(tokenizer.mean), generator=torch.Generator().manual_seed(0))
+    exact = tokenizer.nearest(features)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rough = (tokenizer.centroids.square().sum(1) - 2 * features @ tokenizer.centroids.T).argmin(-1)
+        assert torch.equal(tokenizer.nearest(features), exact) and not torch.equal(rough, exact)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_units_alone_equal_units_in_a_padded_batch(kind: str, tokenizers: dict[str, HubertTokenizer]) -> None:
     tokenizer, rows = tokenizers[kind], [wave(seconds, seed) for seed, seconds in enumerate((0.513, 2.0, 1.27))]

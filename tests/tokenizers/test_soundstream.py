@@ -90,6 +90,16 @@ def test_a_stream_gives_the_codes_and_the_sound_of_the_whole() -> None:
     torch.testing.assert_close(torch.cat(sound, 1), codec.decode(whole, torch.tensor([20, 20])), rtol=0, atol=1e-5)
 
 
+def test_the_codes_of_a_stream_are_chosen_in_full_precision_whatever_the_autocast(monkeypatch: pytest.MonkeyPatch) -> None:
+    codec = tiny()
+    latent = codec.analyse(noise(400 * HOP), torch.tensor([400])).detach()
+    exact = codec.quantizer.encode(latent)
+    monkeypatch.setattr(codec.encoder, "step", lambda wav, chain: (latent.mT, chain))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert not torch.equal(codec.quantizer.encode(latent), exact)  # what a lower precision would choose
+        assert torch.equal(codec.encode_piece(noise(400 * HOP))[0], exact)
+
+
 def test_first_codebooks_alone_decode_as_fewer_bits() -> None:
     codec, wav = tiny(), noise(20 * HOP)
     codes = encode(codec, wav)

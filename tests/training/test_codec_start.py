@@ -7,7 +7,7 @@ import torch
 from tiny_codec import audio_manifest, codec_options
 
 from valle.tokenizers.registry import save_tokenizer
-from valle.training.codec_task import CodecTask
+from valle.training.codec_task import REVIVE_EVERY, CodecTask
 
 
 @pytest.fixture
@@ -26,3 +26,21 @@ def test_blocks_of_a_codec_of_other_spectra_begin_it_and_the_rest_is_new(manifes
     assert {"encoder_input.weight", "decoder_output.weight"} <= resized < new.keys()
     assert all(torch.equal(new[name], (anew if name in resized else old)[name]) for name in new)
     assert not torch.equal(new["encoder.blocks.0.expand.weight"], anew["encoder.blocks.0.expand.weight"])
+
+
+@pytest.mark.parametrize("change", [{"codebook_size": 12}, {"num_quantizers": 5}])
+def test_codebooks_that_do_not_all_fit_start_by_k_means(change: dict[str, int], manifest: Path, tmp_path: Path) -> None:
+    before = CodecTask(codec_options(manifest, tmp_path / "before", codec="convnext")).codec
+    save_tokenizer(before, tmp_path / "codec")
+    after = CodecTask(codec_options(manifest, tmp_path / "after", codec="convnext", init_blocks=str(tmp_path / "codec"), **change)).codec
+    assert torch.equal(after.state_dict()["encoder.blocks.0.expand.weight"], before.state_dict()["encoder.blocks.0.expand.weight"])
+    assert all(book.count[0] != 1 for book in after.quantizer.codebooks)  # the mean use in k-means; at random it would be 1
+
+
+def test_unused_codes_stay_as_they_are_in_the_last_fifth_of_a_run(manifest: Path, tmp_path: Path) -> None:
+    task = CodecTask(codec_options(manifest, tmp_path / "run"))
+    revives = []
+    for share_done in (0.0, 0.8, 0.81):
+        task.after_step(REVIVE_EVERY - 1, share_done)
+        revives.append(task.model.revive)
+    assert revives == [True, True, False]

@@ -155,6 +155,24 @@ def test_targets_are_the_units_of_each_cut_and_are_kept(corpus: Path, tmp_path: 
     assert (tmp_path / "targets" / "train.npy").stat().st_mtime_ns == before
 
 
+def test_targets_of_other_options_are_made_anew_before_the_first_checkpoint(corpus: Path, tmp_path: Path) -> None:
+    HubertTask(options(corpus, tmp_path, num_clusters=[4]))
+    task = HubertTask(options(corpus, tmp_path, num_clusters=[5]))
+    assert task.targets is not None and task.targets.num_clusters == [5]
+    assert task.targets.identities == [load_semantic(str(tmp_path / "targets" / "0")).identity.sha256]
+    units = units_of(load_semantic(str(tmp_path / "targets" / "0")), task.corpus.waveforms(sample_rate=16000))
+    np.testing.assert_array_equal(task.targets.train[:, 0], torch.cat(list(units)))
+
+
+def test_a_given_tokenizer_makes_its_own_units_whatever_is_standardised(corpus: Path, tmp_path: Path) -> None:
+    HubertTask(options(corpus, tmp_path / "first"))
+    given = str(tmp_path / "first" / "targets" / "0")
+    task = HubertTask(options(corpus, tmp_path / "second", standardise_targets="cut", targets_from=[given]))
+    expected = torch.cat(list(units_of(load_semantic(given), task.corpus.waveforms(sample_rate=16000))))
+    assert task.targets is not None
+    np.testing.assert_array_equal(task.targets.train[:, 0], expected)
+
+
 @pytest.mark.parametrize("source", ["mfcc", "an encoder"])
 def test_targets_standardised_by_the_cut_do_not_hear_its_loudness(source: str, corpus: Path, tmp_path: Path) -> None:
     changes: dict[str, Any] = {}

@@ -13,6 +13,7 @@ if __name__ == "__main__":
 from time import monotonic
 
 from valle.bin.progress import progress_bar
+from valle.bin.said import say_parts, say_speed
 from valle.config import parse_flags
 from valle.data.tokenize import TokenizeConfig, tokenize_cuts
 from valle.errors import run_program
@@ -23,10 +24,8 @@ def main() -> None:
     start = monotonic()
     with progress_bar("tokens", "h") as progress:
         parts = tokenize_cuts(config, progress=progress)
-    for part, tokens in parts.items():
-        dropped = f", {tokens.num_dropped} too short for a token dropped" if tokens.num_dropped else ""
-        print(f"{part}: {tokens.num_cuts} cuts, {tokens.seconds / 3600:.2f} h in {tokens.num_shards} shards{dropped}")
-    print(f"{sum(tokens.seconds for tokens in parts.values()) / (monotonic() - start):.0f} times real time")
+    say_parts(parts, config.dtype)
+    say_speed(sum(tokens.seconds for tokens in parts.values()), monotonic() - start)
 
 
 if __name__ == "__main__":

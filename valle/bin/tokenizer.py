@@ -22,10 +22,12 @@ if __name__ == "__main__":
 
 import sys
 from collections.abc import Callable
+from datetime import timedelta
 from time import monotonic
 from typing import Any
 
 from valle.bin.progress import progress_bar
+from valle.bin.said import say_changed, say_parts, say_speed
 from valle.config import FlagError, parse_flags
 from valle.data.encode_files import DecodeConfig, EncodeConfig, decode_files, encode_files
 from valle.data.tokenize_corpus import CorpusConfig, tokenize_corpus
@@ -35,6 +37,8 @@ from valle.tokenizers.pack import PackConfig, pack_tokenizer
 from valle.tokenizers.registry import WEIGHTS_FILE
 from valle.training.distributed import World, launch, pick_device
 from valle.training.fit_units import FitConfig, fit_tokenizer
+
+PATIENCE = timedelta(days=7)  # that processes wait for each other: the last has shards to make yet, or a model to fetch
 
 
 def show_list(config: ListConfig) -> None:
@@ -50,8 +54,8 @@ def encode(config: EncodeConfig) -> None:
         done = encode_files(config, progress=progress)
     for file in done.files:
         print(f"{file.path}: {' x '.join(map(str, file.shape))} tokens, {file.seconds:.2f} s")
-    _say_speed(sum(file.seconds for file in done.files), monotonic() - start)
-    _say_changed(config.dtype, str(done.changed))
+    say_speed(sum(file.seconds for file in done.files), monotonic() - start)
+    say_changed(config.dtype, done.changed)
 
 
 def decode(config: DecodeConfig) -> None:
@@ -62,7 +66,7 @@ def decode(config: DecodeConfig) -> None:
 
 
 def fit(config: FitConfig) -> None:
-    launch(_fit, 1, 0, config, device=config.device)
+    launch(_fit, 1, 0, config, device=config.device, patience=PATIENCE)
 
 
 def _fit(world: World, config: FitConfig) -> None:
@@ -73,7 +77,7 @@ def _fit(world: World, config: FitConfig) -> None:
 
 
 def corpus(config: CorpusConfig) -> None:
-    launch(_corpus, 1, 0, config, device=config.device)
+    launch(_corpus, 1, 0, config, device=config.device, patience=PATIENCE)
 
 
 def _corpus(world: World, config: CorpusConfig) -> None:
@@ -83,24 +87,12 @@ def _corpus(world: World, config: CorpusConfig) -> None:
         parts = tokenize_corpus(config, processes=world, device=pick_device(config.device, world), progress=progress)
     if not world.is_first:
         return
-    for part, tokens in parts.items():
-        dropped = f", {tokens.num_dropped} too short for a token dropped" if tokens.num_dropped else ""
-        print(f"{part}: {tokens.num_cuts} cuts, {tokens.seconds / 3600:.2f} h in {tokens.num_shards} shards{dropped}")
-        _say_changed(config.dtype, str(tokens.changed))
-    _say_speed(sum(tokens.seconds for tokens in parts.values()), monotonic() - start)
+    say_parts(parts, config.dtype)
+    say_speed(sum(tokens.seconds for tokens in parts.values()), monotonic() - start)
 
 
 def pack(config: PackConfig) -> None:
     print(f"{config.output_dir}: {pack_tokenizer(config)}, {(config.output_dir / WEIGHTS_FILE).stat().st_size / 1e6:.1f} MB")
-
-
-def _say_changed(dtype: str, shares: str) -> None:
-    if shares:
-        print(f"{dtype} changed, in a sample: {shares}")
-
-
-def _say_speed(seconds: float, took: float) -> None:
-    print(f"{seconds / 60 / took:.2f} hours of audio a minute, {seconds / took:.0f} times real time")
 
 
 COMMANDS: dict[str, tuple[type, Callable[[Any], None]]] = {

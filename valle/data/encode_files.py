@@ -106,19 +106,17 @@ def encode_files(config: EncodeConfig, *, progress: Progress | None = None) -> E
 def decode_files(config: DecodeConfig, *, progress: Progress | None = None) -> list[EncodedFile]:
     """Write the sound of every file of codes, mono, 16 bits, at the codec's own rate; returns wavs with the shapes of their codes."""
     names = _names(config.codes, {".npy"}, what="codes", ending=".wav")
-    device, codecs = find_device(config.device), dict[str, AcousticTokenizer]()
+    device, codecs = find_device(config.device), dict[str, tuple[AcousticTokenizer, TokenizerIdentity]]()
     written = []
     for number, (path, name) in enumerate(names.items()):
         codes, described = read_codes(path)
         given = config.tokenizer or described["given"]
         if given not in codecs:
-            codecs[given] = expect_acoustic(load_tokenizer(given)).to(device)
-        codec = codecs[given]
-        made_by = described["identity"]
-        if codec.identity != made_by:
-            raise TokenFileError(
-                f"expected {made_by}, which made {path}, found {codec.identity} as {given}; name the codec with --tokenizer"
-            )
+            loaded = expect_acoustic(load_tokenizer(given)).to(device)
+            codecs[given] = loaded, loaded.identity
+        (codec, identity), made_by = codecs[given], described["identity"]
+        if identity != made_by:
+            raise TokenFileError(f"expected {made_by}, which made {path}, found {identity} as {given}; name the codec with --tokenizer")
         codes = codes[:, : _levels(codec, config.num_quantizers, most=codes.shape[1])]
         if codes.size and not 0 <= codes.min() <= codes.max() < codec.codebook_size:
             raise TokenFileError(f"expected codes in 0..{codec.codebook_size - 1} in {path}, found {codes.min()}..{codes.max()}")

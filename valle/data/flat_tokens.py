@@ -13,16 +13,17 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
-from lhotse.array import Array, TemporalArray
-from lhotse.cut import Cut
-from lhotse.utils import fastcopy
 from numpy.typing import NDArray
 
 from valle.errors import UserError
 from valle.files import replacing
+
+if TYPE_CHECKING:  # whoever reads flat files need not have lhotse
+    from lhotse.array import Array, TemporalArray
+    from lhotse.cut import Cut
 
 STORAGE = "flat_int16"  # no storage of lhotse's own: it is read here
 DTYPE = np.dtype("<i2")
@@ -34,6 +35,8 @@ class FlatTokensError(UserError):
 
 def flat_field(path: Path, values_shape: tuple[int, ...], *, offset: int, frame_shift: float, start: float) -> TemporalArray:
     """A cut's field that says: ``values_shape`` numbers from the ``offset``-th of ``path`` on."""
+    from lhotse.array import Array, TemporalArray
+
     array = Array(storage_type=STORAGE, storage_path=str(path), storage_key=str(offset), shape=list(values_shape))
     return TemporalArray(array=array, temporal_dim=0, frame_shift=frame_shift, start=start)
 
@@ -74,6 +77,8 @@ class FlatWriter:
 
     def add(self, cut: Cut) -> Cut:
         """The cut with fields that point into the part's files, where its tokens now are."""
+        from lhotse.utils import fastcopy
+
         fields: dict[str, Any] = dict(cut.custom or {})
         counts = {"units": 0, "codes": 0}
         for name, file in self._files.items():
@@ -115,6 +120,7 @@ def open_flat(folder: Path, part: str, stream: str, *, num_codebooks: int = 1) -
     shape = (int(starts[-1]),) if stream == "units" else (int(starts[-1]), num_codebooks)
     size = path.stat().st_size
     if size != int(np.prod(shape)) * DTYPE.itemsize:
-        raise FlatTokensError(f"expected {np.prod(shape)} tokens in {path}, found {size} bytes; run bin/tokenizer.py corpus again")
+        advice = "run bin/tokenizer.py corpus again" + (", or give the number of codebooks that were stored" if stream == "codes" else "")
+        raise FlatTokensError(f"expected {np.prod(shape)} tokens of two bytes in {path}, found {size} bytes; {advice}")
     flat: Any = np.memmap(path, DTYPE, "r", shape=shape) if size else np.zeros(shape, DTYPE)
     return FlatTokens(flat=flat, starts=starts)

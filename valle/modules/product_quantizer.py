@@ -89,8 +89,8 @@ def build_quantizer(kind: str, dim: int, *, groups: int, size: int, out_dim: int
     return (GumbelQuantizer if kind == "gumbel" else KMeansQuantizer)(dim, groups=groups, size=size, out_dim=out_dim)
 
 
-def gumbel_temperature(step: int, *, first: float = 2.0, last: float = 0.5, factor: float = 0.9995) -> float:
-    """Falls by ``factor`` a step, from ``first`` to ``last`` (section 4.3 has 0.999995, for a hundred times as many steps)."""
+def gumbel_temperature(step: int, *, first: float = 2.0, last: float = 0.5, factor: float) -> float:
+    """Falls by ``factor`` a step, from ``first`` to ``last`` (wav2vec 2.0, section 4.2, has 0.999995)."""
     return max(last, first * factor**step)
 
 

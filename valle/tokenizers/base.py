@@ -78,7 +78,7 @@ class Tokenizer(nn.Module):
     def identity(self) -> TokenizerIdentity: ...
 
     def content_hash(self) -> str:
-        """SHA-256 of the configuration and of every tensor, by name; computed once per set of weights.
+        """SHA-256 of the configuration and of every tensor, by name; computed anew at each call.
 
         Half-precision copies hash as what they are stored as, so a tokenizer is saved in the precision it runs in.
         """

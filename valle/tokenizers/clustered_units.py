@@ -126,8 +126,9 @@ class ClusteredUnits(SemanticTokenizer):
         return units, counts
 
     def nearest(self, features: Tensor) -> Tensor:
-        """Standardised features ``(..., D)`` -> the nearest centroids ``(...)``."""
-        return (self.centroids.square().sum(1) - 2 * features @ self.centroids.T).argmin(-1)
+        """Standardised features ``(..., D)`` -> the nearest centroids ``(...)``, in fp32 also under autocast."""
+        with torch.autocast(features.device.type, enabled=False):
+            return (self.centroids.square().sum(1) - 2 * features @ self.centroids.T).argmin(-1)
 
     @torch.no_grad()
     def hidden(self, wav: Tensor, lengths: Tensor) -> Tensor:

@@ -48,7 +48,7 @@ def released_folder(name: str, path: Path | None) -> Path:
     if path is not None:
         if not path.exists():
             raise PretrainedError(
-                f"expected the weights of {name} in {path}, found nothing there; name a folder with config.json and model.safetensors"
+                f"expected the weights of {name} in {path}, found nothing there; name a folder with {' and '.join(entry.files)}"
             )
         if not path.is_dir():
             raise PretrainedError(f"expected the folder of {name}, found the file {path}; name its folder: {name}={path.parent}")

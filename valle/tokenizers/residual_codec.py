@@ -57,6 +57,10 @@ class ResidualCodec(AcousticTokenizer):
         frames = torch.div(lengths + self.hop_length - 1, self.hop_length, rounding_mode="floor")
         wav = wav * padding_mask(lengths, wav.shape[1])
         latent = self.condition(self.analyse(wav, frames), denoise)
-        with torch.autocast(wav.device.type, enabled=False):  # the nearest of many codes is no matter for half the digits
-            codes = self.quantizer.encode(latent)
+        codes = self._codes(latent)
         return codes * padding_mask(frames, codes.shape[1])[..., None], frames
+
+    def _codes(self, latent: Tensor) -> Tensor:
+        """In fp32 also under autocast: the nearest of many codes is no matter for half the digits."""
+        with torch.autocast(latent.device.type, enabled=False):
+            return self.quantizer.encode(latent)

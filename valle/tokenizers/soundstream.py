@@ -95,7 +95,7 @@ class SoundStream(ResidualCodec):
         if wav.shape[1] % self.hop_length:
             raise ValueError(f"expected whole frames of {self.hop_length} samples, found {wav.shape[1]}")
         latent, chain = self.encoder.step(wav[:, None], state.chain if state else self.encoder.start(wav))
-        return self.quantizer.encode(self.condition(latent.mT.float(), self._denoise(denoise, wav))), SoundStreamState(chain)
+        return self._codes(self.condition(latent.mT.float(), self._denoise(denoise, wav))), SoundStreamState(chain)
 
     @torch.no_grad()
     def decode_piece(self, codes: Tensor, state: SoundStreamState | None = None) -> tuple[Tensor, SoundStreamState]:

@@ -125,7 +125,7 @@ class AudioLMTask:
             "padding": padding_share(batch),
         }
 
-    def after_step(self, step: int) -> None:
+    def after_step(self, step: int, share_done: float) -> None:
         """Nothing follows a step of a language model."""
 
     def checkpoint_fields(self) -> dict[str, Any]:

@@ -32,7 +32,7 @@ class CodecTask:
     def __init__(self, options: CodecOptions) -> None:
         self.options = options
         torch.manual_seed(options.seed)
-        self.codec = build_codec(options)
+        self.codec, has_codebooks = build_codec(options)
         if options.freeze_encoder:
             self.codec.quantizer.is_fixed = True
             for parameter in self.codec.encoder_parameters():
@@ -50,7 +50,7 @@ class CodecTask:
         valid = options.valid_manifest or options.manifests[0]
         self.valid_sources = [Source.read(valid, 1.0, min_seconds=options.segment_seconds)]
         self.noise_sources = [Source.read(path, 1.0, min_seconds=options.segment_seconds) for path in options.noise_manifests]
-        if options.init_codec is None and options.init_blocks is None:
+        if not has_codebooks:
             self._start_codebooks()
 
     @torch.no_grad()
@@ -96,12 +96,10 @@ class CodecTask:
         frames = len(batch) * batch.shape[-1] / self.codec.hop_length
         return {"batch_size": len(batch), "frames": frames, "padding": 0.0, **self.model.report()}
 
-    def after_step(self, step: int) -> None:
+    def after_step(self, step: int, share_done: float) -> None:
         """Every so often, the next pass moves unused codes; never in the last fifth, where codebooks should settle."""
-        options = self.options
-        self.model.is_judged = step >= options.adversarial_start_step
-        settled = bool(options.max_steps) and step > 0.8 * options.max_steps
-        self.model.revive = step % REVIVE_EVERY == REVIVE_EVERY - 1 and not settled
+        self.model.is_judged = step >= self.options.adversarial_start_step
+        self.model.revive = step % REVIVE_EVERY == REVIVE_EVERY - 1 and share_done <= 0.8
 
     def checkpoint_fields(self) -> dict[str, Any]:
         return {
@@ -119,8 +117,8 @@ class CodecTask:
         return [("valid/original", wav[0], self.codec.sample_rate), ("valid/codec", output[0].float().cpu(), self.codec.sample_rate)]
 
 
-def build_codec(options: CodecOptions) -> ResidualCodec:
-    """The codec that the settings name, new or to go on from."""
+def build_codec(options: CodecOptions) -> tuple[ResidualCodec, bool]:
+    """The codec that the settings name, new or to go on from, and whether its codebooks have learned something already."""
     if options.init_codec is not None:
         codec = load_acoustic(options.init_codec)
         if not isinstance(codec, ResidualCodec):
@@ -130,11 +128,11 @@ def build_codec(options: CodecOptions) -> ResidualCodec:
             )
         if options.denoise and not (isinstance(codec, SoundStream) and codec.settings.denoise):
             raise UserError(f"--denoise true goes on from a codec that was trained with it, found {codec.name}; leave one of them out")
-        return codec.requires_grad_(True)
+        return codec.requires_grad_(True), True
     codec = _new_codec(options)
-    if options.init_blocks is not None:
-        _take_what_fits(codec, load_acoustic(options.init_blocks), options.init_blocks)
-    return codec
+    if options.init_blocks is None:
+        return codec, False
+    return codec, _take_what_fits(codec, load_acoustic(options.init_blocks), options.init_blocks)
 
 
 def _new_codec(options: CodecOptions) -> ResidualCodec:
@@ -152,8 +150,11 @@ def _new_codec(options: CodecOptions) -> ResidualCodec:
     )
 
 
-def _take_what_fits(codec: ResidualCodec, other: nn.Module, name: str) -> None:
-    """Every tensor of ``other`` that has its name and shape in ``codec`` too."""
+def _take_what_fits(codec: ResidualCodec, other: nn.Module, name: str) -> bool:
+    """Every tensor of ``other`` that has its name and shape in ``codec`` too -> whether all codebooks are among them.
+
+    Some of them are no use: each level quantizes what those before it leave.
+    """
     own, theirs = codec.state_dict(), other.state_dict()
     fitting = {key: tensor for key, tensor in theirs.items() if key in own and own[key].shape == tensor.shape}
     if not any(tensor.ndim > 1 for tensor in fitting.values()):
@@ -161,6 +162,11 @@ def _take_what_fits(codec: ResidualCodec, other: nn.Module, name: str) -> None:
             f"expected weights in --init-blocks {name} that fit the new codec, found none; choose its design and --dim as that one's, "
             "or leave it out"
         )
+    codebooks = {key for key in own if key.startswith("quantizer.")}
+    fits = codebooks <= fitting.keys()
+    if not fits:
+        fitting = {key: tensor for key, tensor in fitting.items() if key not in codebooks}
     new = ", ".join(sorted(own.keys() - fitting.keys())) or "none"
     logging.info("%d of %d tensors begin as those of %s; new are %s", len(fitting), len(own), name, new)
     codec.load_state_dict({**own, **fitting})
+    return fits

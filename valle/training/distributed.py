@@ -57,14 +57,19 @@ class World:
         return box[0]
 
 
-def launch(run: Callable[..., None], world_size: int, master_port: int, *args: Any, device: str = "auto") -> None:
+PATIENCE = timedelta(minutes=30)  # that processes of a training wait for each other: more means that one of them hangs
+
+
+def launch(
+    run: Callable[..., None], world_size: int, master_port: int, *args: Any, device: str = "auto", patience: timedelta = PATIENCE
+) -> None:
     """Call ``run(world, *args)`` in every process: those of torchrun, or ``world_size`` started here.
 
-    A ``UserError`` of any process ends all, and is raised here.
+    A ``UserError`` of any process ends all, and is raised here; so does one that the others wait for longer than ``patience``.
     """
     if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
         rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-        _run_one(int(os.environ.get("LOCAL_RANK", rank)), run, size, rank, device, args)
+        _run_one(int(os.environ.get("LOCAL_RANK", rank)), run, size, rank, device, patience, args)
     elif world_size == 1:
         run(World(), *args)
     else:
@@ -74,7 +79,7 @@ def launch(run: Callable[..., None], world_size: int, master_port: int, *args: A
         errors = torch.multiprocessing.get_context("spawn").SimpleQueue()
         method = torch.multiprocessing.get_start_method()
         try:
-            spawn(_run_spawned, args=(run, world_size, device, errors, method, args), nprocs=world_size)
+            spawn(_run_spawned, args=(run, world_size, device, patience, errors, method, args), nprocs=world_size)
         except ProcessExitedException as error:
             if not errors.empty():
                 raise UserError(errors.get()) from None
@@ -93,12 +98,12 @@ def _refuse_taken(port: int) -> None:
 
 
 def _run_spawned(
-    local_rank: int, run: Callable[..., None], size: int, device: str, errors: Any, method: str, args: tuple[Any, ...]
+    local_rank: int, run: Callable[..., None], size: int, device: str, patience: timedelta, errors: Any, method: str, args: tuple[Any, ...]
 ) -> None:
     # A spawned process would spawn its own readers of batches too, which import everything anew in every epoch.
     torch.multiprocessing.set_start_method(method, force=True)
     try:
-        _run_one(local_rank, run, size, None, device, args)
+        _run_one(local_rank, run, size, None, device, patience, args)
     except (UserError, OSError) as error:
         text = explained(error) if isinstance(error, OSError) else str(error)
         if text is None:
@@ -107,7 +112,9 @@ def _run_spawned(
         raise SystemExit(2) from None
 
 
-def _run_one(local_rank: int, run: Callable[..., None], size: int, rank: int | None, device: str, args: tuple[Any, ...]) -> None:
+def _run_one(
+    local_rank: int, run: Callable[..., None], size: int, rank: int | None, device: str, patience: timedelta, args: tuple[Any, ...]
+) -> None:
     rank = local_rank if rank is None else rank
     use_cuda = torch.cuda.is_available() and device in ("auto", "cuda")
     if use_cuda:
@@ -116,7 +123,7 @@ def _run_one(local_rank: int, run: Callable[..., None], size: int, rank: int | N
         torch.cuda.set_device(local_rank)
     elif "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // size))  # every process would take all cores otherwise
-    dist.init_process_group("nccl" if use_cuda else "gloo", rank=rank, world_size=size, timeout=timedelta(minutes=30))
+    dist.init_process_group("nccl" if use_cuda else "gloo", rank=rank, world_size=size, timeout=patience)
     try:
         run(World(rank=rank, size=size, local_rank=local_rank), *args)
     finally:

@@ -55,6 +55,7 @@ class HubertOptions(AudioOptions):
     quantizer: Literal["gumbel", "kmeans"] = setting("gumbel", "how vq-wav2vec, wav2vec2 and w2v-bert quantize frames")
     quantizer_groups: int = setting(2, "codes that make up a frame's vector")
     quantizer_codes: int = setting(320, "codes in a group")
+    gumbel_decay: float = setting(0.9995, "factor a step by which the Gumbel softmax cools, from 2 to 0.5; wav2vec 2.0 has 0.999995")
     code_dim: int = setting(256, "width of quantized vectors")
     penalty_weight: float | None = setting(None, "of the quantizer's penalty; 0.1 for gumbel's diversity, 1 for kmeans if not given")
 
@@ -68,8 +69,9 @@ class HubertOptions(AudioOptions):
                 raise UserError(f"--{name.replace('_', '-')} must be above 0, found {getattr(self, name)}")
         if not 0 <= self.voice_change <= 0.5:
             raise UserError(f"--voice-change must lie within 0..0.5, found {self.voice_change:g}")
-        if not 0 < self.masked_weight <= 1:
-            raise UserError(f"--masked-weight must be above 0 and at most 1, found {self.masked_weight:g}")
+        for name in ("masked_weight", "gumbel_decay"):
+            if not 0 < getattr(self, name) <= 1:
+                raise UserError(f"--{name.replace('_', '-')} must be above 0 and at most 1, found {getattr(self, name):g}")
         if self.voice_change and self.front_end != "mel":
             raise UserError(f"--voice-change is for --front-end mel, found {self.front_end}; leave one of the two out")
         if self.quantizer_codes < 2 or self.code_dim % self.quantizer_groups:

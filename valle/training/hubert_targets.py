@@ -2,6 +2,7 @@
 
 EXP_DIR/targets/0/                 the tokenizer of the first target set, fitted or copied; 1/, 2/, ... of an ensemble.  Where features
                                    are standardised by each cut's own statistics, targets are its nearest centroids to those
+EXP_DIR/targets/0.json             which options asked for it; where others do before the first checkpoint, it is made anew
 EXP_DIR/targets/train.npy          int16 (frames of all cuts laid end to end, target sets), read as a memory map
 EXP_DIR/targets/train.json         which tokenizers and which cuts made it; written last
 """
@@ -11,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -19,7 +19,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from valle.audio import Waveform
 from valle.data.speech_crops import SpeechCorpus, Targets
 from valle.errors import UserError
 from valle.tokenizers.base import SemanticTokenizer
@@ -33,6 +32,7 @@ from valle.training.hubert_fit import fit_hubert, fit_per_cut, load_encoder, per
 from valle.training.hubert_options import HubertOptions
 
 SAMPLE_RATE = 16000
+PER_CUT = "-per-cut"  # ends the name of a tokenizer whose centroids are of features standardised by each cut's own statistics
 WIDE = HubertConfig(window=500, left=100, right=100)  # targets need no small right context
 
 
@@ -51,8 +51,7 @@ def make_targets(options: HubertOptions, train: SpeechCorpus, valid: SpeechCorpu
     folder = options.exp_dir / "targets"
     if world.is_first:
         for index in range(len(options.targets_from)):
-            if not (folder / str(index) / CONFIG_FILE).is_file():
-                save_tokenizer(_tokenizer(options, index, train), folder / str(index))
+            _make_tokenizer(folder / str(index), options, index, train)
     world.barrier()
     tokenizers = [load_semantic(str(folder / str(index))) for index in range(len(options.targets_from))]
     for tokenizer, name in zip(tokenizers, options.targets_from, strict=True):
@@ -65,11 +64,25 @@ def make_targets(options: HubertOptions, train: SpeechCorpus, valid: SpeechCorpu
     for tokenizer in tokenizers:
         tokenizer.to(device)
     return TargetSets(
-        train=_encoded(folder / "train.npy", train, tokenizers, world, per_cut=options.is_per_cut),
-        valid=_encoded(folder / "valid.npy", valid, tokenizers, world, per_cut=options.is_per_cut),
+        train=_encoded(folder / "train.npy", train, tokenizers, world),
+        valid=_encoded(folder / "valid.npy", valid, tokenizers, world),
         num_clusters=[tokenizer.num_units for tokenizer in tokenizers],
         identities=[tokenizer.identity.sha256 for tokenizer in tokenizers],
     )
+
+
+def _make_tokenizer(folder: Path, options: HubertOptions, index: int, train: SpeechCorpus) -> None:
+    """Target set ``index`` in ``folder``, unless it is there: by these options, or of a run that has learned from it already."""
+    made_by = {name: getattr(options, name)[index] for name in ("targets_from", "target_layer", "num_clusters")}
+    made_by.update({name: getattr(options, name) for name in ("standardise_targets", "fit_hours", "seed")})
+    note, config = folder.with_name(f"{folder.name}.json"), folder / CONFIG_FILE
+    has_begun = any(options.exp_dir.glob("*.pt"))
+    if config.is_file() and (has_begun or not note.is_file() or json.loads(note.read_text(encoding="utf-8")) == made_by):
+        return
+    config.unlink(missing_ok=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    note.write_text(json.dumps(made_by) + "\n", encoding="utf-8")
+    save_tokenizer(_tokenizer(options, index, train), folder)
 
 
 def _tokenizer(options: HubertOptions, index: int, train: SpeechCorpus) -> SemanticTokenizer:
@@ -80,7 +93,7 @@ def _tokenizer(options: HubertOptions, index: int, train: SpeechCorpus) -> Seman
         logging.info("Fitting %d clusters of MFCCs", clusters)
         mfcc = MfccConfig(hop_length=FRAME_HOP, frames_per_unit=2, num_units=clusters)
         if options.is_per_cut:
-            return fit_per_cut(MfccKMeans(replace(mfcc, name=f"{mfcc.name}-per-cut")), audio, seed=options.seed)
+            return fit_per_cut(MfccKMeans(replace(mfcc, name=mfcc.name + PER_CUT)), audio, seed=options.seed)
         return fit_mfcc_kmeans(audio, mfcc, seed=options.seed)
     if not Path(name).is_dir() or (Path(name) / CONFIG_FILE).is_file() or "=" in name:
         return load_semantic(name)
@@ -91,13 +104,13 @@ def _tokenizer(options: HubertOptions, index: int, train: SpeechCorpus) -> Seman
     device = pick_device(options.device, World())
     encoder = load_encoder(Path(name))
     if options.is_per_cut:
-        tokenizer = hubert_from_encoder(encoder, replace(config, name=f"{config.name}-per-cut"), layer=layer).to(device)
+        tokenizer = hubert_from_encoder(encoder, replace(config, name=config.name + PER_CUT), layer=layer).to(device)
         return fit_per_cut(tokenizer, audio, seed=options.seed)
     return fit_hubert(encoder, audio, config, layer=layer, seed=options.seed, device=device)
 
 
-def _encoded(path: Path, corpus: SpeechCorpus, tokenizers: list[SemanticTokenizer], world: World, *, per_cut: bool) -> Targets:
-    done, fingerprint = path.with_suffix(".json"), _fingerprint(corpus, tokenizers, per_cut=per_cut)
+def _encoded(path: Path, corpus: SpeechCorpus, tokenizers: list[SemanticTokenizer], world: World) -> Targets:
+    done, fingerprint = path.with_suffix(".json"), _fingerprint(corpus, tokenizers)
     if not (done.is_file() and json.loads(done.read_text(encoding="utf-8")) == fingerprint):
         logging.info("Encoding the targets of %d cuts", len(corpus.cuts))
         world.barrier()
@@ -105,17 +118,14 @@ def _encoded(path: Path, corpus: SpeechCorpus, tokenizers: list[SemanticTokenize
             done.unlink(missing_ok=True)
             np.lib.format.open_memmap(path, mode="w+", dtype=np.int16, shape=(int(corpus.starts[-1]), len(tokenizers))).flush()
         world.barrier()
-        _encode_share(path, corpus, tokenizers, world, units_of=per_cut_units_of if per_cut else units_of)
+        _encode_share(path, corpus, tokenizers, world)
         world.barrier()
         if world.is_first:
             done.write_text(json.dumps(fingerprint) + "\n", encoding="utf-8")
     return np.load(path, mmap_mode="r")
 
 
-def _encode_share(
-    path: Path, corpus: SpeechCorpus, tokenizers: list[SemanticTokenizer], world: World, *,
-    units_of: Callable[[SemanticTokenizer, Iterable[Waveform]], Iterator[torch.Tensor]],
-) -> None:  # fmt: skip
+def _encode_share(path: Path, corpus: SpeechCorpus, tokenizers: list[SemanticTokenizer], world: World) -> None:
     """This process's run of cuts, read once a tokenizer."""
     stored = np.load(path, mmap_mode="r+")
     share = range(len(corpus.cuts) * world.rank // world.size, len(corpus.cuts) * (world.rank + 1) // world.size)
@@ -124,7 +134,8 @@ def _encode_share(
             corpus.audio(index, first=0, count=int(corpus.starts[index + 1] - corpus.starts[index]), sample_rate=SAMPLE_RATE)
             for index in share
         )
-        for index, units in zip(share, units_of(tokenizer, waves), strict=True):
+        encode = per_cut_units_of if tokenizer.name.endswith(PER_CUT) else units_of
+        for index, units in zip(share, encode(tokenizer, waves), strict=True):
             start, stop = corpus.starts[index : index + 2]
             row = units[: stop - start].to(torch.int16).numpy()
             stored[start : start + len(row), column] = row
@@ -132,9 +143,8 @@ def _encode_share(
     stored.flush()
 
 
-def _fingerprint(corpus: SpeechCorpus, tokenizers: list[SemanticTokenizer], *, per_cut: bool) -> dict[str, object]:
+def _fingerprint(corpus: SpeechCorpus, tokenizers: list[SemanticTokenizer]) -> dict[str, object]:
     digest = hashlib.sha256()
     for cut in corpus.cuts:
         digest.update(f"{cut.id}|{cut.start}|{Fraction(cut.duration).limit_denominator(10**6)}\n".encode())
-    how = {"per_cut": True} if per_cut else {}
-    return {"cuts": digest.hexdigest(), "tokenizers": [tokenizer.identity.sha256 for tokenizer in tokenizers], **how}
+    return {"cuts": digest.hexdigest(), "tokenizers": [tokenizer.identity.sha256 for tokenizer in tokenizers]}

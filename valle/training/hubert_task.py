@@ -99,11 +99,11 @@ class HubertTask:
         heard = float(batch["lengths"].sum())
         return {"batch_size": len(batch["wav"]), "frames": heard / FRAME_HOP, "padding": 1 - heard / samples}
 
-    def after_step(self, step: int) -> None:
+    def after_step(self, step: int, share_done: float) -> None:
         """The Gumbel softmax cools as a function of the step alone."""
         quantizer = getattr(self.model, "quantizer", None)
         if isinstance(quantizer, GumbelQuantizer):
-            quantizer.temperature = gumbel_temperature(step)
+            quantizer.temperature = gumbel_temperature(step, factor=self.options.gumbel_decay)
 
     def checkpoint_fields(self) -> dict[str, Any]:
         return {

@@ -45,15 +45,15 @@ class Loop:
         self.optimizer = build_optimizer(task.model, options, self.parts)
         self.state = RunState(task, options, self.optimizer, world)
         self.progress: Progress = self.state.restore(self.device)
+        self.started = time.monotonic() - self.progress.seconds
         if self.progress.step:
-            task.after_step(self.progress.step)  # what it sets for the next step is no part of a checkpoint
+            task.after_step(self.progress.step, self._share_done())  # what it sets for the next step is no part of a checkpoint
         dtype = self.progress.dtype or world.broadcast(resolve_dtype(task, options, self.device, world))
         self.progress.dtype = dtype
         self.precision = Precision(dtype, self.device)
         self.precision.load(self.state.grad_scaler)
         self.model = self._wrapped()
         self.recorder = Recorder(options.exp_dir, enabled=world.is_first, tensorboard=options.tensorboard, step=self.progress.step)
-        self.started = time.monotonic() - self.progress.seconds
 
     def run(self) -> dict[str, float]:
         """Train until the last epoch, step or minute -> the dev set's nats a target by part, at the end."""
@@ -118,7 +118,7 @@ class Loop:
         if self.precision.is_broken(progress.grad_norm):
             self._refuse(["the gradients"], micro_batches)
         self.optimizer.zero_grad(set_to_none=True)
-        self.task.after_step(progress.step)
+        self.task.after_step(progress.step, self._share_done())
         self.state.update_average(progress.step)
         for kept in (progress.recent, progress.total, progress.since_valid):
             add_sums(kept, sums)

@@ -54,8 +54,11 @@ class Task(Protocol):
         """Parts of one fixed batch, deterministic; may name more parts than training does (``fine_1``, ``fine_2``, ...)."""
         ...
 
-    def after_step(self, step: int) -> None:
-        """Anything that follows an optimizer step; called too when a run goes on after ``step``, so it sets and never adds."""
+    def after_step(self, step: int, share_done: float) -> None:
+        """Anything that follows an optimizer step, when ``share_done`` of the run's steps or minutes are over (0 if it has no end).
+
+        Called too when a run goes on after ``step``, so it sets and never adds.
+        """
         ...
 
     def checkpoint_fields(self) -> dict[str, Any]:

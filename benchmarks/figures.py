@@ -15,15 +15,22 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.tables import Results, command_block, markdown, page_table, percent, text, where, written_from
-from benchmarks.tokenizer_tables import codecs, curves, limits, units
+from benchmarks.tables import Results, markdown, page_table, percent, text, where, written_from
+from benchmarks.tokenizer_tables import across_speakers, codecs, command, curves, limits, unit_choice, units
 from valle.evaluation.demo_summary import PER_CODEBOOK, demo_tables
 from valle.evaluation.evaluate_codec import codec_table
-from valle.tokenizers.registry import BUNDLED_ACOUSTIC
+from valle.tokenizers.registry import BUNDLED_ACOUSTIC, BUNDLED_SEMANTIC
 
 ROOT = Path(__file__).parent.parent
 BLOCK = re.compile(r"<!-- figures: (?P<name>[a-z-]+) -->\n(?P<content>.*?)<!-- end -->", re.DOTALL)
 DOCUMENTS = ("README.md", "docs/**/*.md", "egs/*/README.md", "valle/assets/**/README.md")
+BEFORE = "tokenizers_before"  # longer trainings on a faster machine, whose weights are gone
+BUNDLED_CODECS = ("valle-16khz", BUNDLED_ACOUSTIC)
+BUNDLED_UNITS = ("mfcc-kmeans", "mfcc50", "hubert-25hz", BUNDLED_SEMANTIC)
+OBJECTIVES = ("mfcc50", "hubert-1", "wav2vec-1", "vq-wav2vec-1", "wav2vec2-1", "w2v-bert-1")
+ITERATIONS = ("mfcc50-200", "hubert-1-published", "hubert-2-published", "hubert-1", "hubert-2", "hubert-3")
+ON_THAT_PAGE = "the command in docs/tokenizers.md"
+IN_CODECS = "the command in docs/codec-training.md"
 STAGE_COLUMNS = ("stage", "train", "dev", "unigram", "below it", "accuracy")
 
 
@@ -112,7 +119,8 @@ def works(results: Results) -> str | None:
     rows: list[tuple[str, str]] = []
     if "demo" in results:
         rows += _demo_rows(results["demo"])
-    bundled = [row for row in results.get("bundled_codecs", {"codecs": []})["codecs"] if row["name"] == BUNDLED_ACOUSTIC]
+    codecs = results.get("tokenizers", {}).get("codecs", [])
+    bundled = [row for row in codecs if row["name"] == BUNDLED_ACOUSTIC and "stoi_real" in row]
     if bundled:
         last = max(bundled, key=lambda row: row["n_codebooks"])
         low, high = last["intervals"]["stoi_real"]
@@ -368,22 +376,21 @@ BLOCKS: dict[str, Callable[[Results], str | None]] = {
     "alignment": alignment,
     "unit-sequences": written_from("unit_sequences", unit_sequences),
     "unit-sequences-hubert": written_from("unit_sequences_hubert", unit_sequences),
-    "tokenizers-command": written_from("tokenizers", command_block),
+    "codecs-command": command("codecs"),
     "codecs-real": codecs("real"),
     "codecs-synthetic": codecs("synthetic"),
+    "codecs-bundled-real": codecs("real", only=BUNDLED_CODECS, told=ON_THAT_PAGE),
+    "codecs-bundled-synthetic": codecs("synthetic", only=BUNDLED_CODECS, told=ON_THAT_PAGE),
+    "codecs-before-command": command("codecs", BEFORE),
+    "codecs-before": codecs("real", BEFORE, only=["convnext-120min"]),
+    "units-command": command("units"),
     "units-real": units("real"),
     "units-real-confident": units("real_confident"),
     "units-synthetic": units("synthetic"),
-    "bundled-units-command": written_from("bundled_units", command_block),
-    "bundled-units-synthetic": units("synthetic", "bundled_units", "the command above"),
-    "bundled-units-real": units("real", "bundled_units", "the command above"),
-    "bundled-units-real-confident": units("real_confident", "bundled_units", "the command above"),
-    "objectives-command": written_from("objectives", command_block),
-    "objectives-synthetic": units("synthetic", "objectives", "the command above"),
-    "objectives-real": units("real", "objectives", "the command above"),
-    "bundled-codecs-command": written_from("bundled_codecs", command_block),
-    "bundled-codecs-real": codecs("real", "bundled_codecs", "the command above"),
-    "bundled-codecs-synthetic": codecs("synthetic", "bundled_codecs", "the command above"),
+    "units-bundled": across_speakers(BUNDLED_UNITS, told=ON_THAT_PAGE),
+    "units-objectives": across_speakers(OBJECTIVES, told=ON_THAT_PAGE),
+    "unit-choice": written_from("unit_choice", unit_choice),
+    "units-before": across_speakers(ITERATIONS, BEFORE, told=IN_CODECS),
     "codec-limits": written_from("codec_limits", limits),
     "voices-kept": written_from("voices_kept", voices_kept),
     "temperatures": written_from("temperatures", voices_kept),

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from benchmarks.tables import Results, markdown, percent, where, with_interval
+from benchmarks.tables import Results, command_block, markdown, percent, where, with_interval
 
-AT_THE_TOP = "the command at the top of the page"
+TABLE = "tokenizers"  # the file that has all that runs here
+ABOVE = "the command above"
 
 
-def codecs(corpus: str, source: str = "tokenizers", told: str = AT_THE_TOP) -> Callable[[Results], str | None]:
-    """Every codec on one corpus, by number of codebooks, in one file of results; ``told`` says where its command stands."""
+def command(part: str, source: str = TABLE) -> Callable[[Results], str | None]:
+    """The command of the run that measured the codecs, or the units, of a file of results."""
 
     def block(results: Results) -> str | None:
-        if source not in results:
+        run = results.get(source, {"runs": {}})["runs"].get(part)
+        return command_block(run) if run else None
+
+    return block
+
+
+def codecs(corpus: str, source: str = TABLE, only: Sequence[str] = (), told: str = ABOVE) -> Callable[[Results], str | None]:
+    """Every codec on one corpus, by number of codebooks, or those named and Opus; ``told`` says where the command stands."""
+
+    def block(results: Results) -> str | None:
+        values = results.get(source, {})
+        if corpus not in values.get("corpora", {}):
             return None
-        values = results[source]
         measures = [(name, digits) for name, digits in (("stoi", 3), ("pesq", 2), ("mel_l1", 2), ("si_sdr", 1))
                     if f"{name}_{corpus}" in values["codecs"][0]]  # fmt: skip
         rows = [
@@ -27,13 +38,14 @@ def codecs(corpus: str, source: str = "tokenizers", told: str = AT_THE_TOP) -> C
                 "" if "codebook_perplexity" not in row else f"{row['codebook_perplexity'][-1]:.0f}",
                 *("" if row[name] is None else f"{row[name]:.4f}" for name in ("rtf_encode", "rtf_decode")),
             )
-            for row in values["codecs"] if f"stoi_{corpus}" in row
+            for row in values["codecs"]
+            if f"stoi_{corpus}" in row and (not only or row["name"] in only or not row["n_codebooks"])
         ]  # fmt: skip
         heads = {"stoi": "STOI", "pesq": "PESQ", "mel_l1": "mel L1", "si_sdr": "SI-SDR"}
         columns = ("codec, codebooks", "kbit/s", *(heads[name] for name, _ in measures), "perplexity", "encode", "decode")
         size = values["corpora"][corpus]
         heard = f"{size['recordings']} recordings, {size['minutes']:.1f} minutes"
-        note = f"{heard}; means with 95 % intervals over recordings. {where(values, told)}"
+        note = f"{heard}; means with 95 % intervals over recordings. {where(values['runs']['codecs'], told)}"
         return markdown(columns, rows, note)
 
     return block
@@ -48,11 +60,11 @@ def limits(values: Mapping[str, Any]) -> str:
     return markdown(("codec", "sound made of", "STOI", "PESQ"), rows, f"Means over {values['recordings']} recordings. {where(values)}")
 
 
-def units(corpus: str, source: str = "tokenizers", told: str = AT_THE_TOP) -> Callable[[Results], str | None]:
-    """Every tokenizer of units on one corpus, in one file of results; ``told`` says where its command stands."""
+def units(corpus: str, source: str = TABLE, only: Sequence[str] = (), told: str = ABOVE) -> Callable[[Results], str | None]:
+    """Every tokenizer of units on one corpus, or those named."""
 
     def block(results: Results) -> str | None:
-        rows = [row for row in results.get(source, {}).get("units", []) if row["corpus"] == corpus]
+        rows = [row for row in _unit_rows(results, source, only) if row["corpus"] == corpus]
         if not rows:
             return None
         cells = [
@@ -78,10 +90,38 @@ def units(corpus: str, source: str = "tokenizers", told: str = AT_THE_TOP) -> Ca
         columns = ("units", "ABX across, %", "within, %", "features across, %", "PNMI", "speaker, %", "perplexity", "bits/s")
         least = rows[0]["min_confidence"]
         sure = f" Only phones found with a confidence of {least:g} or more." if least else ""
-        note = f"{rows[0]['minutes']:.1f} minutes; means with 95 % intervals.{sure} {where(results[source], told)}"
+        note = f"{rows[0]['minutes']:.1f} minutes; means with 95 % intervals.{sure} {where(results[source]['runs']['units'], told)}"
         return markdown(columns, cells, note)
 
     return block
+
+
+def across_speakers(only: Sequence[str], source: str = TABLE, told: str = ABOVE) -> Callable[[Results], str | None]:
+    """ABX errors of units across speakers, of the named tokenizers in that order, a column a corpus."""
+
+    def block(results: Results) -> str | None:
+        found = {(row["name"], row["corpus"]): row for row in _unit_rows(results, source, only)}
+        corpora = {"synthetic": "synthetic, unseen voices", "real": "real, all phones", "real_confident": "real, phones surely found"}
+        if any((name, corpus) not in found for name in only for corpus in corpora):
+            return None
+        rows = [(name, *(percent(found[name, corpus]["abx_across"]) for corpus in corpora)) for name in only]
+        return markdown(("ABX across, %", *corpora.values()), rows, f"95 % intervals. {where(results[source]['runs']['units'], told)}")
+
+    return block
+
+
+def unit_choice(values: Mapping[str, Any]) -> str:
+    """ABX on dev of every layer, number of units and way to cluster, as ``bin/evaluate_units.py`` tried them."""
+    cells = {(row["layer"], row["num_units"], row["standardised"]): percent(row["abx_across"]["units"]) for row in values["choice"]}
+    layers, sizes = (sorted({key[place] for key in cells}) for place in (0, 1))
+    kinds = [(size, standardised) for size in sizes for standardised in (True, False)]
+    heads = [f"{size}, {'standardised' if standardised else 'as they are'}" for size, standardised in kinds]
+    rows = [(str(layer), *(cells.get((layer, *kind), "") for kind in kinds)) for layer in layers]
+    return markdown(("layer", *heads), rows, "ABX errors of units across speakers on dev, in %, with 95 % intervals.")
+
+
+def _unit_rows(results: Results, source: str, only: Sequence[str]) -> list[Mapping[str, Any]]:
+    return [row for row in results.get(source, {}).get("units", []) if not only or row["name"] in only]
 
 
 def curves(values: Mapping[str, Any]) -> str:

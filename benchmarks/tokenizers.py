@@ -6,12 +6,15 @@ python -m benchmarks.tokenizers --codecs valle-convnext exp/soundstream/codec --
   --real-audio $LIBRISPEECH/test-other --real-manifest aligned.jsonl.gz --manifest data/manifests/cuts_test.jsonl.gz \\
   --lm-manifest data/manifests/cuts_train.jsonl.gz
 
-Folders are named by what holds them: exp/soundstream/codec is soundstream.
+Folders are named by what holds them: exp/soundstream/codec is soundstream.  A part left out (--codecs or --units without names) stays
+in the file as the run before left it, so that the two can be measured at different times.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import sys
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -66,33 +69,48 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, default=RESULTS / "tokenizers.json")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    command = ["python -m benchmarks.tokenizers", *(arguments if arguments is not None else _flags())]
+    run = header(["python -m benchmarks.tokenizers", *(arguments if arguments is not None else sys.argv[1:])])
+    results = _read(options.output) if not (options.codecs and options.units) else {"runs": {}}
     with tempfile.TemporaryDirectory() as folder:
-        manifest = options.manifest or _made(Path(folder), test_minutes=0.5 if options.fast else 10.0)
-        corpora = {"synthetic": _recordings(manifest, options.max_recordings)}
-        if options.real_audio:
-            files = choose_files(options.real_audio, options.max_recordings)
-            corpora = {"real": [Recording(*read_audio(path, duration=LONGEST_SECONDS)) for path in files], **corpora}
-        results: dict[str, Any] = {**header(command), "has_pesq": has_pesq(), "corpora": _sizes(corpora)}
-        results["codecs"] = [row for name in options.codecs for row in codec_rows(name, corpora)]
-        if options.codecs:
-            results["codecs"] += opus_rows(options.codecs[0], corpora)
-            share = bench_encode_share(rate=16000, **({"num_cuts": 6, "repeats": 2} if options.fast else {"num_cuts": 200, "repeats": 5}))
-            results.update(encode_share=share, encode_share_of_forward=share["share"]["value"])
-        manifests = {"synthetic": manifest} | ({"real": options.real_manifest} if options.real_manifest else {})
-        learned = {"synthetic": options.lm_manifest, "real": options.lm_real_manifest}
         if not options.manifest:
-            learned["synthetic"] = manifest.with_name("cuts_train.jsonl.gz")
-        names = {"synthetic": options.units, "real": options.units + ([f"{ALIGNER}={options.aligner}"] if options.aligner else [])}
-        sizes = {"max_minutes": options.max_minutes, "lm_minutes": options.lm_minutes, "lm_steps": 5 if options.fast else STEPS}
-        with ProcessPoolExecutor(options.jobs, get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            rows = [
-                pool.submit(unit_rows, name, corpus, path, lm_manifest=learned[corpus], **sizes)
-                for corpus, path in manifests.items() for name in names[corpus]
-            ]  # fmt: skip
-            results["units"] = [row for future in rows for row in future.result()]
+            options.manifest = _made(Path(folder), test_minutes=0.5 if options.fast else 10.0)
+            options.lm_manifest = options.manifest.with_name("cuts_train.jsonl.gz")
+        if options.codecs:
+            results.update(measure_codecs(options))
+            results["runs"]["codecs"] = run
+        if options.units:
+            results["units"] = measure_units(options)
+            results["runs"]["units"] = run
     write_results(options.output, results)
     print(f"written: {options.output}")
+
+
+def measure_codecs(options: argparse.Namespace) -> dict[str, Any]:
+    """Every codec, Opus, and how much of the bare model's speed tokenising a corpus has."""
+    corpora = {"synthetic": _recordings(options.manifest, options.max_recordings)}
+    if options.real_audio:
+        files = choose_files(options.real_audio, options.max_recordings)
+        corpora = {"real": [Recording(*read_audio(path, duration=LONGEST_SECONDS)) for path in files], **corpora}
+    rows = [row for name in options.codecs for row in codec_rows(name, corpora)] + opus_rows(options.codecs[0], corpora)
+    share = bench_encode_share(rate=16000, **({"num_cuts": 6, "repeats": 2} if options.fast else {"num_cuts": 200, "repeats": 5}))
+    return {
+        "has_pesq": has_pesq(), "corpora": _sizes(corpora), "codecs": rows,
+        "encode_share": share, "encode_share_of_forward": share["share"]["value"],
+    }  # fmt: skip
+
+
+def measure_units(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Every tokenizer of units on each corpus, several at a time."""
+    manifests = {"synthetic": options.manifest} | ({"real": options.real_manifest} if options.real_manifest else {})
+    learned = {"synthetic": options.lm_manifest, "real": options.lm_real_manifest}
+    names = {"synthetic": options.units, "real": options.units + ([f"{ALIGNER}={options.aligner}"] if options.aligner else [])}
+    sizes = {"max_minutes": options.max_minutes, "lm_minutes": options.lm_minutes, "lm_steps": 5 if options.fast else STEPS}
+    with ProcessPoolExecutor(options.jobs, get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        rows = [
+            pool.submit(unit_rows, name, corpus, path, lm_manifest=learned[corpus], **sizes)
+            for corpus, path in manifests.items() for name in names[corpus]
+        ]  # fmt: skip
+        return [row for future in rows for row in future.result()]
 
 
 def codec_rows(name: str, corpora: dict[str, list[Recording]]) -> list[dict[str, Any]]:
@@ -223,10 +241,8 @@ def _made(folder: Path, *, test_minutes: float) -> Path:
     return folder / "data/manifests/cuts_test.jsonl.gz"
 
 
-def _flags() -> list[str]:
-    import sys
-
-    return sys.argv[1:]
+def _read(path: Path) -> dict[str, Any]:
+    return {"runs": {}, **(json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {})}
 
 
 if __name__ == "__main__":

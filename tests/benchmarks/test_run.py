@@ -177,3 +177,14 @@ def test_the_table_of_tokenizers_has_every_row_and_its_controls(tmp_path: Path) 
     assert units["pnmi"] > units["controls"]["pnmi_permuted"]
     assert units["bits_per_second"].keys() == {"unigram", "bigram", "small_lm"}
     assert 0 < results["encode_share_of_forward"] == results["encode_share"]["share"]["value"]
+    assert results["runs"]["codecs"] == results["runs"]["units"]
+
+
+def test_a_part_that_a_run_leaves_out_stays_in_the_table(tmp_path: Path) -> None:
+    output = tmp_path / "tokenizers.json"
+    before = {"codecs": [{"name": "a codec"}], "units": ["old"], "runs": {"codecs": {"command": "before"}, "units": {"command": "before"}}}
+    output.write_text(json.dumps(before))
+    tokenizers.main(["--fast", "--codecs", "--units", "mfcc-kmeans", "--output", str(output)])
+    results = json.loads(output.read_text())
+    assert results["codecs"] == before["codecs"] and [row["name"] for row in results["units"]] == ["mfcc-kmeans"]
+    assert results["runs"]["codecs"]["command"] == "before" and "mfcc-kmeans" in results["runs"]["units"]["command"]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import figures
 from benchmarks.collect import CollectOptions, collect
 from benchmarks.figures import BLOCK, BLOCKS, PICTURES, ROOT, documents, figures_of, fill, read_results
 from valle.errors import UserError
@@ -55,10 +56,11 @@ WINDOWS = {
 VARIANT = {"train_nll": 1.4, "valid_nll": 1.5, "unigram_nll": 5.1, "steps": 900, "tokens_per_s": 12345, "dtype": "float32"}
 VARIANTS = {"aligned": VARIANT, "prefix": VARIANT}
 CODEC_ROW = {
-    "name": "a codec", "n_codebooks": 2, "kbps": 0.8, "codebook_perplexity": [100.0, 90.0], "rtf_encode": 0.003, "rtf_decode": 0.004,
+    "name": BUNDLED_ACOUSTIC, "n_codebooks": 2, "kbps": 0.8, "codebook_perplexity": [100.0, 90.0], "rtf_encode": 0.003, "rtf_decode": 0.004,
     **{f"{name}_{corpus}": 0.8 for name in ("stoi", "pesq", "mel_l1", "si_sdr") for corpus in ("real", "synthetic")},
     "intervals": {f"{name}_{corpus}": [0.7, 0.9] for name in ("stoi", "pesq", "mel_l1", "si_sdr") for corpus in ("real", "synthetic")},
 }  # fmt: skip
+SYNTHETIC_CODEC_ROW = {key: value for key, value in CODEC_ROW.items() if not key.endswith("_real")}
 OPUS_ROW = {key: value for key, value in CODEC_ROW.items() if key != "codebook_perplexity"}
 for undefined in ("pesq_real", "pesq_synthetic"):  # as of silence
     del OPUS_ROW[undefined]
@@ -77,8 +79,12 @@ UNIT_ROW = {
     },
 }  # fmt: skip
 TOKENIZERS = {
+    "runs": {"codecs": BENCH, "units": BENCH},
     "corpora": {corpus: {"recordings": 3, "minutes": 1.0} for corpus in ("real", "synthetic")}, "codecs": [CODEC_ROW, OPUS_ROW],
-    "units": [{**UNIT_ROW, "corpus": corpus} for corpus in ("real", "real_confident", "synthetic")],
+    "units": [
+        {**UNIT_ROW, "corpus": corpus, "name": name}
+        for corpus in ("real", "real_confident", "synthetic") for name in {*figures.BUNDLED_UNITS, *figures.OBJECTIVES, *figures.ITERATIONS}
+    ],
 }  # fmt: skip
 UNIT_SEQUENCES = {
     **BENCH, "tokenizer": "units", "num_units": 200, "unit_rate": 25.0, "vocab_size": 1000, "minutes_each": 4.0,
@@ -97,9 +103,8 @@ RESULTS = {
     "unit_sequences": UNIT_SEQUENCES, "unit_sequences_hubert": UNIT_SEQUENCES,
     "alignment": {**BENCH, "title": "real", "rounds": [{"round": number, "timed": TIMED, "recordings": RECORDINGS} for number in (0, 1)]},
     "unit_curves": {**BENCH, **RUNS}, "codec_curves": {**BENCH, **RUNS},
-    "tokenizers": {**BENCH, **TOKENIZERS}, "bundled_units": {**BENCH, **TOKENIZERS},
-    "bundled_codecs": {**BENCH, **TOKENIZERS, "codecs": [{**CODEC_ROW, "name": BUNDLED_ACOUSTIC}, OPUS_ROW]},
-    "objectives": {**BENCH, **TOKENIZERS},
+    "tokenizers": TOKENIZERS, "tokenizers_before": TOKENIZERS,
+    "unit_choice": {"choice": [{"layer": 4, "num_units": 200, "standardised": True, "abx_across": {"units": ESTIMATE}}]},
     "codec_limits": {**BENCH, "recordings": 3, "codecs": {"a codec": {"its codes": {"stoi": ESTIMATE}}}}, "long_audio": BENCH,
     "window_context": {**BENCH, **WINDOWS},
     **{name: {**BENCH, "corpora": {"real": {"a model": VOICES}}} for name in ("voices_kept", "temperatures")},
@@ -127,6 +132,20 @@ def test_a_block_is_written_from_its_results_and_kept_without_them(name: str, tm
     assert ("\n| " in filled and "|---|" in filled) or "```bash\npython3 -m benchmarks." in filled
     page.write_text(filled)
     assert fill(page, RESULTS, tmp_path) == filled  # writing again changes nothing
+
+
+@pytest.mark.parametrize("name", [name for name in BLOCKS if name.startswith(("works", "codecs-", "units-"))])
+@pytest.mark.parametrize("part", ["codecs", "units"])
+def test_tables_of_tokenizers_bear_that_one_part_was_measured_on_synthetic_speech_alone(name: str, part: str, tmp_path: Path) -> None:
+    parts = {
+        "codecs": {"corpora": {"synthetic": {"recordings": 3, "minutes": 1.0}}, "codecs": [SYNTHETIC_CODEC_ROW]},
+        "units": {"units": [{**UNIT_ROW, "corpus": "synthetic", "name": "mfcc-kmeans"}]},
+    }
+    page = tmp_path / "README.md"
+    page.write_text(f"<!-- figures: {name} -->\nstale\n<!-- end -->\n")
+    written = {"codecs": ("codecs-command", "codecs-synthetic", "codecs-bundled-synthetic"), "units": ("units-command", "units-synthetic")}
+    filled = fill(page, {"tokenizers": {"runs": {part: BENCH}, **parts[part]}}, tmp_path)
+    assert (filled != page.read_text()) == (name in written[part])
 
 
 def test_the_front_page_shows_figures_and_their_goals(tmp_path: Path) -> None:

@@ -24,12 +24,12 @@ from valle.tokenizers.registry import BUNDLED_ACOUSTIC, BUNDLED_SEMANTIC
 ROOT = Path(__file__).parent.parent
 BLOCK = re.compile(r"<!-- figures: (?P<name>[a-z-]+) -->\n(?P<content>.*?)<!-- end -->", re.DOTALL)
 DOCUMENTS = ("README.md", "docs/**/*.md", "egs/*/README.md", "valle/assets/**/README.md")
-BEFORE = "tokenizers_before"  # longer trainings on a faster machine, whose weights are gone
+BEFORE = "tokenizers_before"  # trainings on a faster machine, whose weights are gone
 BUNDLED_CODECS = ("valle-16khz", BUNDLED_ACOUSTIC)
 BUNDLED_UNITS = ("mfcc-kmeans", "mfcc50", "hubert-25hz", BUNDLED_SEMANTIC)
 OBJECTIVES = ("mfcc50", "hubert-1", "wav2vec-1", "vq-wav2vec-1", "wav2vec2-1", "w2v-bert-1")
 ITERATIONS = ("mfcc50-200", "hubert-1-published", "hubert-2-published", "hubert-1", "hubert-2", "hubert-3")
-ON_THAT_PAGE = "the command in docs/tokenizers.md"
+IN_TOKENIZERS = "the command in docs/tokenizers.md"
 IN_CODECS = "the command in docs/codec-training.md"
 STAGE_COLUMNS = ("stage", "train", "dev", "unigram", "below it", "accuracy")
 
@@ -119,8 +119,8 @@ def works(results: Results) -> str | None:
     rows: list[tuple[str, str]] = []
     if "demo" in results:
         rows += _demo_rows(results["demo"])
-    codecs = results.get("tokenizers", {}).get("codecs", [])
-    bundled = [row for row in codecs if row["name"] == BUNDLED_ACOUSTIC and "stoi_real" in row]
+    found = results.get("tokenizers", {}).get("codecs", [])
+    bundled = [row for row in found if row["name"] == BUNDLED_ACOUSTIC and "stoi_real" in row]
     if bundled:
         last = max(bundled, key=lambda row: row["n_codebooks"])
         low, high = last["intervals"]["stoi_real"]
@@ -212,13 +212,19 @@ def folder_block(results: Results) -> str | None:
     return markdown(("stage", "before", "after", "unigram"), rows, f"{hours}; {values['training']['seconds'] / 60:.0f} minutes of tuning.")
 
 
-def measured(values: Mapping[str, Any]) -> str:
-    """Every figure of a benchmark with its spread and its goal, and on which machine."""
+def measured(values: Mapping[str, Any], told: str = "") -> str:
+    """Every figure of a benchmark with its spread and its goal, and on which machine; ``told`` says where its command stands."""
     rows = [
         (words, text(found["value"]), " to ".join(dict.fromkeys(map(text, found["spread"]))), found.get("goal", ""))
         for words, found in figures_of(values)
     ]
-    return markdown(("figure", "median", "least to most", "goal"), rows, where(values))
+    return markdown(("figure", "median", "least to most", "goal"), rows, where(values, told))
+
+
+def encode_share(results: Results) -> str | None:
+    """How much of the bare models' speed tokenising a corpus has."""
+    values = results.get("tokenizers", {})
+    return measured({**values["encode_share"], **values["runs"]["codecs"]}, IN_TOKENIZERS) if "encode_share" in values else None
 
 
 def figures_of(values: Any, words: str = "") -> list[tuple[str, Mapping[str, Any]]]:
@@ -376,19 +382,20 @@ BLOCKS: dict[str, Callable[[Results], str | None]] = {
     "alignment": alignment,
     "unit-sequences": written_from("unit_sequences", unit_sequences),
     "unit-sequences-hubert": written_from("unit_sequences_hubert", unit_sequences),
+    "encode-share": encode_share,
     "codecs-command": command("codecs"),
     "codecs-real": codecs("real"),
     "codecs-synthetic": codecs("synthetic"),
-    "codecs-bundled-real": codecs("real", only=BUNDLED_CODECS, told=ON_THAT_PAGE),
-    "codecs-bundled-synthetic": codecs("synthetic", only=BUNDLED_CODECS, told=ON_THAT_PAGE),
+    "codecs-bundled-real": codecs("real", only=BUNDLED_CODECS, told=IN_TOKENIZERS),
+    "codecs-bundled-synthetic": codecs("synthetic", only=BUNDLED_CODECS, told=IN_TOKENIZERS),
     "codecs-before-command": command("codecs", BEFORE),
     "codecs-before": codecs("real", BEFORE, only=["convnext-120min"]),
     "units-command": command("units"),
     "units-real": units("real"),
     "units-real-confident": units("real_confident"),
     "units-synthetic": units("synthetic"),
-    "units-bundled": across_speakers(BUNDLED_UNITS, told=ON_THAT_PAGE),
-    "units-objectives": across_speakers(OBJECTIVES, told=ON_THAT_PAGE),
+    "units-bundled": across_speakers(BUNDLED_UNITS, told=IN_TOKENIZERS),
+    "units-objectives": across_speakers(OBJECTIVES, told=IN_TOKENIZERS),
     "unit-choice": written_from("unit_choice", unit_choice),
     "units-before": across_speakers(ITERATIONS, BEFORE, told=IN_CODECS),
     "codec-limits": written_from("codec_limits", limits),

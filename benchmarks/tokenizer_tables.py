@@ -60,11 +60,11 @@ def limits(values: Mapping[str, Any]) -> str:
     return markdown(("codec", "sound made of", "STOI", "PESQ"), rows, f"Means over {values['recordings']} recordings. {where(values)}")
 
 
-def units(corpus: str, source: str = TABLE, only: Sequence[str] = (), told: str = ABOVE) -> Callable[[Results], str | None]:
-    """Every tokenizer of units on one corpus, or those named."""
+def units(corpus: str) -> Callable[[Results], str | None]:
+    """Every tokenizer of units on one corpus."""
 
     def block(results: Results) -> str | None:
-        rows = [row for row in _unit_rows(results, source, only) if row["corpus"] == corpus]
+        rows = [row for row in results.get(TABLE, {}).get("units", []) if row["corpus"] == corpus]
         if not rows:
             return None
         cells = [
@@ -90,7 +90,7 @@ def units(corpus: str, source: str = TABLE, only: Sequence[str] = (), told: str 
         columns = ("units", "ABX across, %", "within, %", "features across, %", "PNMI", "speaker, %", "perplexity", "bits/s")
         least = rows[0]["min_confidence"]
         sure = f" Only phones found with a confidence of {least:g} or more." if least else ""
-        note = f"{rows[0]['minutes']:.1f} minutes; means with 95 % intervals.{sure} {where(results[source]['runs']['units'], told)}"
+        note = f"{rows[0]['minutes']:.1f} minutes; means with 95 % intervals.{sure} {where(results[TABLE]['runs']['units'], ABOVE)}"
         return markdown(columns, cells, note)
 
     return block
@@ -100,7 +100,7 @@ def across_speakers(only: Sequence[str], source: str = TABLE, told: str = ABOVE)
     """ABX errors of units across speakers, of the named tokenizers in that order, a column a corpus."""
 
     def block(results: Results) -> str | None:
-        found = {(row["name"], row["corpus"]): row for row in _unit_rows(results, source, only)}
+        found = {(row["name"], row["corpus"]): row for row in results.get(source, {}).get("units", [])}
         corpora = {"synthetic": "synthetic, unseen voices", "real": "real, all phones", "real_confident": "real, phones surely found"}
         if any((name, corpus) not in found for name in only for corpus in corpora):
             return None
@@ -118,10 +118,6 @@ def unit_choice(values: Mapping[str, Any]) -> str:
     heads = [f"{size}, {'standardised' if standardised else 'as they are'}" for size, standardised in kinds]
     rows = [(str(layer), *(cells.get((layer, *kind), "") for kind in kinds)) for layer in layers]
     return markdown(("layer", *heads), rows, "ABX errors of units across speakers on dev, in %, with 95 % intervals.")
-
-
-def _unit_rows(results: Results, source: str, only: Sequence[str]) -> list[Mapping[str, Any]]:
-    return [row for row in results.get(source, {}).get("units", []) if not only or row["name"] in only]
 
 
 def curves(values: Mapping[str, Any]) -> str:

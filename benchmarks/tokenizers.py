@@ -70,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     run = header(["python -m benchmarks.tokenizers", *(arguments if arguments is not None else sys.argv[1:])])
-    results = _read(options.output) if not (options.codecs and options.units) else {"runs": {}}
+    results: dict[str, Any] = {"runs": {}}
     with tempfile.TemporaryDirectory() as folder:
         if not options.manifest:
             options.manifest = _made(Path(folder), test_minutes=0.5 if options.fast else 10.0)
@@ -81,6 +81,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if options.units:
             results["units"] = measure_units(options)
             results["runs"]["units"] = run
+    before = _read(options.output) if not (options.codecs and options.units) else {"runs": {}}
+    results = {**before, **results, "runs": {**before["runs"], **results["runs"]}}
     write_results(options.output, results)
     print(f"written: {options.output}")
 

@@ -79,7 +79,7 @@ UNIT_ROW = {
     },
 }  # fmt: skip
 TOKENIZERS = {
-    "runs": {"codecs": BENCH, "units": BENCH},
+    "runs": {"codecs": BENCH, "units": BENCH}, "encode_share": {"share": {"value": 0.95, "spread": [0.9, 1.0]}},
     "corpora": {corpus: {"recordings": 3, "minutes": 1.0} for corpus in ("real", "synthetic")}, "codecs": [CODEC_ROW, OPUS_ROW],
     "units": [
         {**UNIT_ROW, "corpus": corpus, "name": name}

@@ -97,7 +97,7 @@ class CodecTask:
         return {"batch_size": len(batch), "frames": frames, "padding": 0.0, **self.model.report()}
 
     def after_step(self, step: int, share_done: float) -> None:
-        """Every so often, the next pass moves unused codes; never in the last fifth, where codebooks should settle."""
+        """Every so often, the next pass moves unused codes; in the last fifth of a run never, as codebooks should settle."""
         self.model.is_judged = step >= self.options.adversarial_start_step
         self.model.revive = step % REVIVE_EVERY == REVIVE_EVERY - 1 and share_done <= 0.8
 
@@ -153,20 +153,20 @@ def _new_codec(options: CodecOptions) -> ResidualCodec:
 def _take_what_fits(codec: ResidualCodec, other: nn.Module, name: str) -> bool:
     """Every tensor of ``other`` that has its name and shape in ``codec`` too -> whether all codebooks are among them.
 
-    Some of them are no use: each level quantizes what those before it leave.
+    A part of them is of no use: each level quantizes what those before it leave.
     """
     own, theirs = codec.state_dict(), other.state_dict()
     fitting = {key: tensor for key, tensor in theirs.items() if key in own and own[key].shape == tensor.shape}
-    if not any(tensor.ndim > 1 for tensor in fitting.values()):
+    codebooks = {key for key in own if key.startswith("quantizer.")}
+    if not any(tensor.ndim > 1 for key, tensor in fitting.items() if key not in codebooks):
         raise UserError(
             f"expected weights in --init-blocks {name} that fit the new codec, found none; choose its design and --dim as that one's, "
             "or leave it out"
         )
-    codebooks = {key for key in own if key.startswith("quantizer.")}
-    fits = codebooks <= fitting.keys()
-    if not fits:
+    has_codebooks = codebooks <= fitting.keys()
+    if not has_codebooks:
         fitting = {key: tensor for key, tensor in fitting.items() if key not in codebooks}
     new = ", ".join(sorted(own.keys() - fitting.keys())) or "none"
     logging.info("%d of %d tensors begin as those of %s; new are %s", len(fitting), len(own), name, new)
     codec.load_state_dict({**own, **fitting})
-    return fits
+    return has_codebooks

@@ -65,7 +65,7 @@ def launch(
 ) -> None:
     """Call ``run(world, *args)`` in every process: those of torchrun, or ``world_size`` started here.
 
-    A ``UserError`` of any process ends all, and is raised here; so does one that the others wait for longer than ``patience``.
+    A ``UserError`` of any process ends all, and is raised here.  To wait for another process longer than ``patience`` is an error.
     """
     if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
         rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])

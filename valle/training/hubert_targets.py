@@ -2,7 +2,7 @@
 
 EXP_DIR/targets/0/                 the tokenizer of the first target set, fitted or copied; 1/, 2/, ... of an ensemble.  Where features
                                    are standardised by each cut's own statistics, targets are its nearest centroids to those
-EXP_DIR/targets/0.json             which options asked for it; where others do before the first checkpoint, it is made anew
+EXP_DIR/targets/0.json             which options and cuts it was made of; where they are others before the first checkpoint, it is made anew
 EXP_DIR/targets/train.npy          int16 (frames of all cuts laid end to end, target sets), read as a memory map
 EXP_DIR/targets/train.json         which tokenizers and which cuts made it; written last
 """
@@ -27,6 +27,7 @@ from valle.tokenizers.hubert import HubertConfig, hubert_from_encoder
 from valle.tokenizers.mfcc import MfccConfig, MfccKMeans
 from valle.tokenizers.mfcc_fit import fit_mfcc_kmeans
 from valle.tokenizers.registry import CONFIG_FILE, load_semantic, save_tokenizer
+from valle.training.checkpoint import newest_checkpoint
 from valle.training.distributed import World, pick_device
 from valle.training.hubert_fit import fit_hubert, fit_per_cut, load_encoder, per_cut_units_of, units_of
 from valle.training.hubert_options import HubertOptions
@@ -74,10 +75,10 @@ def make_targets(options: HubertOptions, train: SpeechCorpus, valid: SpeechCorpu
 def _make_tokenizer(folder: Path, options: HubertOptions, index: int, train: SpeechCorpus) -> None:
     """Target set ``index`` in ``folder``, unless it is there: by these options, or of a run that has learned from it already."""
     made_by = {name: getattr(options, name)[index] for name in ("targets_from", "target_layer", "num_clusters")}
-    made_by.update({name: getattr(options, name) for name in ("standardise_targets", "fit_hours", "seed")})
+    made_by.update({name: getattr(options, name) for name in ("standardise_targets", "fit_hours", "seed")}, cuts=_digest(train))
     note, config = folder.with_name(f"{folder.name}.json"), folder / CONFIG_FILE
-    has_begun = any(options.exp_dir.glob("*.pt"))
-    if config.is_file() and (has_begun or not note.is_file() or json.loads(note.read_text(encoding="utf-8")) == made_by):
+    is_used = newest_checkpoint(options.exp_dir) is not None or not note.is_file()
+    if config.is_file() and (is_used or json.loads(note.read_text(encoding="utf-8")) == made_by):
         return
     config.unlink(missing_ok=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -144,7 +145,11 @@ def _encode_share(path: Path, corpus: SpeechCorpus, tokenizers: list[SemanticTok
 
 
 def _fingerprint(corpus: SpeechCorpus, tokenizers: list[SemanticTokenizer]) -> dict[str, object]:
+    return {"cuts": _digest(corpus), "tokenizers": [tokenizer.identity.sha256 for tokenizer in tokenizers]}
+
+
+def _digest(corpus: SpeechCorpus) -> str:
     digest = hashlib.sha256()
     for cut in corpus.cuts:
         digest.update(f"{cut.id}|{cut.start}|{Fraction(cut.duration).limit_denominator(10**6)}\n".encode())
-    return {"cuts": digest.hexdigest(), "tokenizers": [tokenizer.identity.sha256 for tokenizer in tokenizers]}
+    return digest.hexdigest()

@@ -110,7 +110,8 @@ class Loop:
             sums = self.gradients(micro_batches)
         except torch.OutOfMemoryError as error:
             raise MemoryShortError(step=progress.step, device=str(self.device)) from error
-        progress.rate = learning_rate(options, step=progress.step, epoch=progress.epoch, share_done=self._share_done())
+        share_done = self._share_done()
+        progress.rate = learning_rate(options, step=progress.step, epoch=progress.epoch, share_done=share_done)
         for group in self.optimizer.param_groups:
             group["lr"] = progress.rate * (options.rate_of_part(group["part"], progress.step) if "part" in group else 1.0)
         apart = list(self.parts.values()) if options.separates_parts else []
@@ -118,7 +119,7 @@ class Loop:
         if self.precision.is_broken(progress.grad_norm):
             self._refuse(["the gradients"], micro_batches)
         self.optimizer.zero_grad(set_to_none=True)
-        self.task.after_step(progress.step, self._share_done())
+        self.task.after_step(progress.step, share_done)
         self.state.update_average(progress.step)
         for kept in (progress.recent, progress.total, progress.since_valid):
             add_sums(kept, sums)

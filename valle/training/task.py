@@ -55,7 +55,7 @@ class Task(Protocol):
         ...
 
     def after_step(self, step: int, share_done: float) -> None:
-        """Anything that follows an optimizer step, when ``share_done`` of the run's steps or minutes are over (0 if it has no end).
+        """Anything that follows an optimizer step, when ``share_done`` of ``max_steps`` or ``max_minutes`` is over (0 without either).
 
         Called too when a run goes on after ``step``, so it sets and never adds.
         """

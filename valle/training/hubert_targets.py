@@ -77,8 +77,8 @@ def _make_tokenizer(folder: Path, options: HubertOptions, index: int, train: Spe
     made_by = {name: getattr(options, name)[index] for name in ("targets_from", "target_layer", "num_clusters")}
     made_by.update({name: getattr(options, name) for name in ("standardise_targets", "fit_hours", "seed")}, cuts=_digest(train))
     note, config = folder.with_name(f"{folder.name}.json"), folder / CONFIG_FILE
-    is_used = newest_checkpoint(options.exp_dir) is not None or not note.is_file()
-    if config.is_file() and (is_used or json.loads(note.read_text(encoding="utf-8")) == made_by):
+    has_learned = newest_checkpoint(options.exp_dir) is not None
+    if config.is_file() and (has_learned or not note.is_file() or json.loads(note.read_text(encoding="utf-8")) == made_by):
         return
     config.unlink(missing_ok=True)
     folder.parent.mkdir(parents=True, exist_ok=True)

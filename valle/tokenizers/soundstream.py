@@ -77,7 +77,7 @@ class SoundStream(ResidualCodec):
     def analyse(self, wav: Tensor, frames: Tensor) -> Tensor:
         num_frames = -(-wav.shape[1] // self.hop_length)
         padded = F.pad(wav, (0, num_frames * self.hop_length - wav.shape[1]))
-        return self.encoder(padded[:, None]).mT.float()
+        return self.encoder(padded[..., None]).float()
 
     def condition(self, latent: Tensor, denoise: Tensor | None) -> Tensor:
         if self.film is None:
@@ -87,22 +87,22 @@ class SoundStream(ResidualCodec):
             return self.film(latent, keep if denoise is None else denoise)
 
     def synthesise(self, vectors: Tensor, frames: Tensor) -> Tensor:
-        return self.decoder(vectors.mT)[:, 0].float()
+        return self.decoder(vectors)[..., 0].float()
 
     @torch.no_grad()
     def encode_piece(self, wav: Tensor, state: SoundStreamState | None = None, *, denoise: bool = False) -> tuple[Tensor, SoundStreamState]:
         """The next ``wav (B, n * hop_length)`` of a stream -> codes ``(B, n, Q)`` and the state to go on from."""
         if wav.shape[1] % self.hop_length:
             raise ValueError(f"expected whole frames of {self.hop_length} samples, found {wav.shape[1]}")
-        latent, chain = self.encoder.step(wav[:, None], state.chain if state else self.encoder.start(wav))
-        return self._codes(self.condition(latent.mT.float(), self._denoise(denoise, wav))), SoundStreamState(chain)
+        latent, chain = self.encoder.step(wav[..., None], state.chain if state else self.encoder.start(wav))
+        return self._codes(self.condition(latent.float(), self._denoise(denoise, wav))), SoundStreamState(chain)
 
     @torch.no_grad()
     def decode_piece(self, codes: Tensor, state: SoundStreamState | None = None) -> tuple[Tensor, SoundStreamState]:
         """The next ``codes (B, n, Q)`` of a stream -> wav ``(B, n * hop_length)`` and the state to go on from."""
-        vectors = self.quantizer.decode(codes).mT
+        vectors = self.quantizer.decode(codes)
         wav, chain = self.decoder.step(vectors, state.chain if state else self.decoder.start(vectors))
-        return wav[:, 0].float(), SoundStreamState(chain)
+        return wav[..., 0].float(), SoundStreamState(chain)
 
     def _denoise(self, wanted: bool, wav: Tensor) -> Tensor | None:
         if not wanted:

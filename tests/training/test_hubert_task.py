@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lhotse import CutSet
 from tiny_speech import write_spoken
 from tiny_training import differences, in_processes
 
+from valle.corpora.manifests import read_cuts
 from valle.data.speech_crops import CropShape, SpeechCorpus, SpeechCrops, span_mask
 from valle.errors import UserError
 from valle.tokenizers.hubert import HubertConfig
@@ -153,6 +156,29 @@ def test_targets_are_the_units_of_each_cut_and_are_kept(corpus: Path, tmp_path: 
     before = (tmp_path / "targets" / "train.npy").stat().st_mtime_ns
     HubertTask(options(corpus, tmp_path))
     assert (tmp_path / "targets" / "train.npy").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_cuts_are_encoded_by_their_length_and_stored_in_their_own_place(world_size: int, corpus: Path, tmp_path: Path) -> None:
+    cuts = CutSet.from_cuts(
+        cut.truncate(duration=seconds).with_id(f"cut-{seconds:g}")
+        for cut, seconds in zip(read_cuts(corpus / "cuts_train.jsonl.gz"), (1.6, 0.7, 1.2, 0.6, 1.4, 0.9), strict=True)
+    )
+    cuts.to_file(tmp_path / "cuts.jsonl.gz")
+    run = options(corpus, tmp_path / "run", manifests=[tmp_path / "cuts.jsonl.gz"])
+    assert in_processes(_make_targets, run, size=world_size) == [0] * world_size
+    task = HubertTask(run)
+    assert task.targets is not None
+    assert [task.corpus.num_frames(index) for index in task.corpus.by_length(range(6))] == [30, 35, 45, 60, 70, 80]
+    assert [len(wav) for wav in task.corpus.waveforms(sample_rate=16000)] == [320 * count for count in (30, 35, 45, 60, 70, 80)]
+    tokenizer = load_semantic(str(run.exp_dir / "targets" / "0"))
+    for index, (start, stop) in enumerate(pairwise(task.corpus.starts)):
+        (units,) = units_of(tokenizer, [task.corpus.audio(index, first=0, count=int(stop - start), sample_rate=16000)])
+        np.testing.assert_array_equal(task.targets.train[start:stop, 0], units[: stop - start])
+
+
+def _make_targets(world: World, run: HubertOptions) -> None:
+    HubertTask(run, world)
 
 
 def test_targets_of_other_options_are_made_anew_before_the_first_checkpoint(corpus: Path, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ Everything drawn is a hash of (seed, epoch, batch, row), so a batch is a functio
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -65,15 +65,21 @@ class SpeechCorpus:
         return resample(wav, rate, sample_rate)
 
     def waveforms(self, *, sample_rate: int, most_seconds: float | None = None) -> Iterator[Waveform]:
-        """Whole cuts in order, about ``most_seconds`` of them, drawn by a hash of their ids; all if none is given.
+        """Whole cuts by their length, about ``most_seconds`` of them, drawn by a hash of their ids; all if none is given.
 
         Not every n-th cut: speakers that take turns would be left out.
         """
         share = 1.0 if most_seconds is None else most_seconds / float(self.starts[-1] * self.frame)
-        for index, cut in enumerate(self.cuts):
-            if draw(0, 0, cut.id, "sample") >= share:
-                continue
-            yield self.audio(index, first=0, count=int(self.starts[index + 1] - self.starts[index]), sample_rate=sample_rate)
+        drawn = (index for index, cut in enumerate(self.cuts) if draw(0, 0, cut.id, "sample") < share)
+        for index in self.by_length(drawn):
+            yield self.audio(index, first=0, count=self.num_frames(index), sample_rate=sample_rate)
+
+    def by_length(self, cuts: Iterable[int]) -> list[int]:
+        """Indices of cuts, the shortest first: batches of neighbours are hardly padded."""
+        return sorted(cuts, key=self.num_frames)
+
+    def num_frames(self, index: int) -> int:
+        return int(self.starts[index + 1] - self.starts[index])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -129,12 +129,9 @@ def _encoded(path: Path, corpus: SpeechCorpus, tokenizers: list[SemanticTokenize
 def _encode_share(path: Path, corpus: SpeechCorpus, tokenizers: list[SemanticTokenizer], world: World) -> None:
     """This process's run of cuts, read once a tokenizer."""
     stored = np.load(path, mmap_mode="r+")
-    share = range(len(corpus.cuts) * world.rank // world.size, len(corpus.cuts) * (world.rank + 1) // world.size)
+    share = corpus.by_length(range(len(corpus.cuts) * world.rank // world.size, len(corpus.cuts) * (world.rank + 1) // world.size))
     for column, tokenizer in enumerate(tokenizers):
-        waves = (
-            corpus.audio(index, first=0, count=int(corpus.starts[index + 1] - corpus.starts[index]), sample_rate=SAMPLE_RATE)
-            for index in share
-        )
+        waves = (corpus.audio(index, first=0, count=corpus.num_frames(index), sample_rate=SAMPLE_RATE) for index in share)
         encode = per_cut_units_of if tokenizer.name.endswith(PER_CUT) else units_of
         for index, units in zip(share, encode(tokenizer, waves), strict=True):
             start, stop = corpus.starts[index : index + 2]

@@ -7,6 +7,7 @@ import pytest
 import torch
 from tiny_training import differences, tiny_loop, tiny_options, train
 
+from valle.training import precision as precision_module
 from valle.training.checkpoint import load_checkpoint
 from valle.training.distributed import World
 from valle.training.errors import OtherRunError
@@ -35,6 +36,19 @@ def test_measuring_leaves_no_trace_in_the_model(manifests: Path, tmp_path: Path)
     resolve_dtype(loop.task, tiny_options(manifests, tmp_path, dtype="auto"), CPU, World())
     assert differences(before, dict(loop.task.model.state_dict())) == []
     assert all(parameter.grad is None for parameter in loop.task.model.parameters())
+
+
+@pytest.mark.parametrize("factor", [1.01, 0.8, 1.2, float("nan")])
+def test_bfloat16_is_not_chosen_where_it_gives_another_loss(
+    factor: float, manifests: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Convolutions that are wrong in bfloat16 alone, on some processors alone, have been seen: training diverged."""
+    loop = tiny_loop(tiny_options(manifests, tmp_path))
+    seconds = {"float32": (1.0, 3.0), "bfloat16": (0.5, 3.0 * factor)}
+    monkeypatch.setattr(precision_module, "_time", lambda task, batch, precision, **limits: seconds[precision.name])
+    is_near = factor == 1.01
+    assert resolve_dtype(loop.task, tiny_options(manifests, tmp_path, dtype="auto"), CPU, World()) == ("bfloat16" if is_near else "float32")
+    assert ("The same batch has a loss of" in caplog.text) == (not is_near)
 
 
 def test_float16_keeps_its_scaler_through_a_resume(manifests: Path, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from valle.training.task import Batch, Task
 
 SMALLEST_SCALE = 2.0**-16  # below which float16 gradients say nothing any more
 WORTH = 1.1  # times faster that bfloat16 must be to be chosen
+NEAR = 0.05  # how far off float32's loss the one of bfloat16 may lie, as a share of it; kernels that are wrong there exist
 HOPELESS, PATIENCE = 4.0, 5.0  # a first pass in it of so many times float32's, and of so many seconds, is the last that is timed
 
 
@@ -70,7 +71,7 @@ class Precision:
 
 
 def resolve_dtype(task: Task, options: LoopOptions, device: torch.device, world: World) -> str:
-    """The format to train in; ``auto`` times the model on a real batch, on the first rank, and leaves no trace in it."""
+    """The format to train in; ``auto`` times the model on a real batch, on the first rank, compares losses, and leaves no trace in it."""
     if options.dtype != "auto":
         return options.dtype
     if device.type == "cuda":
@@ -78,26 +79,31 @@ def resolve_dtype(task: Task, options: LoopOptions, device: torch.device, world:
     if device.type != "cpu" or not world.is_first:
         return "float32"
     batch = task.to_device(next(iter(task.batches(epoch=1, skip=0, world=World()))), device)
-    seconds = {"float32": _time(task, batch, Precision("float32", device))}
-    seconds["bfloat16"] = _time(task, batch, Precision("bfloat16", device), hopeless=max(PATIENCE, HOPELESS * seconds["float32"]))
-    chosen = "bfloat16" if seconds["bfloat16"] * WORTH < seconds["float32"] else "float32"
-    logging.info("A pass takes %.2f s in float32 and %.2f s in bfloat16: training in %s", seconds["float32"], seconds["bfloat16"], chosen)
+    exact_seconds, exact = _time(task, batch, Precision("float32", device))
+    seconds, loss = _time(task, batch, Precision("bfloat16", device), hopeless=max(PATIENCE, HOPELESS * exact_seconds))
+    if not math.isclose(loss, exact, rel_tol=NEAR):
+        logging.warning("The same batch has a loss of %.4g in float32 and %.4g in bfloat16: training in float32", exact, loss)
+        return "float32"
+    chosen = "bfloat16" if seconds * WORTH < exact_seconds else "float32"
+    logging.info("A pass takes %.2f s in float32 and %.2f s in bfloat16: training in %s", exact_seconds, seconds, chosen)
     return chosen
 
 
-def _time(task: Task, batch: Batch, precision: Precision, *, hopeless: float = float("inf")) -> float:
-    """Seconds of the faster of two passes forward and backward after one to warm up, or of that one if it takes ``hopeless`` seconds."""
+def _time(task: Task, batch: Batch, precision: Precision, *, hopeless: float = float("inf")) -> tuple[float, float]:
+    """Seconds of the faster of two passes forward and backward after one to warm up, or of that one if it takes ``hopeless`` seconds;
+    and the loss."""
     best = float("inf")
     task.model.eval()  # no dropout, no running statistics
     for attempt in range(3):
         start = time.perf_counter()
         with precision.autocast():
             parts = task.model(batch)
-        torch.stack([part.sum for part in parts.values()]).sum().backward()
+        loss = torch.stack([part.sum for part in parts.values()]).sum()
+        loss.backward()
         seconds = time.perf_counter() - start
         task.model.zero_grad(set_to_none=True)
         if attempt or seconds > hopeless:
             best = min(best, seconds)
         if seconds > hopeless:
             break
-    return best
+    return best, float(loss.detach())

@@ -128,6 +128,17 @@ def test_a_saved_codec_is_the_same_tokenizer(denoise: bool, tmp_path: Path) -> N
     assert torch.equal(loaded.encode(wav, torch.tensor([9 * HOP]))[0], encode(codec, wav))
 
 
+def test_a_gain_is_taken_on_the_way_in_and_back_on_the_way_out_of_clips_and_streams() -> None:
+    plain, loud, wav = tiny(), tiny(gain=4.0), noise(9 * HOP)
+    loud.load_state_dict(plain.state_dict())
+    codes = encode(plain, 4 * wav)
+    assert torch.equal(encode(loud, wav), codes) and torch.equal(loud.encode_piece(wav)[0], codes)
+    expected = plain.decode(codes, torch.tensor([9])) / 4
+    torch.testing.assert_close(loud.decode(codes, torch.tensor([9])), expected)
+    torch.testing.assert_close(loud.decode_piece(codes)[0], expected)
+    assert "gain" not in plain.config() and loud.config()["gain"] == 4.0
+
+
 def test_the_papers_sizes_give_fifty_frames_a_second_at_16_khz() -> None:
     config = SoundStreamConfig()
     codec = SoundStream(config)
@@ -139,6 +150,12 @@ def test_the_papers_sizes_give_fifty_frames_a_second_at_16_khz() -> None:
 def test_strides_that_cannot_be_are_refused(strides: tuple[int, ...]) -> None:
     with pytest.raises(UserError, match="strides"):
         tiny(strides=strides)
+
+
+@pytest.mark.parametrize("gain", [0.0, float("nan")])
+def test_a_gain_that_cannot_be_is_refused(gain: float) -> None:
+    with pytest.raises(UserError, match="expected a gain above 0, found"):
+        tiny(gain=gain)
 
 
 @pytest.mark.parametrize(("file", "rate", "hop"), [("16khz", 16000, 320), ("24khz", 24000, 320), ("piano", 32000, 640)])

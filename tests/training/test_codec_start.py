@@ -44,3 +44,11 @@ def test_unused_codes_stay_as_they_are_in_the_last_fifth_of_a_run(manifest: Path
         task.after_step(REVIVE_EVERY - 1, share_done)
         revives.append(task.model.revive)
     assert revives == [True, True, False]
+
+
+def test_a_new_soundstream_begins_with_vectors_of_about_unit_size_for_speech(manifest: Path, tmp_path: Path) -> None:
+    """At the size of samples biases drown what is heard: a run stayed at two dimensions of 64, and was no speech."""
+    codec = CodecTask(codec_options(manifest, tmp_path / "run", codec="soundstream", channels=8, dim=64, strides=[2, 4, 5, 8])).codec
+    torch.manual_seed(0)
+    latent = codec.analyse(0.06 * torch.randn(4, 16000), torch.full((4,), 50))
+    assert 0.3 < float(latent.std()) < 3

@@ -28,6 +28,7 @@ class SoundStreamConfig:
     num_codebooks: int = 8
     codebook_size: int = 1024
     denoise: bool = False  # whether it can be told to leave noise out
+    gain: float = 1.0  # of samples on their way in, and divided by on their way out
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "strides", tuple(self.strides))  # YAML has lists
@@ -36,6 +37,8 @@ class SoundStreamConfig:
         for name in ("sample_rate", "channels", "dim", "num_codebooks", "codebook_size"):
             if getattr(self, name) < 1:
                 raise UserError(f"expected {name} of 1 or more, found {getattr(self, name)}")
+        if not self.gain > 0:
+            raise UserError(f"expected a gain above 0, found {self.gain}")
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,10 @@ class SoundStream(ResidualCodec):
         self.right_context = self.encoder.latest(0) - (self.hop_length - 1)
 
     def config(self) -> dict[str, Any]:
-        return {"type": "soundstream", **asdict(self.settings), "strides": list(self.settings.strides)}
+        sizes = {**asdict(self.settings), "strides": list(self.settings.strides)}
+        if sizes["gain"] == 1:  # codecs from before there was a choice keep their identity
+            del sizes["gain"]
+        return {"type": "soundstream", **sizes}
 
     def encoder_parameters(self) -> list[nn.Parameter]:
         return [*self.encoder.parameters(), *(self.film.parameters() if self.film is not None else ())]
@@ -77,7 +83,7 @@ class SoundStream(ResidualCodec):
     def analyse(self, wav: Tensor, frames: Tensor) -> Tensor:
         num_frames = -(-wav.shape[1] // self.hop_length)
         padded = F.pad(wav, (0, num_frames * self.hop_length - wav.shape[1]))
-        return self.encoder(padded[..., None]).float()
+        return self.encoder(self.settings.gain * padded[..., None]).float()
 
     def condition(self, latent: Tensor, denoise: Tensor | None) -> Tensor:
         if self.film is None:
@@ -87,14 +93,14 @@ class SoundStream(ResidualCodec):
             return self.film(latent, keep if denoise is None else denoise)
 
     def synthesise(self, vectors: Tensor, frames: Tensor) -> Tensor:
-        return self.decoder(vectors)[..., 0].float()
+        return self.decoder(vectors)[..., 0].float() / self.settings.gain
 
     @torch.no_grad()
     def encode_piece(self, wav: Tensor, state: SoundStreamState | None = None, *, denoise: bool = False) -> tuple[Tensor, SoundStreamState]:
         """The next ``wav (B, n * hop_length)`` of a stream -> codes ``(B, n, Q)`` and the state to go on from."""
         if wav.shape[1] % self.hop_length:
             raise ValueError(f"expected whole frames of {self.hop_length} samples, found {wav.shape[1]}")
-        latent, chain = self.encoder.step(wav[..., None], state.chain if state else self.encoder.start(wav))
+        latent, chain = self.encoder.step(self.settings.gain * wav[..., None], state.chain if state else self.encoder.start(wav))
         return self._codes(self.condition(latent.float(), self._denoise(denoise, wav))), SoundStreamState(chain)
 
     @torch.no_grad()
@@ -102,7 +108,7 @@ class SoundStream(ResidualCodec):
         """The next ``codes (B, n, Q)`` of a stream -> wav ``(B, n * hop_length)`` and the state to go on from."""
         vectors = self.quantizer.decode(codes)
         wav, chain = self.decoder.step(vectors, state.chain if state else self.decoder.start(vectors))
-        return wav[..., 0].float(), SoundStreamState(chain)
+        return wav[..., 0].float() / self.settings.gain, SoundStreamState(chain)
 
     def _denoise(self, wanted: bool, wav: Tensor) -> Tensor | None:
         if not wanted:

@@ -14,8 +14,10 @@ from tiny_audio import write_sound
 from tiny_training import differences, in_processes, run_until_killed, train
 
 from valle.tokenizers.registry import load_acoustic
+from valle.training import codec_task
 from valle.training.codec_task import REVIVE_EVERY, CodecOptions, CodecTask
 from valle.training.distributed import World
+from valle.training.errors import OtherRunError
 from valle.training.loop import Loop
 
 
@@ -76,3 +78,13 @@ def test_the_memory_check_leaves_codebooks_alone(recordings: Path, tmp_path: Pat
     before = {name: tensor.clone() for name, tensor in loop.task.model.state_dict().items()}
     loop._try_longest()
     assert differences(before, dict(loop.task.model.state_dict())) == []
+
+
+def test_a_soundstream_begun_with_another_gain_is_not_resumed(recordings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The gain is no flag, and weights fit whatever it is: an earlier version built SoundStreams without one."""
+    options = codec_options(recordings, tmp_path / "run", codec="soundstream", strides=[2, 160], channels=2)
+    monkeypatch.setattr(codec_task, "GAIN", 1.0)
+    train(options)
+    monkeypatch.undo()
+    with pytest.raises(OtherRunError, match=r"acoustic gain was not there, would be 10\.0"):
+        train(options)

@@ -126,10 +126,8 @@ class RunState:
         return newest_checkpoint(options.exp_dir)
 
     def _refuse_other(self, state: dict[str, Any], path: Path) -> None:
-        ours = {
-            **hyper_parameters(self.options),
-            **{key: self.task.checkpoint_fields().get(key) for key in ("identities", "timeline", "unit_bpe_sha256")},
-        }
+        fields = self.task.checkpoint_fields()
+        ours = {**hyper_parameters(self.options), **{key: fields.get(key) for key in ("identities", "timeline", "unit_bpe_sha256")}}
         differing = [key for key, value in ours.items() if key not in FREE and key in state and key != "dtype" and state[key] != value]
         processes = len(state["sampler"]["batches_done"])
         if processes != self.world.size:
@@ -145,6 +143,14 @@ class RunState:
             changes = [(key.replace("_", "-"), _short(stored_values.get(key)), _short(ours.get(key))) for key in differing]
             listing = "; ".join(f"--{flag} was {before}, now {now}" for flag, before, now in changes)
             raise OtherRunError(f"{path.parent} holds a run of other settings ({listing}); use those, or another --exp-dir")
+        before, now = _tokenizer_settings(state), _tokenizer_settings(fields)
+        changed = [name for name in sorted(before.keys() | now.keys()) if before.get(name) != now.get(name)]
+        if changed:
+            listing = "; ".join(f"{name} was {before.get(name, 'not there')}, would be {now.get(name, 'not there')}" for name in changed)
+            raise OtherRunError(
+                f"{path.parent} holds a run whose tokenizer this version builds otherwise ({listing}); "
+                "use the version that began it, or another --exp-dir"
+            )
 
     def _weights(self, progress: Progress) -> dict[str, Any]:
         counters = asdict(progress)
@@ -161,6 +167,12 @@ class RunState:
             "sampler": {"epoch": progress.epoch, "batches_done": [progress.batch] * self.world.size},
             "model_avg": self.average,
         }
+
+
+def _tokenizer_settings(fields: dict[str, Any]) -> dict[str, Any]:
+    """What the tokenizers of a checkpoint are built from, ``"acoustic gain": 10.0``: not all of it is a flag."""
+    tokenizers = {kind: state for kind, state in (fields.get("tokenizers") or {}).items() if state}
+    return {f"{kind} {key}": value for kind, state in tokenizers.items() for key, value in state["config"].items()}
 
 
 def _short(value: Any) -> str:

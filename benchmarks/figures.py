@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.tables import Results, markdown, page_table, percent, text, where, written_from
-from benchmarks.tokenizer_tables import across_speakers, codecs, command, curves, limits, unit_choice, units
+from benchmarks.tokenizer_tables import across_speakers, codecs, command, curves, limits, reports, unit_choice, units
 from valle.evaluation.demo_summary import PER_CODEBOOK, demo_tables
 from valle.evaluation.evaluate_codec import codec_table
 from valle.tokenizers.registry import BUNDLED_ACOUSTIC, BUNDLED_SEMANTIC
@@ -369,6 +369,7 @@ BLOCKS: dict[str, Callable[[Results], str | None]] = {
     "demo-compared": demo_compared,
     "codec": codec("codec"),
     "codec-piano": codec("codec_piano"),
+    "codec-hour": codec("codec_hour"),
     "librispeech": recipe("librispeech"),
     "atepp": recipe("atepp"),
     "mixed": recipe("mixed"),
@@ -397,12 +398,14 @@ BLOCKS: dict[str, Callable[[Results], str | None]] = {
     "units-bundled": across_speakers(BUNDLED_UNITS, told=IN_TOKENIZERS),
     "units-objectives": across_speakers(OBJECTIVES, told=IN_TOKENIZERS),
     "unit-choice": written_from("unit_choice", unit_choice),
+    "units-recipe": written_from("units_recipe", reports),
     "units-before": across_speakers(ITERATIONS, BEFORE, told=IN_CODECS),
     "codec-limits": written_from("codec_limits", limits),
     "voices-kept": written_from("voices_kept", voices_kept),
     "temperatures": written_from("temperatures", voices_kept),
     "unit-curves": written_from("unit_curves", curves),
     "codec-curves": written_from("codec_curves", curves),
+    "codec-hour-curves": written_from("codec_hour_curves", curves),
 }
 PICTURES = {
     "continuation": (
@@ -411,6 +414,7 @@ PICTURES = {
     ),
     "unit-curves-picture": ("docs/images/unit-curves.png", "Losses over steps, of train and dev, a panel a run"),
     "codec-curves-picture": ("docs/images/codec-curves.png", "Losses over steps, of train and dev, a panel a run"),
+    "codec-hour-picture": ("docs/images/codec-hour.png", "Losses over steps, of train and dev, a panel a run"),
     "demo-curves": ("egs/espeak/curves.png", "Nats a token over steps, of train and dev, a panel a stage"),
     "librispeech-curves": ("egs/librispeech/curves.png", "Nats a token over steps, of train and dev, a panel a stage"),
     "atepp-curves": ("egs/atepp/curves.png", "Nats a token over steps, of train and dev, a panel a stage"),

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from benchmarks.tables import Results, command_block, markdown, percent, where, with_interval
+from benchmarks.tables import Results, command_block, markdown, page_table, percent, where, with_interval
+from valle.evaluation.unit_report import unit_table
 
 TABLE = "tokenizers"  # the file that has all that runs here
 ABOVE = "the command above"
@@ -108,6 +109,12 @@ def across_speakers(only: Sequence[str], source: str = TABLE, told: str = ABOVE)
         return markdown(("ABX across, %", *corpora.values()), rows, f"95 % intervals. {where(results[source]['runs']['units'], told)}")
 
     return block
+
+
+def reports(values: Mapping[str, Any]) -> str:
+    """What ``bin/evaluate_units.py`` says of tokenizers on one manifest, by the tokenizers' names."""
+    named = [{**report, "tokenizer": report["identity"]["name"]} for report in values["reports"]]
+    return page_table(unit_table(values["title"], named))
 
 
 def unit_choice(values: Mapping[str, Any]) -> str:

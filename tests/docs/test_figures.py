@@ -33,6 +33,13 @@ DEMO = {
         "left_out_after_the_prompt_seconds": 0.63, "silence_share": dict.fromkeys(("generated", "real"), ESTIMATE),
     },
 }  # fmt: skip
+UNITS_REPORT = {
+    "tokenizer": "a tokenizer (0123)", "identity": {"name": "a tokenizer"}, "num_units": 200, "rate_hz": 50.0,
+    "utterances": 9, "seconds": 90.0, "min_confidence": 0.0, "abx_context": "same",
+    "abx": dict.fromkeys(("across", "within"), dict.fromkeys(("units", "features", "permuted_units"), ESTIMATE)),
+    "purity": {"pnmi": 0.6, "low": 0.5, "high": 0.7}, "speaker_probe": {"accuracy": ESTIMATE, "chance": 0.1},
+    "bits_per_second": {"bigram": 200.0},
+}  # fmt: skip
 HOURS = {"train": 0.8, "dev": 0.05, "test": 0.05}
 RUN = {"hours": HOURS, "training": TRAINING, "infer": {"rtf": 0.4, "continuations": 8}}
 BENCH = {
@@ -97,13 +104,14 @@ VOICES = {**dict.fromkeys(("generated", "round_trip", "shuffled", "real"), ESTIM
 RESULTS = {
     **dict.fromkeys(("librispeech", "atepp", "mixed"), RUN),
     **dict.fromkeys(("demo", "demo_bfloat16", "demo_before", "demo_bundled_units"), DEMO),
-    "codec": {"speech": REPORT}, "codec_piano": {"piano": REPORT},
+    "codec": {"speech": REPORT}, "codec_piano": {"piano": REPORT}, "codec_hour": {"speech": REPORT},
     "folder": {**RUN, "before": TRAINING, "after": TRAINING},
     "codec_steps": {**BENCH, "seconds": {"msstft": {key: {"value": 0.9, "spread": [0.8, 1.0]} for key in ("float32", "bfloat16")}}},
     "unit_sequences": UNIT_SEQUENCES, "unit_sequences_hubert": UNIT_SEQUENCES,
     "alignment": {**BENCH, "title": "real", "rounds": [{"round": number, "timed": TIMED, "recordings": RECORDINGS} for number in (0, 1)]},
-    "unit_curves": {**BENCH, **RUNS}, "codec_curves": {**BENCH, **RUNS},
+    **{key: {**BENCH, **RUNS} for key in ("unit_curves", "codec_curves", "codec_hour_curves")},
     "tokenizers": TOKENIZERS, "tokenizers_before": TOKENIZERS,
+    "units_recipe": {"title": "fresh voices", "reports": [UNITS_REPORT]},
     "unit_choice": {"choice": [{"layer": 4, "num_units": 200, "standardised": True, "abx_across": {"units": ESTIMATE}}]},
     "codec_limits": {**BENCH, "recordings": 3, "codecs": {"a codec": {"its codes": {"stoi": ESTIMATE}}}}, "long_audio": BENCH,
     "window_context": {**BENCH, **WINDOWS},

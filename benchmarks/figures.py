@@ -221,12 +221,6 @@ def measured(values: Mapping[str, Any], told: str = "") -> str:
     return markdown(("figure", "median", "least to most", "goal"), rows, where(values, told))
 
 
-def encode_share(results: Results) -> str | None:
-    """How much of the bare models' speed tokenising a corpus has."""
-    values = results.get("tokenizers", {})
-    return measured({**values["encode_share"], **values["runs"]["codecs"]}, IN_TOKENIZERS) if "encode_share" in values else None
-
-
 def figures_of(values: Any, words: str = "") -> list[tuple[str, Mapping[str, Any]]]:
     """Every figure within the results of a benchmark, by the words of its path, in order."""
     if not isinstance(values, dict):
@@ -383,7 +377,7 @@ BLOCKS: dict[str, Callable[[Results], str | None]] = {
     "alignment": alignment,
     "unit-sequences": written_from("unit_sequences", unit_sequences),
     "unit-sequences-hubert": written_from("unit_sequences_hubert", unit_sequences),
-    "encode-share": encode_share,
+    "encode-share": written_from("encode_share", measured),
     "codecs-command": command("codecs"),
     "codecs-real": codecs("real"),
     "codecs-synthetic": codecs("synthetic"),

@@ -86,7 +86,7 @@ UNIT_ROW = {
     },
 }  # fmt: skip
 TOKENIZERS = {
-    "runs": {"codecs": BENCH, "units": BENCH}, "encode_share": {"share": {"value": 0.95, "spread": [0.9, 1.0]}},
+    "runs": {"codecs": BENCH, "units": BENCH},
     "corpora": {corpus: {"recordings": 3, "minutes": 1.0} for corpus in ("real", "synthetic")}, "codecs": [CODEC_ROW, OPUS_ROW],
     "units": [
         {**UNIT_ROW, "corpus": corpus, "name": name}
@@ -116,7 +116,8 @@ RESULTS = {
     "codec_limits": {**BENCH, "recordings": 3, "codecs": {"a codec": {"its codes": {"stoi": ESTIMATE}}}}, "long_audio": BENCH,
     "window_context": {**BENCH, **WINDOWS},
     **{name: {**BENCH, "corpora": {"real": {"a model": VOICES}}} for name in ("voices_kept", "temperatures")},
-    "basics": BENCH, "memory": BENCH, "ablation": {**BENCH, "minutes_each": 4.0, "coarse": VARIANTS, "fine": VARIANTS},
+    **dict.fromkeys(("basics", "memory", "encode_share"), BENCH),
+    "ablation": {**BENCH, "minutes_each": 4.0, "coarse": VARIANTS, "fine": VARIANTS},
 }  # fmt: skip
 
 

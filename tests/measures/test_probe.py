@@ -46,6 +46,12 @@ def test_no_two_speakers_are_no_probe() -> None:
     assert speaker_probe(histograms, ["one", "two", "three"]) is None
 
 
+def test_few_utterances_of_many_speakers_raise_no_warning(recwarn: pytest.WarningsRecorder) -> None:
+    speakers = [str(number // 2) for number in range(60)]
+    assert speaker_probe(unit_histograms([np.array([number % 3]) for number in range(60)], 3), speakers) is not None
+    assert not recwarn.list
+
+
 def test_the_probe_is_the_minimum_that_descent_finds() -> None:
     found, names = streams(0.2, speakers=3, each=8)
     histograms, wanted = unit_histograms(found, 12), np.unique(names, return_inverse=True)[1]

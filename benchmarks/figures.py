@@ -83,7 +83,7 @@ def demo_compared(results: Results) -> str | None:
     """The demo as it was, on two machines, as it is, and with the units of the bundled model."""
     runs = {
         "before, with bfloat16": "demo_bfloat16", "before": "demo_before",
-        "now": "demo", "now, with the bundled units": "demo_bundled_units",
+        "now, with bfloat16": "demo_now_bfloat16", "now": "demo", "now, with the bundled units": "demo_bundled_units",
     }  # fmt: skip
     if not results.keys() >= set(runs.values()):
         return None

@@ -212,13 +212,13 @@ def folder_block(results: Results) -> str | None:
     return markdown(("stage", "before", "after", "unigram"), rows, f"{hours}; {values['training']['seconds'] / 60:.0f} minutes of tuning.")
 
 
-def measured(values: Mapping[str, Any], told: str = "") -> str:
-    """Every figure of a benchmark with its spread and its goal, and on which machine; ``told`` says where its command stands."""
+def measured(values: Mapping[str, Any]) -> str:
+    """Every figure of a benchmark with its spread and its goal, and on which machine."""
     rows = [
         (words, text(found["value"]), " to ".join(dict.fromkeys(map(text, found["spread"]))), found.get("goal", ""))
         for words, found in figures_of(values)
     ]
-    return markdown(("figure", "median", "least to most", "goal"), rows, where(values, told))
+    return markdown(("figure", "median", "least to most", "goal"), rows, where(values))
 
 
 def figures_of(values: Any, words: str = "") -> list[tuple[str, Mapping[str, Any]]]:

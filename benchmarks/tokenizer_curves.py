@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--unit", default="nats a target", help="of the losses, for the picture")
     parser.add_argument("--output", required=True, help="name of the file in benchmarks/results")
     options = parser.parse_args(arguments)
-    command = ["python -m benchmarks.tokenizer_curves", *(arguments if arguments is not None else sys.argv[1:])]
+    command = ["python -m benchmarks.tokenizer_curves", shlex.join(arguments if arguments is not None else sys.argv[1:])]
     curves = {folder.name: _curve(folder) for folder in options.exp_dirs}
     options.picture.parent.mkdir(parents=True, exist_ok=True)
     draw_curves(curves, options.picture, unit=options.unit)

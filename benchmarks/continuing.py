@@ -17,9 +17,9 @@ from benchmarks.common import figure
 from benchmarks.tokenizing import SAMPLES
 from benchmarks.training import DEMO
 from valle.audio import read_audio
+from valle.inference.pipeline import ContinueSettings, Pipeline
 from valle.models import AudioLM
 from valle.models.released import Released, save_released
-from valle.pipeline import ContinueSettings, Pipeline
 from valle.timeline import Timeline
 from valle.tokenizers.registry import BUNDLED_ACOUSTIC, BUNDLED_SEMANTIC, load_acoustic, load_semantic
 

@@ -7,9 +7,9 @@ import os
 from pathlib import Path
 
 from valle.corpora.espeak import EspeakConfig, prepare_espeak, synthesize_corpus
-from valle.data.tokenize import TokenizeConfig, tokenize_cuts
-from valle.data.tokenize_finish import FinishConfig, finish_cuts
-from valle.data.tokenize_tokenizers import TokenizersConfig, prepare_tokenizers
+from valle.tokenizing.choose_tokenizers import TokenizersConfig, prepare_tokenizers
+from valle.tokenizing.finish_cuts import FinishConfig, finish_cuts
+from valle.tokenizing.tokenize_cuts import TokenizeConfig, tokenize_cuts
 
 
 def make_audio(folder: Path, *, hours: float, dev_minutes: float = 2.0, test_minutes: float = 2.0) -> None:

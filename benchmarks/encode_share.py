@@ -28,10 +28,10 @@ from benchmarks.common import RESULTS, figure, goal_lines, header, write_results
 from valle.audio import read_audio, resample
 from valle.corpora.manifests import read_cuts, write_cuts
 from valle.corpora.report_reasons import PARTS
-from valle.data.tokenize import TokenizeConfig, tokenize_cuts
-from valle.data.tokenize_batches import AudioBatch, BatchTokenizer, batches_of_like_lengths
 from valle.memory import give_memory_back
 from valle.tokenizers.registry import BUNDLED_ACOUSTIC, BUNDLED_SEMANTIC, load_acoustic, load_semantic, save_tokenizer
+from valle.tokenizing.encode_batches import AudioBatch, BatchTokenizer, batches_of_like_lengths
+from valle.tokenizing.tokenize_cuts import TokenizeConfig, tokenize_cuts
 
 SAMPLES = Path(__file__).resolve().parents[1] / "valle" / "assets" / "samples"
 RATES = (16000, 24000)  # of the files: as both tokenizers take it, and resampled

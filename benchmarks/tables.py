@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from valle.evaluation.listening_page import PageTable
+from valle.inference.listening_page import PageTable
 
 Results = Mapping[str, Any]  # name of a file in benchmarks/results: its content
 

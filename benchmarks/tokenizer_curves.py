@@ -22,7 +22,7 @@ SIDE = "discriminator"  # an adversary's own loss is no measure of the run
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--exp-dirs", type=Path, nargs="+", required=True, help="runs of trainer_hubert.py or trainer_codec.py")
+    parser.add_argument("--exp-dirs", type=Path, nargs="+", required=True, help="runs of trainer_speech_encoder.py or trainer_codec.py")
     parser.add_argument("--picture", type=Path, required=True, help="PNG to write")
     parser.add_argument("--unit", default="nats a target", help="of the losses, for the picture")
     parser.add_argument("--output", required=True, help="name of the file in benchmarks/results")

@@ -12,9 +12,9 @@ import torch
 
 from benchmarks.common import figure
 from valle.audio import read_audio
-from valle.data.tokenize import TokenizeConfig, tokenize_cuts
 from valle.tokenizers.base import AcousticTokenizer
 from valle.tokenizers.registry import BUNDLED_ACOUSTIC, load_acoustic
+from valle.tokenizing.tokenize_cuts import TokenizeConfig, tokenize_cuts
 
 SAMPLES = Path(__file__).resolve().parents[1] / "valle" / "assets" / "samples"
 

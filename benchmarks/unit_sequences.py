@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import RESULTS, header, run_child, write_results
-from valle.data.unit_bpe import UnitBpeOptions, fit
+from valle.data.fit_unit_bpe import UnitBpeOptions, fit
 from valle.training.audio_lm_task import AudioLMTask
 from valle.training.distributed import World
 from valle.training.loop import Loop

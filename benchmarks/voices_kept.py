@@ -25,8 +25,8 @@ from lhotse.cut import Cut
 from benchmarks.common import RESULTS, header, write_results
 from valle.corpora.manifests import read_cuts, write_cuts
 from valle.evaluation.voice_report import VoiceTrialSettings, voice_of, voice_report
+from valle.inference.pipeline import Pipeline
 from valle.measures.intervals import share
-from valle.pipeline import Pipeline
 
 SHORTEST_SECONDS = 5.0  # of a cut with a prompt, so that whatever the codec all models have the same
 

@@ -3,7 +3,7 @@
 
   python -m benchmarks.window_context --exp-dirs exp/hubert-1 exp/unlimited
 
-Runs of ``bin/trainer_hubert.py``: what attention sees is bounded (``--left-reach 32 --right-reach 4``, the recipe's choice), or
+Runs of ``bin/trainer_speech_encoder.py``: what attention sees is bounded (``--left-reach 32 --right-reach 4``, the recipe's choice), or
 is not.  Units of windows of 1 s are compared with those of the same clips at once, under the same clusters.  A bounded encoder
 is measured a second time with its bounds lifted: the same weights, attention that sees everything.
 """
@@ -23,11 +23,11 @@ import torch
 from benchmarks.common import RESULTS, header, write_results
 from valle.audio import Waveform
 from valle.data.speech_crops import SpeechCorpus
+from valle.models.checkpoint import choose_checkpoint
 from valle.tokenizers.hubert import HubertConfig, HubertTokenizer, hubert_from_encoder
 from valle.tokenizers.kmeans_fit import fit_kmeans
 from valle.tokenizers.speech_encoder import SpeechEncoder
-from valle.training.checkpoint import choose_checkpoint
-from valle.training.hubert_fit import load_encoder
+from valle.training.speech_encoder_fit import load_encoder
 
 WINDOW = 50  # units of 20 ms
 CONTEXTS = ((0, 0), (25, 5), (50, 10), (100, 25), (200, 50), (400, 100))  # units to the left and to the right
@@ -36,7 +36,7 @@ AT_ONCE = 10**6
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--exp-dirs", type=Path, nargs="+", required=True, help="runs of trainer_hubert.py")
+    parser.add_argument("--exp-dirs", type=Path, nargs="+", required=True, help="runs of trainer_speech_encoder.py")
     parser.add_argument("--layer", type=int, default=4)
     parser.add_argument("--num-units", type=int, default=200)
     parser.add_argument("--manifest", type=Path, default=Path("data/manifests/cuts_dev.jsonl.gz"))

@@ -14,11 +14,11 @@ from lhotse import MonoCut, NumpyHdf5Writer, Recording
 from lhotse.array import TemporalArray
 from lhotse.audio import AudioSource
 
-from valle.data.manifests import tokenizers_tag
 from valle.timeline import Timeline
 from valle.tokenizers.convnext_codec import ConvNeXtCodec, ConvNeXtCodecConfig
 from valle.tokenizers.mfcc import MfccConfig, MfccKMeans
 from valle.tokenizers.registry import save_tokenizer
+from valle.tokenizing.token_manifests import tokenizers_tag
 
 CODEBOOKS, CODES, UNITS = 3, 16, 12
 

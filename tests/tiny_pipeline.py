@@ -8,12 +8,12 @@ import numpy as np
 import torch
 
 from valle.models import AudioLM
+from valle.models.checkpoint import plain
 from valle.models.released import Released
 from valle.timeline import Timeline
 from valle.tokenizers.convnext_codec import ConvNeXtCodec, ConvNeXtCodecConfig
 from valle.tokenizers.mfcc import MfccConfig, MfccKMeans
 from valle.tokenizers.registry import tokenizer_to_state
-from valle.training.checkpoint import plain
 
 RATE = 16000
 CODEBOOKS, CODES, UNITS = 3, 16, 12

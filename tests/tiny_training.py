@@ -18,8 +18,8 @@ from typing import Any
 import torch
 from tiny_corpus import CODEBOOKS, Corpus, write_corpus
 
+from valle.models.checkpoint import load_checkpoint
 from valle.training.audio_lm_task import AudioLMTask
-from valle.training.checkpoint import load_checkpoint
 from valle.training.codec_task import CodecOptions, CodecTask
 from valle.training.distributed import World, launch
 from valle.training.logs import setup_logging

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from valle.errors import UserError
 from valle.files import replacing
+from valle.timeline import ceil_division
 
 Waveform = NDArray[np.float32]  # (T,), about -1..1
 
@@ -104,7 +105,7 @@ def resample(wav: Waveform, from_rate: int, to_rate: int) -> Waveform:
 
     output: Waveform = soxr.resample(wav, from_rate, to_rate).astype(np.float32)
     common = gcd(from_rate, to_rate)
-    wanted = -(-len(wav) * (to_rate // common) // (from_rate // common))
+    wanted = ceil_division(len(wav) * (to_rate // common), from_rate // common)
     return np.pad(output, (0, max(0, wanted - len(output))))[:wanted]
 
 
@@ -129,7 +130,7 @@ class _Resampler:
         if self._stream is None:
             return np.zeros(0, np.float32)
         output = self._stream.resample_chunk(np.zeros(0, np.float32), last=True)
-        wanted = -(-self._heard * self._to // self._from) - self._given
+        wanted = ceil_division(self._heard * self._to, self._from) - self._given
         return np.pad(output, (0, max(0, wanted - len(output))))[:wanted]
 
 

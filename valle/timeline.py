@@ -11,15 +11,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 from math import gcd
-from typing import Any, TypeVar
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from valle.errors import UserError
 
-Index = TypeVar("Index", int, Tensor)
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Index = TypeVar("Index", int, "Tensor")
 
 MAX_PERIOD = Fraction(1, 2)  # seconds; crops of 3 s must hold several
+
+
+def ceil_division(a: Index, b: int) -> Index:
+    """``a / b``, rounded up."""
+    return -(-a // b)
 
 
 class GridMismatchError(UserError):

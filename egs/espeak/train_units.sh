@@ -13,7 +13,7 @@ target_layer=6        # layer of the iteration before whose clusters they are
 layers="3 4 5 6"      # layers to choose among
 num_units="200"       # numbers of units to choose among
 exp_dir=exp           # where OBJECTIVE-1, OBJECTIVE-2, ... go; the units go into the last one's folder units
-train_options=        # more flags of bin/trainer_hubert.py, in one quoted word
+train_options=        # more flags of bin/trainer_speech_encoder.py, in one quoted word
 evaluate_options=     # more flags of bin/evaluate_units.py, in one quoted word
 
 help_message="Usage: ./train_units.sh [options]      in egs/espeak
@@ -44,7 +44,7 @@ if [ "$stage" -le 1 ] && [ "$stop_stage" -ge 1 ]; then
       [ "$place" -eq 0 ] || from+=(--targets-from "$before" --target-layer "$target_layer" --init-encoder "$before")
     fi
     # shellcheck disable=SC2086  # options are words
-    python3 bin/trainer_hubert.py --config conf/trainer_hubert.yaml --objective "$objective" --manifests $manifests \
+    python3 bin/trainer_speech_encoder.py --config conf/trainer_speech_encoder.yaml --objective "$objective" --manifests $manifests \
       --exp-dir "$exp_dir/$objective-$((place + 1))" --max-minutes "${minutes_of[$place]}" "${from[@]}" $train_options
   done
 fi

@@ -26,8 +26,8 @@ from tiny_pipeline import RATE, checkpoint_state, recording, tiny_released
 
 from valle.corpora.folder import FolderConfig, prepare_folder
 from valle.errors import run_program
+from valle.models.checkpoint import save_checkpoint
 from valle.models.released import save_released
-from valle.training.checkpoint import save_checkpoint
 
 TRAIN = (
     "--manifest-dir good/data/tokenized --exp-dir exp --decoder-dim 16 --nhead 2 --num-decoder-layers 1 --num-quantizers 3 --dtype float32 "

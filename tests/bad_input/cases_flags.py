@@ -31,7 +31,7 @@ UNKNOWN = [
         ("evaluate_audiolm", "--init-form", "--init-from"),
         ("evaluate_codec", "--max-recording", "--max-recordings"),
         ("evaluate_units", "--outputs", "--output"),
-        ("trainer_hubert", "--max-minute", "--max-minutes"),
+        ("trainer_speech_encoder", "--max-minute", "--max-minutes"),
         ("settings_of_model", "--init", "--init-from"),
         ("demo_report", "--num-prompt", "--num-prompts"),
         ("download_librispeech", "--part", "--parts"),

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from bad_house import TRAIN, Case, copy
 
-from valle.data.unit_bpe import UnitBpeOptions, fit
+from valle.data.fit_unit_bpe import UnitBpeOptions, fit
 
 BPE = f"{TRAIN} --unit-sequence bpe --unit-bpe bpe.json"
 FIT = "--manifest-dir good/data/tokenized --output bpe.json"

@@ -10,8 +10,8 @@ from tiny_speech import write_spoken
 
 from benchmarks import long_audio, window_context
 from valle.audio import audio_info
-from valle.training.hubert_options import HubertOptions
-from valle.training.train_hubert import train_hubert
+from valle.training.speech_encoder_options import SpeechEncoderOptions
+from valle.training.train_speech_encoder import train_speech_encoder
 
 
 def test_every_length_has_its_peak_and_the_long_one_its_goal(tmp_path: Path) -> None:
@@ -29,13 +29,13 @@ def test_the_recording_is_as_long_as_it_is_said_to_be(tmp_path: Path) -> None:
 def test_windows_change_units_only_where_attention_has_no_bounds(tmp_path: Path) -> None:
     for seed, part in enumerate(("train", "dev")):
         write_spoken(tmp_path / f"cuts_{part}.jsonl.gz", num_cuts=6, seed=50 * seed)
-    run = HubertOptions(
+    run = SpeechEncoderOptions(
         manifests=[tmp_path / "cuts_train.jsonl.gz"], valid_manifest=tmp_path / "cuts_dev.jsonl.gz", exp_dir=tmp_path / "exp",
         encoder_dim=16, nhead=2, num_encoder_layers=2, left_reach=4, right_reach=1, batch_size=3, crop_seconds=0.8, batches_per_epoch=2,
         num_epochs=1, num_clusters=[6], num_workers=0, optimizer_name="AdamW", base_lr=0.003, dtype="float32", device="cpu",
         tensorboard=False,
     )  # fmt: skip
-    train_hubert(run)
+    train_speech_encoder(run)
     sizes = ["--layer", "2", "--num-units", "12", "--num-clips", "2", "--clip-seconds", "4"]
     files = ["--manifest", str(tmp_path / "cuts_dev.jsonl.gz"), "--output", str(tmp_path / "window_context.json")]
     window_context.main(["--exp-dirs", str(tmp_path / "exp"), *sizes, *files])

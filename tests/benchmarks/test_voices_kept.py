@@ -14,8 +14,8 @@ from tiny_pipeline import tiny_released
 
 from benchmarks import voices_kept
 from valle.corpora.manifests import write_cuts
+from valle.inference.pipeline import Continuation, ContinueSettings, Pipeline
 from valle.models.released import save_released
-from valle.pipeline import Continuation, ContinueSettings, Pipeline
 
 
 def spoken(folder: Path, speaker: str, number: int, seconds: float) -> Cut:

@@ -10,9 +10,9 @@ from tiny_pipeline import RATE, checkpoint_state, recording, tiny_codec, tiny_re
 
 from valle.bin import export
 from valle.errors import run_program
-from valle.pipeline import Pipeline
+from valle.inference.pipeline import Pipeline
+from valle.models.checkpoint import save_checkpoint
 from valle.tokenizers.registry import save_tokenizer
-from valle.training.checkpoint import save_checkpoint
 
 
 @pytest.fixture

@@ -17,10 +17,10 @@ from tiny_pipeline import RATE, checkpoint_state, recording, tiny_released
 from valle.audio import read_audio
 from valle.bin import infer
 from valle.errors import run_program
-from valle.evaluation.infer import InferOptions
+from valle.inference.infer import InferOptions
+from valle.inference.pipeline import BUNDLED_MODEL
+from valle.models.checkpoint import save_checkpoint
 from valle.models.released import save_released
-from valle.pipeline import BUNDLED_MODEL
-from valle.training.checkpoint import save_checkpoint
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 import pytest
 
 from valle.bin import tokenizer
-from valle.bin.progress import progress_bar
+from valle.bin.terminal import progress_bar
 from valle.tokenizers.catalogue import CATALOGUE, ListConfig
 
 

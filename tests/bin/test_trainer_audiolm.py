@@ -12,7 +12,7 @@ import yaml
 from tiny_training import TINY, tiny_manifests
 
 from valle.config import parse_flags
-from valle.training.checkpoint import load_checkpoint
+from valle.models.checkpoint import load_checkpoint
 from valle.training.codec_task import CodecOptions
 from valle.training.options import AudioLMOptions
 

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from valle.data.crops import choose_crop, draw
+from valle.data.crops import choose_crop
+from valle.seeds import draw
 from valle.timeline import MAX_PERIOD, Grid, GridMismatchError, Timeline
 
 EXACT = settings(max_examples=100, deadline=None, derandomize=True)

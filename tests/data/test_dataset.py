@@ -18,8 +18,8 @@ from torch import Tensor
 
 from valle.data import dataset as dataset_module
 from valle.data.dataset import CropSettings, TokenDataset, pad, padding_share, read_tokens
-from valle.data.manifests import ManifestError, TokenManifests, read_manifests
 from valle.timeline import Grid, Timeline
+from valle.tokenizing.token_manifests import ManifestError, TokenManifests, read_manifests
 
 SETTINGS = CropSettings(
     stages=("semantic", "coarse", "fine"), seconds={"semantic": 2.0, "coarse": 1.0, "fine": 0.6}, num_quantizers=CODEBOOKS, num_coarse=1,

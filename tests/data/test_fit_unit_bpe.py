@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from tiny_corpus import UNITS, Corpus, write_corpus
 
-from valle.data.manifests import ManifestError, read_manifests
-from valle.data.unit_bpe import FittedUnitBpe, UnitBpeOptions, fit, train_units
+from valle.data.fit_unit_bpe import FittedUnitBpe, UnitBpeOptions, fit, train_units
 from valle.errors import UserError
 from valle.tokenizers.unit_bpe import UnitBpeError
+from valle.tokenizing.token_manifests import ManifestError, read_manifests
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from tiny_corpus import CODEBOOKS, Corpus, write_corpus
 
 from valle.data.dataset import Batch, CropSettings, TokenDataset, padding_share
 from valle.data.loader import SamplerSettings, bucket_edges, choose_cuts, epoch_batches, fixed_batches
-from valle.data.manifests import ManifestError, TokenManifests, read_manifests
+from valle.tokenizing.token_manifests import ManifestError, TokenManifests, read_manifests
 
 CROPS = CropSettings(
     stages=("semantic", "coarse", "fine"), seconds={"semantic": 30.0, "coarse": 30.0, "fine": 30.0}, num_quantizers=CODEBOOKS,

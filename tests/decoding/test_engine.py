@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from twin_decoding import Heard, coarse_logits, coarse_twin, semantic_twin
 
-from valle.decoding.engine import CACHE_BLOCK, Decoder, DecodingRequest, decode, evaluating
-from valle.decoding.sampling import Sampling
+from valle.decoding.engine import CACHE_BLOCK, Decoder, DecodingRequest, Drawn, Known, decode, evaluating
+from valle.decoding.sampling import Noise, Sampling
 from valle.models.semantic import SemanticLM, _Continuation
 
 MODELS = {kind: tiny_model(**fields) for kind, fields in KINDS.items()}
@@ -255,3 +255,57 @@ def test_decode_takes_what_a_model_offers_and_nothing_else() -> None:
     request = DecodingRequest(prompts=[some_units(3) + SEMANTIC.first_unit], max_new=[4], seeds=[0], sampling=Sampling(), window=50)
     [tokens] = decode(_Continuation(SEMANTIC), request)
     assert int(tokens.min()) >= SEMANTIC.first_unit
+
+
+class _Drafting(_Continuation):
+    """Draws one token and drafts more, of which a row keeps those that ``plain`` rows go on with: some drafts are wrong."""
+
+    def __init__(self, model: SemanticLM, plain: list[Tensor], drafts: int) -> None:
+        super().__init__(model)
+        self.plain, self.drafts = plain, drafts
+
+    def draw(self, hidden: Tensor, known: Known, sampling: Sampling, noise: Noise) -> Drawn:
+        first = super().draw(hidden, known, sampling, noise).tokens
+        tokens = first.repeat(1, 1 + self.drafts)
+        counts = []
+        for row, place in enumerate(known.counts):
+            after = self.plain[row][place - known.prompt_lengths[row] + 1 :][: self.drafts]
+            tokens[row, 1 : 1 + len(after)] = after
+            wrong = (place + row) % (self.drafts + 1)  # the draft that is spoiled; none of them at 0
+            if 1 <= wrong <= len(after):
+                tokens[row, wrong] = (tokens[row, wrong] + 1) % UNITS + self.model.first_unit
+            right = (tokens[row, 1 : 1 + len(after)] == after).long().cumprod(0).sum()
+            counts.append(1 + int(right))
+        return Drawn(tokens, counts)
+
+
+def drafted(model: SemanticLM, *, window: int) -> tuple[list[Tensor], list[Tensor], int]:
+    """Rows by steps of one token, by steps of up to four, and how many of those it took."""
+    prompts = [some_units(length, seed=length) + model.first_unit for length in (3, 0, 7)]
+    request = DecodingRequest(prompts=prompts, max_new=[20, 14, 31], seeds=[0, 1, 2], sampling=Sampling(temperature=0), window=window)
+    plain = decode(_Continuation(model), request)
+    with torch.inference_mode():
+        steps = list(Decoder(_Drafting(model, plain, drafts=3), request))
+    return plain, [torch.cat([step.new[row] for step in steps]) for row in range(3)], len(steps)
+
+
+def test_steps_of_several_tokens_of_which_rows_keep_some_equal_steps_of_one() -> None:
+    """Rows keep other numbers of tokens a step, so their caches roll back to other places."""
+    plain, rows, steps = drafted(speaker(end=NEVER), window=1000)
+    assert [row.tolist() for row in rows] == [row.tolist() for row in plain] and steps < 31
+
+
+def test_windows_slide_between_steps_of_several_tokens() -> None:
+    _, rows, _ = drafted(speaker(end=NEVER), window=12)
+    assert [len(row) for row in rows] == [20, 14, 31]
+
+
+def test_the_steps_of_a_decoder_add_up_to_its_rows() -> None:
+    model = speaker(end=1.0)
+    prompts = [some_units(length, seed=length) + model.first_unit for length in (2, 6)]
+    request = DecodingRequest(prompts=prompts, max_new=[25, 18], seeds=[5, 6], sampling=Sampling(), window=10)
+    whole = decode(_Continuation(model), request)
+    with torch.inference_mode():
+        steps = list(Decoder(_Continuation(model), request))
+    assert [torch.cat([step.new[row] for step in steps]).tolist() for row in (0, 1)] == [row.tolist() for row in whole]
+    assert steps[-1].ended == [True, True]

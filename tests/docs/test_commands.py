@@ -12,8 +12,8 @@ from tiny_pipeline import tiny_released
 from torch import Tensor
 
 from valle.errors import UserError
+from valle.inference.pipeline import Continuation
 from valle.models.released import save_released
-from valle.pipeline import Continuation
 
 SHELL = fences("bash")
 KNOWN = {"source": [".venv/bin/activate"], "tensorboard": ["--logdir"]}  # programs of others, and what they may be given

@@ -7,7 +7,7 @@ from doc_commands import ROOT
 
 from benchmarks.memory import SAMPLES
 from valle.audio import read_audio
-from valle.pipeline import FADE_SECONDS, Pipeline
+from valle.inference.pipeline import FADE_SECONDS, Pipeline
 from valle.tokenizers.convnext_codec import ConvNeXtCodec
 from valle.tokenizers.hubert import HubertTokenizer
 from valle.tokenizers.mfcc import MfccKMeans

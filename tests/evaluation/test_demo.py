@@ -10,8 +10,8 @@ from valle.bin import demo_report
 from valle.errors import run_program
 from valle.evaluation.demo import DemoOptions, report_demo
 from valle.evaluation.demo_summary import DemoError, as_text, demo_tables, read_training_summary
-from valle.evaluation.listening_page import PageTable
-from valle.training.checkpoint import save_checkpoint
+from valle.inference.listening_page import PageTable
+from valle.models.checkpoint import save_checkpoint
 
 STAGE = {"train_nll": 1.9, "valid_nll": 2.0, "unigram_nll": 4.5, "accuracy": 0.41}
 

@@ -17,9 +17,9 @@ from valle.errors import run_program
 from valle.evaluation.evaluate_units import EvaluateUnitsOptions, evaluate_units
 from valle.evaluation.unit_corpus import EncodedCorpus, UnitReportError, choose_cuts, encode_cuts, frames_within
 from valle.evaluation.unit_report import unit_report, unit_table
+from valle.models.checkpoint import plain, save_checkpoint
 from valle.models.speech_objectives import HubertObjective
 from valle.tokenizers.registry import load_semantic, save_tokenizer
-from valle.training.checkpoint import plain, save_checkpoint
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from tiny_pipeline import RATE, lean_to_end, tiny_released
 from valle.evaluation import voice_report as module
 from valle.evaluation.voice_report import VoiceTrialSettings, clips_by_voice, one_voice_after_another, voice_of, voice_report
 from valle.evaluation.voices import VoicesError, VoiceTrial
-from valle.pipeline import Pipeline
+from valle.inference.pipeline import Pipeline
 
 SHORT = VoiceTrialSettings(num_prompts=6, prompt_seconds=1.0, max_seconds=2.0, batch_size=4)
 

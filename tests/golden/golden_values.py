@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from valle.audio import Waveform, read_audio
 from valle.decoding.sampling import Sampling
-from valle.pipeline import ContinueSettings, Pipeline
+from valle.inference.pipeline import ContinueSettings, Pipeline
 from valle.tokenizers.registry import load_tokenizer, tokenizer_to_state
 
 ASSETS = Path(__file__).parents[2] / "valle" / "assets"

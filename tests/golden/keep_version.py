@@ -14,8 +14,8 @@ import torch
 from tiny_pipeline import recording, tiny_released
 from tiny_training import tiny_loop, tiny_manifests, tiny_options
 
+from valle.inference.pipeline import Pipeline
 from valle.models.released import load_released, save_released
-from valle.pipeline import Pipeline
 
 
 def main(version: str) -> None:

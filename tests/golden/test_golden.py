@@ -14,9 +14,9 @@ from golden_values import VALUES, largest_difference
 from tiny_pipeline import recording
 from tiny_training import tiny_loop, tiny_manifests, tiny_options
 
+from valle.inference.pipeline import Pipeline
+from valle.models.checkpoint import load_checkpoint, model_from_checkpoint
 from valle.models.released import load_released
-from valle.pipeline import Pipeline
-from valle.training.checkpoint import load_checkpoint, model_from_checkpoint
 
 HERE = Path(__file__).parent
 TOLERANCES = {"logits": 5e-5, "tokens": 0.0, "continuation": 0.0, "three_steps": 1e-5, "names": 0.0}

@@ -139,7 +139,7 @@ def test_calls_that_make_no_sense_are_refused_in_a_sentence(wrong: dict[str, Any
 
 
 def test_a_model_that_needs_units_says_how_to_go_on() -> None:
-    with pytest.raises(UserError, match=r"conditioned on units: continue audio by valle\.pipeline\.Pipeline"):
+    with pytest.raises(UserError, match=r"conditioned on units: continue audio by valle\.Pipeline"):
         tiny_model(**KINDS["aligned"]).inference(x=some_codes(1, 5), x_lens=torch.tensor([5]), max_new_tokens=2)
 
 

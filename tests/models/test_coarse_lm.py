@@ -12,7 +12,7 @@ from twin_decoding import Heard, coarse_logits
 
 from valle.decoding.sampling import Sampling
 from valle.models import AudioLM
-from valle.models.parts import UnitWindow
+from valle.models.unit_window import UnitWindow
 from valle.timeline import Grid, Timeline
 
 MODELS = {kind: tiny_model(**fields) for kind, fields in KINDS.items()}

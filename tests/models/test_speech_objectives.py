@@ -14,15 +14,15 @@ from valle.errors import UserError
 from valle.models.speech_objectives import draw_others
 from valle.tokenizers.hubert import HubertConfig, hubert_from_encoder
 from valle.tokenizers.kmeans_fit import fit_kmeans
-from valle.training.hubert_options import OBJECTIVES, HubertOptions
-from valle.training.hubert_task import build_objective
+from valle.training.speech_encoder_options import OBJECTIVES, SpeechEncoderOptions
+from valle.training.speech_encoder_task import build_objective
 
 CLUSTERS = [7, 5]
 FRAMES = (60, 41, 30)
 
 
 def objective(name: str, *, front_end: str = "mel", **changes: Any) -> nn.Module:
-    options = HubertOptions(
+    options = SpeechEncoderOptions(
         objective=name, quantizer_codes=6, code_dim=8, num_negatives=4, prediction_steps=3, targets_from=["mfcc"] * 2,
         num_clusters=CLUSTERS,
         **changes,
@@ -192,7 +192,7 @@ def test_wav2vec_scores_equal_those_of_a_loop_over_frames() -> None:
 
 
 def test_future_prediction_refuses_an_encoder_that_hears_its_future() -> None:
-    options = HubertOptions(objective="wav2vec")
+    options = SpeechEncoderOptions(objective="wav2vec")
     assert options.causal
     with pytest.raises(UserError, match="causal"):
         build_objective(options, tiny_encoder(), [])

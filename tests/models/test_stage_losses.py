@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from tiny_models import KINDS, UNITS, batch_of, fresh_model, random_row, tiny_model
 from torch import Tensor, nn
 
-from valle.models import AudioLM, LossPart
-from valle.models.parts import Vocabulary, loss_part
+from valle.models import AudioLM, LossTerm
+from valle.models.loss import loss_term
+from valle.models.vocabulary import Vocabulary
 
 kinds = pytest.mark.parametrize("kind", KINDS)
 MODELS = {kind: tiny_model(**fields) for kind, fields in KINDS.items()}
@@ -153,10 +154,10 @@ def test_a_part_of_a_batch_trains_its_stage_alone() -> None:
 def test_sum_count_and_correct_are_those_of_a_slow_loop() -> None:
     torch.manual_seed(1)
     logits, targets, valid = torch.randn(2, 4, 5), torch.randint(5, (2, 4)), torch.rand(2, 4) < 0.6
-    part = loss_part(logits, targets, valid)
+    part = loss_term(logits, targets, valid)
     places = [(row, place) for row in range(2) for place in range(4) if valid[row, place]]
     nats = -sum(float(logits[place].log_softmax(-1)[targets[place]]) for place in places)
-    assert isinstance(part, LossPart) and abs(float(part.sum) - nats) < 1e-4
+    assert isinstance(part, LossTerm) and abs(float(part.sum) - nats) < 1e-4
     assert int(part.count) == len(places)
     assert int(part.correct) == sum(int(logits[place].argmax() == targets[place]) for place in places)
 

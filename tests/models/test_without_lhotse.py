@@ -8,7 +8,7 @@ PROGRAM = """
 import importlib, pkgutil, sys
 sys.modules["lhotse"] = None  # importing it raises ImportError
 import valle
-names = ["valle.pipeline", "valle.timeline", "valle.audio", "valle.data.flat_tokens"]
+names = ["valle.inference.pipeline", "valle.timeline", "valle.audio", "valle.tokenizing.flat_tokens"]
 for room in ("models", "decoding", "tokenizers", "modules", "measures"):
     package = importlib.import_module(f"valle.{room}")
     names += [module.name for module in pkgutil.walk_packages(package.__path__, f"valle.{room}.")]

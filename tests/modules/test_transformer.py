@@ -158,7 +158,8 @@ def test_ragged_steps_equal_each_rows_own_pass() -> None:
     new = torch.stack([x[row, length] for row, length in enumerate(lengths)])[:, None]
     cos, sin = (table[:, None, None] for table in model.rotary(slots, x.dtype))
     bias = torch.zeros(2, 6, dtype=x.dtype).masked_fill(torch.arange(6) > slots[:, None], -torch.inf)[:, None, None]
-    hidden = model.step(new, Step(cos=cos, sin=sin, extent=6, slot=None, rows=torch.arange(2), slots=slots, bias=bias), caches)
+    rows = torch.arange(2)[:, None]
+    hidden = model.step(new, Step(cos=cos, sin=sin, extent=6, slot=None, rows=rows, slots=slots[:, None], bias=bias), caches)
     for row, length in enumerate(lengths):
         torch.testing.assert_close(hidden[row], model(x[row : row + 1, : length + 1], Attend.causally())[0, -1:])
 

@@ -15,8 +15,7 @@ from tiny_training import in_processes
 
 from valle.errors import UserError
 from valle.tokenizers.kmeans_fit import MAX_BYTES, Reservoir, fit_kmeans, sample_frames, share_of_each
-from valle.tokenizers.mfcc import MfccConfig, MfccKMeans
-from valle.tokenizers.mfcc_fit import fit_mfcc_kmeans
+from valle.tokenizers.mfcc import MfccConfig, MfccKMeans, fit_mfcc_kmeans
 from valle.tokenizers.registry import load_semantic, save_tokenizer
 from valle.training.distributed import World
 

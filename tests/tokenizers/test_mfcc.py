@@ -7,8 +7,7 @@ import torch
 from tiny_audio import sound
 
 from valle.errors import UserError
-from valle.tokenizers.mfcc import MfccConfig
-from valle.tokenizers.mfcc_fit import fit_mfcc_kmeans
+from valle.tokenizers.mfcc import MfccConfig, fit_mfcc_kmeans
 
 CONFIG = MfccConfig(num_units=12)
 CORPUS = [sound(seconds, seed=seed) for seed, seconds in enumerate((3.0, 4.0, 2.5))]

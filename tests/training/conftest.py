@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from tiny_training import Run, in_processes, run_to_end, tiny_manifests, tiny_options, train
 
-from valle.training.checkpoint import load_checkpoint
+from valle.models.checkpoint import load_checkpoint
 
 
 @pytest.fixture(scope="session")

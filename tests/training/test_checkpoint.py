@@ -11,7 +11,7 @@ import torch
 from tiny_training import Run, tiny_loop, tiny_options
 
 from valle.models import AudioLMConfig
-from valle.training.checkpoint import (
+from valle.models.checkpoint import (
     CheckpointError,
     choose_checkpoint,
     load_checkpoint,

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from valle.config import parse_flags
 from valle.errors import UserError
+from valle.models.checkpoint import load_checkpoint
 from valle.tokenizers.registry import load_acoustic, save_tokenizer
-from valle.training.checkpoint import load_checkpoint
 from valle.training.codec_losses import Balancer
 from valle.training.codec_model import TrainedCodec
 from valle.training.codec_options import CodecOptions

@@ -11,9 +11,10 @@ from torch.nn.parallel import DistributedDataParallel
 
 from valle.data.dataset import read_tokens
 from valle.data.loader import choose_cuts
+from valle.seeds import step_seed
 from valle.training.distributed import World
 from valle.training.logs import Sums
-from valle.training.loop import Loop, grouped, mix
+from valle.training.loop import Loop, grouped
 from valle.training.options import AudioLMOptions
 
 Gradients = dict[str, torch.Tensor]
@@ -98,9 +99,9 @@ def test_ranks_draw_dropout_of_their_own_and_keep_the_same_weights(manifests: Pa
 
 
 def test_seeds_differ_by_run_rank_and_step() -> None:
-    numbers = {mix(seed, rank, step) for seed in (1, 42) for rank in range(3) for step in range(50)}
+    numbers = {step_seed(seed, rank, step) for seed in (1, 42) for rank in range(3) for step in range(50)}
     assert len(numbers) == 2 * 3 * 50 and min(numbers) >= 0 and max(numbers) < 2**63
-    assert mix(1, 23, 4) != mix(12, 3, 4)  # digits do not run together
+    assert step_seed(1, 23, 4) != step_seed(12, 3, 4)  # digits do not run together
 
 
 def test_every_batch_is_in_one_group_and_the_last_may_be_shorter() -> None:

@@ -12,10 +12,10 @@ import yaml
 from tiny_training import Run, tiny_options
 
 from valle.errors import UserError
-from valle.evaluation.source import released_from_checkpoint
+from valle.inference.trained_model import released_from_checkpoint
+from valle.models.checkpoint import load_checkpoint
 from valle.models.released import save_released
 from valle.training.audio_lm_task import AudioLMTask
-from valle.training.checkpoint import load_checkpoint
 from valle.training.finetune import EvaluateOptions, SettingsOf, evaluate, trainer_settings, write_trainer_settings
 from valle.training.options import AudioLMOptions
 

@@ -10,8 +10,8 @@ from tiny_pretrained import tiny_released_encoder, write_released
 from tiny_speech import babble
 
 from valle.audio import write_wav
+from valle.models.checkpoint import model_from_checkpoint
 from valle.tokenizers.registry import TokenizerAwayError, load_semantic, load_tokenizer, save_tokenizer, tokenizer_to_checkpoint
-from valle.training.checkpoint import model_from_checkpoint
 from valle.training.fit_units import FitConfig, FitError, fit_tokenizer
 
 

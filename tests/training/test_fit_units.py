@@ -13,11 +13,11 @@ from tiny_speech import babble, tiny_encoder, write_spoken
 from tiny_training import in_processes
 
 from valle.audio import write_wav
+from valle.models.checkpoint import plain, save_checkpoint
 from valle.models.speech_objectives import HubertObjective
 from valle.tokenizers.hubert import HubertTokenizer
 from valle.tokenizers.mfcc import MfccKMeans
 from valle.tokenizers.registry import load_semantic
-from valle.training.checkpoint import plain, save_checkpoint
 from valle.training.distributed import World
 from valle.training.fit_units import FitConfig, FitError, fit_tokenizer
 

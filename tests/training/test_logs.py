@@ -10,7 +10,7 @@ import pytest
 import torch
 from tiny_training import tiny_options
 
-from valle.models.parts import LossPart
+from valle.models.loss import LossTerm
 from valle.training.logs import Recorder, add_sums, loss_text, means, setup_logging, sums_of
 from valle.training.train import train_audio_lm
 
@@ -63,7 +63,7 @@ def test_other_ranks_write_files_of_their_own_and_no_terminal(tmp_path: Path, ca
 def test_sums_become_means_by_their_counts() -> None:
     total: dict[str, tuple[float, float, float]] = {}
     for nats, count, hits in ((6.0, 2, 1), (4.0, 8, 4)):
-        add_sums(total, sums_of({"coarse": LossPart(torch.tensor(nats), torch.tensor(count), torch.tensor(hits))}))
+        add_sums(total, sums_of({"coarse": LossTerm(torch.tensor(nats), torch.tensor(count), torch.tensor(hits))}))
     add_sums(total, {"fine": (0.0, 0.0, 0.0)})
     assert total["coarse"] == (10.0, 10.0, 5.0) and means(total) == {"coarse": 1.0}
     assert loss_text(total) == "[coarse=1, over 10 frames.]"

@@ -9,8 +9,8 @@ import torch
 from tiny_training import Run, differences, in_processes, run_to_end, tiny_loop, tiny_manifests, tiny_options
 
 from valle.errors import UserError
+from valle.models.checkpoint import load_checkpoint
 from valle.training.audio_lm_task import AudioLMTask
-from valle.training.checkpoint import load_checkpoint
 from valle.training.distributed import World
 from valle.training.logs import means
 from valle.training.loop import Loop

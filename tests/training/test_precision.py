@@ -7,8 +7,8 @@ import pytest
 import torch
 from tiny_training import differences, tiny_loop, tiny_options, train
 
-from valle.models.parts import LossPart
-from valle.training.checkpoint import load_checkpoint
+from valle.models.checkpoint import load_checkpoint
+from valle.models.loss import LossTerm
 from valle.training.distributed import World
 from valle.training.errors import OtherRunError
 from valle.training.precision import SMALLEST_SCALE, Precision, resolve_dtype
@@ -46,7 +46,7 @@ def test_bfloat16_is_not_chosen_where_it_gives_another_loss(
     loop = tiny_loop(tiny_options(manifests, tmp_path))
     right = loop.task.model.forward
 
-    def wrong_in_bfloat16(batch: object) -> dict[str, LossPart]:
+    def wrong_in_bfloat16(batch: object) -> dict[str, LossTerm]:
         scale = factor if torch.is_autocast_enabled("cpu") else 1.0
         return {name: part._replace(sum=part.sum * scale) for name, part in right(batch).items()}
 

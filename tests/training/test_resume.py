@@ -11,8 +11,8 @@ import pytest
 import torch
 from tiny_training import Run, differences, in_processes, progress_of, run_to_end, run_until_killed, tiny_loop, tiny_options, train
 
+from valle.models.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
 from valle.training.audio_lm_task import AudioLMTask
-from valle.training.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
 from valle.training.distributed import World
 
 

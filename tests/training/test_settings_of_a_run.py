@@ -7,12 +7,12 @@ import pytest
 import torch
 from tiny_training import Run, in_processes, tiny_loop, tiny_manifests, tiny_options
 
-from valle.data.manifests import ManifestError
 from valle.errors import UserError
-from valle.evaluation.source import released_from_checkpoint
+from valle.inference.trained_model import released_from_checkpoint
+from valle.models.checkpoint import load_checkpoint
 from valle.models.released import save_released
+from valle.tokenizing.token_manifests import ManifestError
 from valle.training.audio_lm_task import AudioLMTask, take_stages
-from valle.training.checkpoint import load_checkpoint
 from valle.training.distributed import World
 from valle.training.errors import OtherRunError
 from valle.training.options import AudioLMOptions

@@ -13,15 +13,15 @@ from tiny_pipeline import RATE, recording
 from tiny_training import Run, differences, progress_of, tiny_loop, tiny_options, train
 
 from valle.audio import write_wav
-from valle.data.unit_bpe import UnitBpeOptions, fit
+from valle.data.fit_unit_bpe import UnitBpeOptions, fit
 from valle.errors import UserError
-from valle.evaluation.infer import InferOptions, infer
-from valle.evaluation.source import released_from_checkpoint
+from valle.inference.infer import InferOptions, infer
+from valle.inference.pipeline import BUNDLED_MODEL, Pipeline
+from valle.inference.trained_model import released_from_checkpoint
+from valle.models.checkpoint import load_checkpoint
 from valle.models.released import load_released, save_released
-from valle.pipeline import BUNDLED_MODEL, Pipeline
 from valle.tokenizers.unit_bpe import UnitBpeError
 from valle.training.audio_lm_task import AudioLMTask, take_stages
-from valle.training.checkpoint import load_checkpoint
 from valle.training.errors import OtherRunError
 from valle.training.finetune import EvaluateOptions, SettingsOf, evaluate, trainer_settings, write_trainer_settings
 

@@ -14,7 +14,7 @@ from valle.errors import end_on_ctrl_c
 if __name__ == "__main__":
     end_on_ctrl_c()  # also while what follows is imported
 
-from valle.bin.progress import named_progress
+from valle.bin.terminal import named_progress
 from valle.config import parse_flags
 from valle.errors import run_program
 from valle.evaluation.align_phones import AlignOptions, align_phones

@@ -11,7 +11,7 @@ from valle.errors import end_on_ctrl_c
 if __name__ == "__main__":
     end_on_ctrl_c()  # also while what follows is imported
 
-from valle.bin.progress import progress_bar
+from valle.bin.terminal import progress_bar
 from valle.config import parse_flags
 from valle.errors import run_program
 from valle.evaluation.demo_summary import as_text

@@ -11,7 +11,7 @@ if __name__ == "__main__":
 
 from valle.config import parse_flags
 from valle.errors import run_program
-from valle.evaluation.export import ExportOptions, export
+from valle.inference.export import ExportOptions, export
 
 
 def main() -> None:

@@ -12,8 +12,8 @@ if __name__ == "__main__":
 
 from valle.config import parse_flags
 from valle.corpora.report import table
-from valle.data.tokenize_finish import FinishConfig, finish_cuts
 from valle.errors import run_program
+from valle.tokenizing.finish_cuts import FinishConfig, finish_cuts
 
 
 def main() -> None:

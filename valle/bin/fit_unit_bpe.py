@@ -14,7 +14,7 @@ if __name__ == "__main__":
     end_on_ctrl_c()  # also while what follows is imported
 
 from valle.config import parse_flags
-from valle.data.unit_bpe import UnitBpeOptions, fit
+from valle.data.fit_unit_bpe import UnitBpeOptions, fit
 from valle.errors import run_program
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from valle.config import parse_flags
 from valle.errors import run_program
-from valle.evaluation.infer import InferOptions, infer
+from valle.inference.infer import InferOptions, infer
 
 
 def main() -> None:

@@ -14,8 +14,8 @@ if __name__ == "__main__":
 
 from valle.config import parse_flags
 from valle.corpora.report import table
-from valle.data.mix import MixConfig, mix_tokens
 from valle.errors import run_program
+from valle.tokenizing.mix import MixConfig, mix_tokens
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ if __name__ == "__main__":
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from valle.bin.progress import progress_bar
+from valle.bin.terminal import progress_bar
 from valle.config import parse_flags
 from valle.corpora.espeak import prepare_espeak
 from valle.corpora.report import part_sizes, summary_lines, write_left_out, write_report

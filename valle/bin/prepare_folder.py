@@ -10,7 +10,7 @@ from valle.errors import end_on_ctrl_c
 if __name__ == "__main__":
     end_on_ctrl_c()  # also while what follows is imported
 
-from valle.bin.progress import progress_bar
+from valle.bin.terminal import progress_bar
 from valle.config import parse_flags
 from valle.corpora.folder import FolderConfig, prepare_folder
 from valle.corpora.report import summary_lines, write_report

@@ -10,10 +10,10 @@ from valle.errors import end_on_ctrl_c
 if __name__ == "__main__":
     end_on_ctrl_c()  # also while what follows is imported
 
-from valle.bin.progress import progress_bar
+from valle.bin.terminal import progress_bar
 from valle.config import parse_flags
-from valle.data.tokenize_tokenizers import TokenizersConfig, prepare_tokenizers
 from valle.errors import run_program
+from valle.tokenizing.choose_tokenizers import TokenizersConfig, prepare_tokenizers
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ if __name__ == "__main__":
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
-from valle.bin.progress import progress_bar
+from valle.bin.terminal import progress_bar
 from valle.config import parse_flags
 from valle.corpora.espeak import EspeakConfig, synthesize_corpus
 from valle.errors import run_program

@@ -12,11 +12,10 @@ if __name__ == "__main__":
 
 from time import monotonic
 
-from valle.bin.progress import progress_bar
-from valle.bin.said import say_parts, say_speed
+from valle.bin.terminal import progress_bar, say_parts, say_speed
 from valle.config import parse_flags
-from valle.data.tokenize import TokenizeConfig, tokenize_cuts
 from valle.errors import run_program
+from valle.tokenizing.tokenize_cuts import TokenizeConfig, tokenize_cuts
 
 
 def main() -> None:

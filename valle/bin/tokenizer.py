@@ -26,15 +26,14 @@ from datetime import timedelta
 from time import monotonic
 from typing import Any
 
-from valle.bin.progress import progress_bar
-from valle.bin.said import say_changed, say_parts, say_speed
+from valle.bin.terminal import progress_bar, say_changed, say_parts, say_speed
 from valle.config import FlagError, parse_flags
-from valle.data.encode_files import DecodeConfig, EncodeConfig, decode_files, encode_files
-from valle.data.tokenize_corpus import CorpusConfig, tokenize_corpus
 from valle.errors import run_program
 from valle.tokenizers.catalogue import COLUMNS, WHERE_TO_PUT, ListConfig, catalogue_rows
 from valle.tokenizers.pack import PackConfig, pack_tokenizer
 from valle.tokenizers.registry import WEIGHTS_FILE
+from valle.tokenizing.encode_files import DecodeConfig, EncodeConfig, decode_files, encode_files
+from valle.tokenizing.tokenize_corpus import CorpusConfig, tokenize_corpus
 from valle.training.distributed import World, launch, pick_device
 from valle.training.fit_units import FitConfig, fit_tokenizer
 

@@ -33,10 +33,10 @@ from valle.corpora.espeak_config import EspeakConfig, EspeakConfigError, EspeakD
 from valle.corpora.espeak_grammar import PARTS
 from valle.corpora.espeak_synthesiser import SAMPLE_RATE, EspeakSynthesiser
 from valle.corpora.espeak_utterance import Utterance, speak_utterance
+from valle.progress import Progress
 
 UTTERANCES_PER_SHARD = 16
 
-Progress = Callable[[float, float], None]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,13 +19,14 @@ from lhotse.audio import AudioSource
 from lhotse.cut import Cut, MonoCut, MultiCut
 from lhotse.qa import validate
 
-from valle.corpora.folder_scan import Progress, Scanned, ScanSettings, scan_folder
+from valle.corpora.folder_scan import Scanned, ScanSettings, scan_folder
 from valle.corpora.folder_segments import Cutting, Segment
 from valle.corpora.folder_walk import AudioFile, FolderError, walk_folder
 from valle.corpora.manifests import write_cuts
 from valle.corpora.report import write_left_out
 from valle.corpora.report_reasons import PARTS, LeftOut
 from valle.corpora.splits import split_groups, split_time
+from valle.progress import Progress
 
 
 class SplitBy(StrEnum):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -15,10 +15,10 @@ from valle.corpora.folder_decode import BadAudioError, measure_levels, seekable_
 from valle.corpora.folder_segments import Cutting, Segment, is_silent, segments_of
 from valle.corpora.folder_walk import AudioFile
 from valle.corpora.report_reasons import LeftOut, Reason
+from valle.progress import Progress
 
 SCAN_VERSION = 1  # raise it with every change of what a scan finds
 
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 import tarfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -30,8 +30,7 @@ from valle.corpora.manifests import write_cuts
 from valle.corpora.report import write_left_out
 from valle.corpora.report_reasons import PARTS, LeftOut, Reason
 from valle.errors import UserError
-
-Progress = Callable[[int, int], None]
+from valle.progress import Progress
 
 UTTERANCE_ID = re.compile(r"\d+-\d+-\d+")
 MIN_SECONDS = 0.1

@@ -12,9 +12,9 @@ from enum import StrEnum
 from pathlib import Path, PurePosixPath
 
 from valle.corpora.folder import FolderConfig, FolderReport, prepare_folder
-from valle.corpora.folder_scan import Progress
 from valle.corpora.folder_walk import FolderError
 from valle.corpora.report_reasons import LeftOut, Reason
+from valle.progress import Progress
 
 MAESTRO_PARTS = {"train": "train", "validation": "dev", "test": "test"}
 

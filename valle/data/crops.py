@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from hashlib import blake2b
 
 from valle.timeline import Timeline
 
@@ -33,12 +32,6 @@ class Crop:
     @property
     def holds_end(self) -> bool:
         return self.stop == self.total
-
-
-def draw(seed: int, epoch: int, cut_id: str, what: str) -> float:
-    """A number in 0..1 that depends on its arguments alone, the same in every process and release of Python."""
-    digest = blake2b(f"{seed}|{epoch}|{cut_id}|{what}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") / 2**64
 
 
 def choose_crop(timeline: Timeline, *, num_periods: int, seconds: float, chance: float) -> Crop:

@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from valle.data.crops import Crop, choose_crop, draw
-from valle.data.flat_tokens import STORAGE as FLAT_STORAGE
-from valle.data.flat_tokens import read_flat
-from valle.data.manifests import ManifestError, TokenManifests
+from valle.data.crops import Crop, choose_crop
+from valle.seeds import draw
 from valle.tokenizers.base import TokenizerIdentity
+from valle.tokenizing.flat_tokens import STORAGE as FLAT_STORAGE
+from valle.tokenizing.flat_tokens import read_flat
+from valle.tokenizing.token_manifests import ManifestError, TokenManifests
 
 Batch = dict[str, dict[str, Tensor]]
 

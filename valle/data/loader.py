@@ -17,10 +17,10 @@ from lhotse.dataset.sampling.base import TimeConstraint
 from lhotse.utils import fastcopy
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from valle.data.crops import draw
 from valle.data.dataset import Batch, TokenDataset
-from valle.data.manifests import ManifestError
 from valle.errors import UserError
+from valle.seeds import draw
+from valle.tokenizing.token_manifests import ManifestError
 
 CUTS_FOR_BUCKETS = 2000  # the first of them, from whose lengths the buckets are made
 

@@ -15,8 +15,8 @@ from torch.utils.data import DataLoader, Dataset
 from valle.audio import Waveform, read_audio, resample
 from valle.corpora.cut_audio import read_cut
 from valle.corpora.manifests import read_cuts
-from valle.data.crops import draw
-from valle.data.manifests import ManifestError
+from valle.seeds import draw
+from valle.tokenizing.token_manifests import ManifestError
 
 GAIN_DB = (-6.0, 4.0)  # range of the random gain that half of the pieces get
 

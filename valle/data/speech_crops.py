@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
+from math import ceil
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +23,9 @@ from torch.utils.data import DataLoader, Dataset
 from valle.audio import Waveform, resample
 from valle.corpora.cut_audio import read_cut
 from valle.corpora.manifests import read_cuts
-from valle.data.crops import draw
-from valle.data.manifests import ManifestError
+from valle.seeds import draw
+from valle.timeline import ceil_division
+from valle.tokenizing.token_manifests import ManifestError
 
 Targets = NDArray[np.int16]  # (frames of all cuts, target sets)
 
@@ -51,7 +53,7 @@ class SpeechCorpus:
     @cached_property
     def starts(self) -> NDArray[np.int64]:
         """First frame of each cut, and after the last cut the number of all frames; a cut's last frame may be partly silence."""
-        counts = [-(-Fraction(cut.duration).limit_denominator(10**6) // self.frame) for cut in self.cuts]
+        counts = [ceil(Fraction(cut.duration).limit_denominator(10**6) / self.frame) for cut in self.cuts]
         return np.concatenate([[0], np.cumsum(np.array(counts, np.int64))])
 
     def audio(self, index: int, *, first: int, count: int, sample_rate: int) -> Waveform:
@@ -108,7 +110,7 @@ class SpeechCrops(Dataset[dict[str, Tensor]]):
         shape = self.shape
         rows = [self._row(f"{index}/{row}") for row in range(shape.batch_size)]
         longest = max(len(wav) for wav, _, _ in rows)
-        frames = -(-longest // shape.hop_length)
+        frames = ceil_division(longest, shape.hop_length)
         batch = {
             "wav": torch.zeros(len(rows), longest),
             "lengths": torch.tensor([len(wav) for wav, _, _ in rows]),
@@ -136,7 +138,7 @@ class SpeechCrops(Dataset[dict[str, Tensor]]):
         first = int(chance("offset") * (max(0, total - shape.frames) + 1))
         count = min(shape.frames, total - first)
         wav = self.corpus.audio(cut, first=first, count=count, sample_rate=shape.sample_rate)[: count * shape.hop_length]
-        frames = -(-len(wav) // shape.hop_length)
+        frames = ceil_division(len(wav), shape.hop_length)
         mask = span_mask(frames, share=shape.mask_share, span=shape.mask_span, seed=int(chance("mask") * 2**48))
         return wav, mask, int(starts[cut]) + first
 

@@ -1,4 +1,4 @@
-"""Cached autoregressive decoding of ragged batches, for any model that offers ``Autoregressor``.
+"""Cached autoregressive decoding of ragged batches, for any model that offers ``Autoregressor``; an iterator over its steps.
 
 A row's tokens depend on its own prompt and seed only: rows may have prompts of different lengths, stop at
 different times, and slide their windows at different steps.
@@ -15,32 +15,84 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from valle.decoding.sampling import RowNoise, Sampling, sample
+from valle.decoding.sampling import Noise, Sampling, sample
 from valle.modules.transformer import Attend, Step, Transformer
+from valle.timeline import ceil_division
 
 CACHE_BLOCK = 64  # capacities are multiples of it
 
 
+@dataclass(frozen=True)
+class Known:
+    """What a draw may look at beside the model's state: all tokens so far, and what each row is asked for."""
+
+    tokens: Tensor  # (B, capacity, *token_shape) int64; what a row's token number ``positions`` follows lies before it
+    positions: Tensor  # (B,) numbers of the rows' next tokens
+    counts: Sequence[int]  # the same on the host
+    prompt_lengths: Sequence[int]
+    min_new: Sequence[int] | None  # tokens before which the end is not drawn
+
+    @property
+    def numbers(self) -> Tensor:
+        """Tokens ``(B, capacity)``, of several numbers the first."""
+        return first_numbers(self.tokens)
+
+    def recent(self, window: int) -> Tensor:
+        """The last ``window`` tokens before each row's next one ``(B, window)``, -1 where there are fewer."""
+        index = self.positions[:, None] - 1 - torch.arange(window, device=self.tokens.device)
+        return torch.where(index >= 0, self.numbers.gather(1, index.clamp(min=0)), -1)
+
+    def new(self, values: Tensor) -> Tensor:
+        """``values (B, capacity)`` of tokens, kept where a token is new to its row and 0 elsewhere."""
+        place = torch.arange(values.shape[1], device=values.device)
+        prompts = torch.tensor(self.prompt_lengths, device=values.device)
+        return torch.where((place >= prompts[:, None]) & (place < self.positions[:, None]), values, 0)
+
+    def too_early(self) -> Tensor | None:
+        """Rows ``(B,)`` bool whose end may not be drawn yet; None where there are none."""
+        if self.min_new is None:
+            return None
+        early = [known - prompt < least for known, prompt, least in zip(self.counts, self.prompt_lengths, self.min_new, strict=True)]
+        return torch.tensor(early, device=self.tokens.device) if any(early) else None
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """The tokens of one step: ``tokens (B, n, *token_shape)`` int64, of which each row keeps the first ``counts`` (all, if None)."""
+
+    tokens: Tensor
+    counts: Sequence[int] | None = None
+
+
 class Autoregressor(Protocol):
-    """What the engine asks of a model; tokens of a row are counted from its prompt's first."""
+    """What the engine asks of a model; tokens of a row are counted from its prompt's first.
+
+    A token is a number, or several that belong together (``token_shape``): a unit and its duration, all codes of a frame.
+    A model keeps nothing from step to step: whatever a draw depends on stands in its arguments.
+    """
 
     transformer: Transformer
 
     @property
     def end_token(self) -> int | None:
-        """A sampled one stops the row."""
+        """A drawn one (of several numbers, the first) stops the row."""
+        ...
+
+    @property
+    def token_shape(self) -> tuple[int, ...]:
+        """() for plain numbers."""
         ...
 
     def window_inputs(self, row: int, start: int, tokens: Tensor) -> Tensor:
-        """Embedded inputs ``(S, D)`` of a window that begins at token ``start`` and holds ``tokens (n,)``; the last predicts the next."""
+        """Inputs ``(S, D)`` of a window from token ``start`` on that holds ``tokens (n, *token_shape)``; the last predicts the next."""
+        ...
+
+    def draw(self, hidden: Tensor, known: Known, sampling: Sampling, noise: Noise) -> Drawn:
+        """``hidden (B, D)`` -> the next token of every row, or several."""
         ...
 
     def next_inputs(self, tokens: Tensor, positions: Tensor) -> Tensor:
-        """Embedded inputs ``(B, D)`` made of ``tokens (B,)``, the row's tokens number ``positions (B,)`` just drawn."""
-        ...
-
-    def logits(self, hidden: Tensor, positions: Tensor) -> Tensor:
-        """``hidden (B, D)`` -> logits ``(B, V)`` of the rows' tokens number ``positions (B,)``."""
+        """Inputs ``(B, D)`` made of ``tokens (B, *token_shape)``, the rows' tokens number ``positions (B,)`` just drawn."""
         ...
 
     def attend_window(self, lengths: Tensor, max_length: int) -> Attend:
@@ -52,11 +104,20 @@ class Autoregressor(Protocol):
         ...
 
 
+def draw_token(logits: Tensor, known: Known, sampling: Sampling, noise: Noise, *, end_token: int | None) -> Drawn:
+    """One token a row from ``logits (B, V)``, which are written to: the end not before its time, repetitions drawn again."""
+    early = known.too_early() if end_token is not None else None
+    if early is not None:
+        logits[early, end_token] = -torch.inf
+    recent = known.recent(sampling.repetition_window) if sampling.repetition_window else None
+    return Drawn(sample(logits, sampling, noise.of(logits.shape[-1]), recent)[:, None])
+
+
 @dataclass(frozen=True)
 class DecodingRequest:
     """Prompts and limits of a batch of rows."""
 
-    prompts: Sequence[Tensor]  # (n_b,) int64 each
+    prompts: Sequence[Tensor]  # (n_b, *token_shape) int64 each
     max_new: Sequence[int]  # tokens a row
     seeds: Sequence[int]
     sampling: Sampling
@@ -70,11 +131,19 @@ class DecodingRequest:
             raise ValueError(f"a window that slides by half must hold at least 2 tokens, found {self.window}")
 
 
+@dataclass(frozen=True)
+class DecodedStep:
+    """What one step added for good: of each row a slice of new tokens ``(n_b, *token_shape)``, without an end; 0 once it has ended."""
+
+    new: Sequence[Tensor]
+    ended: Sequence[bool]
+
+
 class Decoder:
     """The state of one request: tokens so far, caches, and where every row stands in them.
 
     All rows take every step; what a row draws after its end falls behind its stop and is cut off.  The host counts
-    in integers and looks at the device once a token, for the end token, and not at all where there is none.
+    in integers and looks at the device once a step, for the end token, and not at all where there is none.
     """
 
     def __init__(self, model: Autoregressor, request: DecodingRequest) -> None:
@@ -82,8 +151,10 @@ class Decoder:
         self.batch = len(request.prompts)
         self.device = model.transformer.device
         self.known = [len(prompt) for prompt in request.prompts]  # tokens a row, prompt included
+        self.prompt_lengths = list(self.known)
+        self.stop = list(self.known)  # the same without what follows an end
         self.limit = [known + new for known, new in zip(self.known, request.max_new, strict=True)]
-        self.tokens = torch.zeros(self.batch, max(self.known) + max(request.max_new) + 1, dtype=torch.int64, device=self.device)
+        self.tokens = self._new_tokens(max(self.known) + max(request.max_new) + 1)
         for row, prompt in enumerate(request.prompts):
             self.tokens[row, : len(prompt)] = prompt
         self.rows = torch.arange(self.batch, device=self.device)
@@ -95,62 +166,71 @@ class Decoder:
         self.capacity = 0
         self.filled = [0] * self.batch  # cached positions a row
         self.slots = torch.zeros_like(self.position)  # the same on the device
+        self.noise = Noise(list(request.seeds), self.device)
 
-    def run(self) -> list[Tensor]:
-        """Draw until every row has ended or reached its limit -> new tokens of each row, without the end token."""
-        request, model = self.request, self.model
-        hidden = self._prefill(range(self.batch))
-        noise: RowNoise | None = None
-        stop = list(self.known)
+    def __iter__(self) -> Iterator[DecodedStep]:
+        """Step by step until every row has ended or reached its limit; the prompts are read at the first."""
+        model, hidden = self.model, self._prefill(range(self.batch))
         while not all(self.ended):
-            logits = self._hold_end(model.logits(hidden, self.position))
-            noise = noise or RowNoise(list(request.seeds), logits.shape[-1], self.device)
-            drawn = sample(logits, request.sampling, noise, self._recent())
-            self.tokens[self.rows, self.position] = drawn
-            # Not the likeliest token: only what was drawn may end a row.
-            end_drawn = (drawn == model.end_token).tolist() if model.end_token is not None else [False] * self.batch
-            still = sum(self.ended)
-            for row in range(self.batch):
-                self.known[row] += 1
-                if not self.ended[row]:
-                    stop[row] += not end_drawn[row]
-                    self.ended[row] = end_drawn[row] or stop[row] == self.limit[row]
+            known = Known(self.tokens, self.position, self.known, self.prompt_lengths, self.request.min_new)
+            drawn = model.draw(hidden, known, self.request.sampling, self.noise)
+            counts = list(drawn.counts) if drawn.counts is not None else [drawn.tokens.shape[1]] * self.batch
+            self._write(drawn.tokens, counts)
+            before, still = list(self.stop), sum(self.ended)
+            self._count(drawn.tokens, counts)
             if sum(self.ended) > still:
                 self._level_ended()
+            yield DecodedStep([self.tokens[row, before[row] : self.stop[row]] for row in range(self.batch)], list(self.ended))
             if not all(self.ended):
-                inputs = model.next_inputs(drawn, self.position)
-                self.position += 1
-                hidden = self._advance(inputs)
-        return [self.tokens[row, len(prompt) : stop[row]].clone() for row, prompt in enumerate(request.prompts)]
+                hidden = self._advance(drawn.tokens, counts)
 
-    def _advance(self, inputs: Tensor) -> Tensor:
+    def run(self) -> list[Tensor]:
+        """Draw to the end -> new tokens of each row, without the end token."""
+        for _ in self:
+            pass
+        return [self.tokens[row, len(prompt) : self.stop[row]].clone() for row, prompt in enumerate(self.request.prompts)]
+
+    def _new_tokens(self, length: int) -> Tensor:
+        return torch.zeros(self.batch, length, *self.model.token_shape, dtype=torch.int64, device=self.device)
+
+    def _write(self, tokens: Tensor, counts: Sequence[int]) -> None:
+        """Put what was drawn where it belongs; what a row does not keep is written over by its next step."""
+        number = tokens.shape[1]
+        if (longest := max(self.known) + number) > self.tokens.shape[1]:
+            self.tokens = torch.cat([self.tokens, self._new_tokens(longest - self.tokens.shape[1])], 1)
+        for place in range(number):
+            self.tokens[self.rows, self.position + place] = tokens[:, place]
+        assert all(1 <= count <= number for count in counts), "a step gives every row one token or more"
+
+    def _count(self, tokens: Tensor, counts: Sequence[int]) -> None:
+        """Where every row stands after a step.  Not the likeliest token: only what was drawn may end a row."""
+        ends = self._ends(tokens)
+        for row, count in enumerate(counts):
+            self.known[row] += count
+            for place in range(count):
+                if not self.ended[row]:
+                    self.stop[row] += not ends[row][place]
+                    self.ended[row] = ends[row][place] or self.stop[row] == self.limit[row]
+
+    def _ends(self, tokens: Tensor) -> list[list[bool]]:
+        if self.model.end_token is None:
+            return [[False] * tokens.shape[1]] * self.batch
+        ends: list[list[bool]] = first_numbers(tokens).eq(self.model.end_token).tolist()
+        return ends
+
+    def _advance(self, tokens: Tensor, counts: Sequence[int]) -> Tensor:
         """Hidden ``(B, D)`` of the next position: a cached step, or a window anew for rows that have filled theirs."""
         request, model = self.request, self.model
+        inputs = torch.stack([model.next_inputs(tokens[:, place], self.position + place) for place in range(tokens.shape[1])], 1)
+        self.position += counts[0] if len(set(counts)) == 1 else torch.tensor(counts, device=self.device)
         sliding = [row for row in range(self.batch) if not self.ended[row] and self.known[row] - self.start[row] >= request.window]
         step_is_needed = len(sliding) < self.batch - sum(self.ended)
-        hidden = self._step(inputs) if step_is_needed else torch.zeros_like(inputs)
+        hidden = self._step(inputs, counts) if step_is_needed else torch.zeros_like(inputs[:, 0])
         if sliding:
             for row in sliding:
                 self.start[row] = model.window_start(self.known[row], request.window)
             hidden[torch.tensor(sliding, device=self.device)] = self._prefill(sliding)
         return hidden
-
-    def _recent(self) -> Tensor | None:
-        window = self.request.sampling.repetition_window
-        if window == 0:
-            return None
-        index = self.position[:, None] - 1 - torch.arange(window, device=self.device)
-        return torch.where(index >= 0, self.tokens.gather(1, index.clamp(min=0)), -1)
-
-    def _hold_end(self, logits: Tensor) -> Tensor:
-        end, minimum = self.model.end_token, self.request.min_new
-        if end is None or minimum is None:
-            return logits
-        prompts = [len(prompt) for prompt in self.request.prompts]
-        early = [known - prompt < least for known, prompt, least in zip(self.known, prompts, minimum, strict=True)]
-        if any(early):
-            logits[torch.tensor(early, device=self.device), end] = -torch.inf
-        return logits
 
     def _prefill(self, rows: Sequence[int]) -> Tensor:
         """Run the windows of ``rows`` from their starts and cache them -> last hidden ``(len(rows), D)``."""
@@ -176,32 +256,46 @@ class Decoder:
         self.filled = [place if ended else filled for filled, ended in zip(self.filled, self.ended, strict=True)]
         self.slots = torch.tensor(self.filled, device=self.device)
 
-    def _step(self, inputs: Tensor) -> Tensor:
-        """Feed one input a row, ``(B, D)`` -> hidden ``(B, D)``."""
-        extent = max(self.filled) + 1
+    def _step(self, inputs: Tensor, counts: Sequence[int]) -> Tensor:
+        """Feed some inputs a row, ``(B, n, D)``, of which each row keeps ``counts`` -> hidden ``(B, D)`` of the last kept one.
+
+        What a row does not keep lies in the cache behind its end, unseen, until its next step writes over it.
+        """
+        number = inputs.shape[1]
+        extent = max(self.filled) + number
         self._reserve(extent)
-        if min(self.filled) + 1 == extent:
+        if number == 1 and min(self.filled) + 1 == extent:
             step = Step(cos=self.cos[extent - 1], sin=self.sin[extent - 1], extent=extent, slot=extent - 1)
         else:
-            unseen = torch.arange(extent, device=self.device) > self.slots[:, None]
-            bias = torch.zeros(unseen.shape, device=self.device, dtype=inputs.dtype).masked_fill(unseen, -torch.inf)[:, None, None]
-            cos, sin = (table[self.slots][:, None, None] for table in (self.cos, self.sin))
-            step = Step(cos=cos, sin=sin, extent=extent, slot=None, rows=self.rows, slots=self.slots, bias=bias)
-        hidden = self.model.transformer.step(inputs[:, None], step, self.caches, self.layers)[:, 0]
-        self.filled = [filled + 1 for filled in self.filled]
-        self.slots += 1
-        return hidden
+            slots = self.slots[:, None] + torch.arange(number, device=self.device)  # (B, n)
+            unseen = torch.arange(extent, device=self.device) > slots[..., None]  # (B, n, extent)
+            bias = torch.zeros(unseen.shape, device=self.device, dtype=inputs.dtype).masked_fill(unseen, -torch.inf)[:, None]
+            cos, sin = (table[slots][:, None] for table in (self.cos, self.sin))
+            step = Step(cos=cos, sin=sin, extent=extent, slot=None, rows=self.rows[:, None], slots=slots, bias=bias)
+        hidden = self.model.transformer.step(inputs, step, self.caches, self.layers)
+        self.filled = [filled + count for filled, count in zip(self.filled, counts, strict=True)]
+        if len(set(counts)) == 1:
+            self.slots += counts[0]
+            return hidden[:, counts[0] - 1]
+        kept = torch.tensor(counts, device=self.device)
+        self.slots += kept
+        return hidden[self.rows, kept - 1]
 
     def _reserve(self, capacity: int) -> None:
         if capacity <= self.capacity:
             return
-        capacity = -(-capacity // CACHE_BLOCK) * CACHE_BLOCK
+        capacity = ceil_division(capacity, CACHE_BLOCK) * CACHE_BLOCK
         grown = self.model.transformer.new_caches(self.batch, capacity)
         for old, new in zip(self.caches, grown, strict=True):
             new.keys[:, :, : self.capacity] = old.keys
             new.values[:, :, : self.capacity] = old.values
         self.caches, self.capacity = grown, capacity
         self.cos, self.sin = self.model.transformer.rotary(torch.arange(capacity, device=self.device), grown[0].keys.dtype)
+
+
+def first_numbers(tokens: Tensor) -> Tensor:
+    """``tokens (B, T, *token_shape)`` -> ``(B, T)``, of several numbers the first."""
+    return tokens if tokens.ndim == 2 else tokens.flatten(2)[..., 0]
 
 
 @contextmanager
@@ -218,7 +312,7 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 
 @torch.inference_mode()
 def decode(model: Autoregressor, request: DecodingRequest) -> list[Tensor]:
-    """New tokens ``(n_b,)`` int64 of every row: until a sampled end token (left out) or ``max_new`` exactly."""
+    """New tokens ``(n_b, *token_shape)`` int64 of every row: until a sampled end token (left out) or ``max_new`` exactly."""
     if not request.prompts or max(request.max_new) <= 0:
         return [prompt[:0] for prompt in request.prompts]
     with evaluating(model.transformer):

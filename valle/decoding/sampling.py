@@ -72,6 +72,20 @@ class RowNoise:
         return torch.stack([self.next() for _ in range(count)], 1)
 
 
+class Noise:
+    """The noise of a request's rows, by size: draws of another kind beside the tokens' own have streams of their own."""
+
+    def __init__(self, seeds: list[int], device: torch.device) -> None:
+        self.seeds, self.device = seeds, device
+        self._streams: dict[tuple[int, int], RowNoise] = {}
+
+    def of(self, size: int, *, salt: int = 0) -> RowNoise:
+        """Noise for distributions over ``size``; another ``salt`` is another stream."""
+        if (size, salt) not in self._streams:
+            self._streams[size, salt] = RowNoise([seed ^ salt for seed in self.seeds], size, self.device)
+        return self._streams[size, salt]
+
+
 def sample(logits: Tensor, sampling: Sampling, noise: RowNoise, recent: Tensor | None = None) -> Tensor:
     """``logits (B, V)`` -> tokens ``(B,)`` int64; ``recent (B, K)`` are the tokens that repetition is judged by (-1 for none)."""
     if sampling.greedy:

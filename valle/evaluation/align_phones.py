@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -28,12 +28,12 @@ from valle.evaluation.unit_corpus import draw_cuts, phones_of
 from valle.files import replacing
 from valle.measures.forced_alignment import frame_labels
 from valle.models.phone_aligner import SAMPLE_RATE, STEP, Aligned, AlignerConfig, PhoneAligner, is_aligner
+from valle.progress import TitledProgress
 from valle.training.phone_aligner import FitSettings, LabelledFrames, fit, take_shares, take_statistics
 
 FEWEST = 20  # times that a phone is said in the training speech to become a class
 MOST_STAND_INS = 0.05  # of a text's phones
 
-Progress = Callable[[str, float, float], None]
 
 
 class AlignError(UserError):
@@ -104,7 +104,7 @@ class Heard:
         return [word.phones for word in self.words]
 
 
-def align_phones(options: AlignOptions, *, progress: Progress | None = None) -> dict[str, Any]:
+def align_phones(options: AlignOptions, *, progress: TitledProgress | None = None) -> dict[str, Any]:
     """Write the aligned cuts; returns what ``info.json`` says."""
     show = progress or (lambda title, done, wanted: None)
     cuts = [cut for path in options.manifests for cut in read_cuts(path)]
@@ -138,7 +138,7 @@ def align_phones(options: AlignOptions, *, progress: Progress | None = None) -> 
     return info
 
 
-def prepared_aligner(options: AlignOptions, pronouncer: Pronouncer, show: Progress) -> tuple[PhoneAligner, dict[str, Any]]:
+def prepared_aligner(options: AlignOptions, pronouncer: Pronouncer, show: TitledProgress) -> tuple[PhoneAligner, dict[str, Any]]:
     """The aligner of the last round, and how it was trained; rounds that are not in the folder are trained."""
     aligner, training = None, dict[str, Any]()
     for number in range(options.rounds + 1):
@@ -155,7 +155,7 @@ def prepared_aligner(options: AlignOptions, pronouncer: Pronouncer, show: Progre
 
 
 def train_rounds(
-    aligner: PhoneAligner | None, first: int, options: AlignOptions, pronouncer: Pronouncer, show: Progress
+    aligner: PhoneAligner | None, first: int, options: AlignOptions, pronouncer: Pronouncer, show: TitledProgress
 ) -> tuple[PhoneAligner, dict[str, Any]]:
     """Round ``first`` and those after it, from the aligner of the round before."""
     timed = draw_cuts(_with_phones(options.timed_manifest), max_seconds=60 * options.timed_minutes)
@@ -195,7 +195,7 @@ def untrained_aligner(timed: Sequence[Cut], options: AlignOptions) -> PhoneAlign
     return PhoneAligner(AlignerConfig(phones=phones))
 
 
-def labelled(aligner: PhoneAligner, cuts: Sequence[Cut], show: Progress) -> LabelledFrames:
+def labelled(aligner: PhoneAligner, cuts: Sequence[Cut], show: TitledProgress) -> LabelledFrames:
     """Synthetic speech with the class of each frame; phones that are too rare to be classes are left open."""
     mels, labels = [], []
     for number, cut in enumerate(cuts):
@@ -214,7 +214,7 @@ def draw_recordings(options: AlignOptions) -> list[Cut]:
     return draw_cuts(originals, max_seconds=60 * options.recording_minutes)
 
 
-def self_labelled(aligner: PhoneAligner, recordings: Sequence[Heard], show: Progress) -> LabelledFrames:
+def self_labelled(aligner: PhoneAligner, recordings: Sequence[Heard], show: TitledProgress) -> LabelledFrames:
     """Recordings with the classes at which the aligner finds them; what cannot be aligned is passed over."""
     mels, labels = [], []
     for number, heard in enumerate(recordings):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import isnan
 from typing import Any
@@ -17,6 +17,7 @@ from valle.evaluation.opus import opus_round_trip
 from valle.measures.intervals import bootstrap_mean
 from valle.measures.sound import SHORTEST_STOI, has_pesq, mel_l1, pesq_wb, si_sdr, stoi
 from valle.measures.tokens import entropy, perplexity, token_counts
+from valle.progress import Progress
 from valle.tokenizers.base import AcousticTokenizer
 
 LONGEST_SECONDS = 15.0  # of a recording that is scored: more says nothing new and costs memory
@@ -40,7 +41,6 @@ class Recording:
     sample_rate: int
 
 
-Progress = Callable[[float, float], None]
 
 
 def codec_report(

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 from valle.errors import UserError
 from valle.files import replacing
+from valle.timeline import ceil_division
 
 STAGES = ("semantic", "coarse", "fine")
 PANELS = 4  # side by side
@@ -60,7 +61,7 @@ def draw_curves(curves: Mapping[str, Curve], path: Path, *, unigram: Mapping[str
     for part, curve in curves.items():
         stages.setdefault(part.partition("_")[0], {})[part] = curve
     columns = min(len(stages), PANELS)
-    rows = -(-len(stages) // columns)
+    rows = ceil_division(len(stages), columns)
     figure = Figure(figsize=(4.2 * columns, 3.1 * rows), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     for place, (stage, parts) in enumerate(stages.items()):

@@ -12,16 +12,16 @@ from typing import Any
 
 from valle.audio import read_audio
 from valle.corpora.cut_audio import PromptsConfig, read_cut, write_prompts
-from valle.data.manifests import read_manifests
 from valle.evaluation.codec_report import Recording, codec_report
 from valle.evaluation.curves import draw_curves, read_curves
 from valle.evaluation.demo_summary import DemoError, Measured, demo_summary, demo_tables, read_training_summary
-from valle.evaluation.infer import InferOptions, infer
-from valle.evaluation.listening_page import PageItem, PagePicture, write_page
-from valle.evaluation.source import trained_model
 from valle.evaluation.voice_report import VoiceTrialSettings, voice_of, voice_report
 from valle.evaluation.voices import VoicesError
-from valle.pipeline import ContinueSettings, Pipeline
+from valle.inference.infer import InferOptions, infer
+from valle.inference.listening_page import PageItem, PagePicture, write_page
+from valle.inference.pipeline import ContinueSettings, Pipeline
+from valle.inference.trained_model import trained_model
+from valle.tokenizing.token_manifests import read_manifests
 
 REAL_SAMPLES = Path(__file__).parent.parent / "assets" / "samples"  # real speech by speakers that nothing bundled was trained on
 CONTINUED, PROMPTS = "continued", "prompts"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from valle.errors import UserError
-from valle.evaluation.listening_page import PageTable
+from valle.inference.listening_page import PageTable
 
 PER_CODEBOOK = {  # what a stage's entries are called where the fine stage has one a codebook
     "train_nll": "train_nll_per_codebook",

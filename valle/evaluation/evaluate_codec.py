@@ -9,8 +9,9 @@ from typing import Any
 
 from valle.audio import read_audio
 from valle.corpora.folder_walk import AUDIO_SUFFIXES
-from valle.evaluation.codec_report import LONGEST_SECONDS, CodecReportError, Progress, Recording, codec_report
-from valle.evaluation.listening_page import PageTable
+from valle.evaluation.codec_report import LONGEST_SECONDS, CodecReportError, Recording, codec_report
+from valle.inference.listening_page import PageTable
+from valle.progress import Progress
 from valle.tokenizers.registry import BUNDLED_ACOUSTIC, load_acoustic
 
 COLUMNS = {"stoi": ("STOI", 3), "pesq": ("PESQ", 2), "mel_l1": ("mel L1, nats", 2), "si_sdr": ("SI-SDR, dB", 1)}  # heading, digits

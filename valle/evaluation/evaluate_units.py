@@ -6,7 +6,6 @@ The choice is made on the dev part and the report on the test part, so that the 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import product
@@ -19,14 +18,14 @@ from valle.data.speech_crops import SpeechCorpus
 from valle.device import find_device
 from valle.evaluation.unit_corpus import UnitReportError, choose_cuts, encode_cuts
 from valle.evaluation.unit_report import abx, unit_report
+from valle.progress import Progress
 from valle.tokenizers.hubert import HubertConfig, HubertTokenizer, hubert_from_encoder
 from valle.tokenizers.kmeans_fit import fit_kmeans
 from valle.tokenizers.registry import load_semantic, save_tokenizer
-from valle.training.hubert_fit import load_encoder, sample_layers
+from valle.training.speech_encoder_fit import load_encoder, sample_layers
 
 SAMPLE_FRAMES = 60_000  # of each layer, for its k-means; 61 MB at a width of 256
 
-Progress = Callable[[float, float], None]
 
 _CHOICES = {"true": (True,), "false": (False,), "both": (True, False)}
 
@@ -50,7 +49,7 @@ class EvaluateUnitsOptions:
     num_triples: int = field(default=2000, metadata={"help": "ABX triples within, and as many across speakers"})
     seed: int = field(default=0, metadata={"help": "of everything drawn"})
     output: Path | None = field(default=None, metadata={"help": "JSON file of the reports"})
-    exp_dir: Path | None = field(default=None, metadata={"help": "a run of trainer_hubert.py out of which to choose units"})
+    exp_dir: Path | None = field(default=None, metadata={"help": "a run of trainer_speech_encoder.py out of which to choose units"})
     layers: list[int] = field(default_factory=list, metadata={"help": "layers to choose among, from 1; all if not given"})
     num_units: list[int] = field(default_factory=lambda: [100, 200], metadata={"help": "numbers of units to choose among"})
     standardise: Literal["true", "false", "both"] = field(

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from valle.evaluation.listening_page import PageTable
 from valle.evaluation.unit_corpus import Context, EncodedCorpus, Span, UnitReportError
+from valle.inference.listening_page import PageTable
 from valle.measures.abx import AbxScore, abx_error, abx_triples, abx_unit_error, permuted_phones
 from valle.measures.probe import speaker_probe, unit_histograms
 from valle.measures.purity import joint_counts, purity, purity_interval

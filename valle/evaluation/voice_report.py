@@ -5,7 +5,7 @@ Only new audio is heard: what follows the prompt, less the codec's receptive fie
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -19,11 +19,10 @@ from valle.corpora.manifests import read_cuts
 from valle.decoding.sampling import Sampling
 from valle.evaluation.codec_report import round_trips
 from valle.evaluation.voices import VoiceClip, VoiceJudge, VoicesError, VoiceTrial, voice_shares
+from valle.inference.pipeline import TEMPERATURES, ContinueSettings, Pipeline
 from valle.measures.intervals import bootstrap_mean
 from valle.measures.sound import silence_share
-from valle.pipeline import TEMPERATURES, ContinueSettings, Pipeline
-
-Progress = Callable[[float, float], None]
+from valle.progress import Progress
 
 
 @dataclass(frozen=True, kw_only=True)

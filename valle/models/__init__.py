@@ -2,6 +2,6 @@
 
 from valle.models.audio_lm import AudioLM
 from valle.models.config import AudioLMConfig
-from valle.models.parts import LossPart
+from valle.models.loss import LossTerm
 
-__all__ = ["AudioLM", "AudioLMConfig", "LossPart"]
+__all__ = ["AudioLM", "AudioLMConfig", "LossTerm"]

@@ -12,6 +12,7 @@ from torch.nn.utils.rnn import pad_sequence
 from valle.decoding.sampling import Sampling
 from valle.models.coarse import CoarseLM
 from valle.models.fine import FineLM
+from valle.timeline import ceil_division
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ class ArNar(nn.Module):
             return None, None
         period, per_period = self.frames_per_period, self.units_per_period
         return pad_codes(
-            [request.units[row][start // period * per_period : -(-stop // period) * per_period] for row, start, _, stop in batch]
+            [request.units[row][start // period * per_period : ceil_division(stop, period) * per_period] for row, start, _, stop in batch]
         )
 
 
@@ -109,7 +110,7 @@ def fine_windows(num_prompt: int, num_frames: int, *, window: int, period: int) 
     window = max(window, 2 * period)  # its half holds a whole period
     filled = num_prompt
     while filled < num_frames:
-        start = -(-max(0, filled - window // 2) // period) * period
+        start = ceil_division(max(0, filled - window // 2), period) * period
         stop = min(num_frames, start + window)
         yield start, filled, stop
         filled = stop

@@ -14,7 +14,7 @@ from valle.models.ar_nar import AcousticRequest, ArNar, pad_codes
 from valle.models.coarse import CoarseLM
 from valle.models.config import AudioLMConfig
 from valle.models.fine import FineLM
-from valle.models.parts import LossPart
+from valle.models.loss import LossTerm
 from valle.models.unit_sequence import semantic_lm
 
 
@@ -82,10 +82,10 @@ class AudioLM(nn.Module):
             if stage is not None:
                 stage.start_from_codebooks(codebooks)
 
-    def forward(self, batch: Mapping[str, Mapping[str, Tensor]]) -> dict[str, LossPart]:
+    def forward(self, batch: Mapping[str, Mapping[str, Tensor]]) -> dict[str, LossTerm]:
         return self.loss(batch)
 
-    def loss(self, batch: Mapping[str, Mapping[str, Tensor]]) -> dict[str, LossPart]:
+    def loss(self, batch: Mapping[str, Mapping[str, Tensor]]) -> dict[str, LossTerm]:
         """Sum and count of every part that the batch holds: ``{"semantic": {...}, "coarse": {...}, "fine": {...}}``.
 
         Each entry holds the keyword arguments of that stage's ``loss``.
@@ -115,7 +115,7 @@ class AudioLM(nn.Module):
         """
         if self.config.num_units is not None:
             raise UserError(
-                "this model is conditioned on units: continue audio by valle.pipeline.Pipeline, or build AudioLM without num_units"
+                "this model is conditioned on units: continue audio by valle.Pipeline, or build AudioLM without num_units"
             )
         if x.ndim != 3 or x.shape[2] < self.config.num_quantizers:
             raise UserError(f"expected codes of shape (B, T, Q) with Q at least {self.config.num_quantizers}, found {tuple(x.shape)}")

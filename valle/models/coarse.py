@@ -8,12 +8,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from valle.decoding.engine import DecodingRequest, decode
-from valle.decoding.sampling import Sampling
+from valle.decoding.engine import DecodingRequest, Drawn, Known, decode, draw_token
+from valle.decoding.sampling import Noise, Sampling
 from valle.models.code_geometry import embeddings_like, heads_like
 from valle.models.config import AudioLMConfig
-from valle.models.parts import LossPart, UnitWindow, Vocabulary, loss_part, small_head, valid_mask
+from valle.models.loss import LossTerm, loss_term, small_head
+from valle.models.unit_window import UnitWindow
+from valle.models.vocabulary import Vocabulary
+from valle.modules.masks import valid_mask
 from valle.modules.transformer import Attend, Transformer
+from valle.timeline import ceil_division
 
 
 class CoarseLM(nn.Module):
@@ -59,7 +63,7 @@ class CoarseLM(nn.Module):
         units: Tensor | None = None,
         unit_lengths: Tensor | None = None,
         prompt_lengths: Tensor | None = None,
-    ) -> LossPart:
+    ) -> LossTerm:
         """``codes (B, T, Q)``, ``lengths (B,)`` frames; with units ``(B, T_u)``, or with ``prompt_lengths (B,)`` frames, no targets."""
         tokens = self.flatten(torch.where(valid_mask(lengths, codes.shape[1])[..., None], codes, 0))  # (B, T * Q')
         token_lengths = lengths * self.num_coarse
@@ -79,7 +83,7 @@ class CoarseLM(nn.Module):
                 attend = Attend.after_prompt(prompt, tokens.shape[1])
                 valid = valid & ~valid_mask(prompt, tokens.shape[1])
             hidden = self.transformer(x, attend)
-        return loss_part(self.level_logits(hidden), tokens % self.codebook_size, valid)
+        return loss_term(self.level_logits(hidden), tokens % self.codebook_size, valid)
 
     def flatten(self, codes: Tensor) -> Tensor:
         """Codes ``(..., T, Q)`` -> tokens ``(..., T * Q')`` of the first levels, each level in its own range."""
@@ -150,10 +154,11 @@ class _Continuation:
     """CoarseLM as the engine sees it; tokens are flattened codes, each level in its own range."""
 
     end_token = None
+    token_shape = ()
 
     def __init__(self, model: CoarseLM, units: Sequence[Tensor] | None, num_frames: list[int], window: int) -> None:
         self.model, self.transformer, self.units = model, model.transformer, units
-        self.window_units = -(-window // model.frames_per_period) * model.units_per_period
+        self.window_units = ceil_division(window, model.frames_per_period) * model.units_per_period
         self.windows: Tensor | None = None  # what is said around every frame, (B, T, D)
         if model.unit_window is not None:
             assert units is not None
@@ -177,12 +182,12 @@ class _Continuation:
             x = x + self.windows[torch.arange(len(tokens), device=tokens.device), frames]
         return x
 
-    def logits(self, hidden: Tensor, positions: Tensor) -> Tensor:
+    def draw(self, hidden: Tensor, known: Known, sampling: Sampling, noise: Noise) -> Drawn:
         logits = self.model.head(hidden)
-        if self.model.num_coarse == 1:
-            return logits
-        level = torch.arange(logits.shape[1], device=hidden.device) // self.model.codebook_size
-        return logits.masked_fill(level != (positions % self.model.num_coarse)[:, None], -torch.inf)
+        if self.model.num_coarse > 1:
+            level = torch.arange(logits.shape[1], device=hidden.device) // self.model.codebook_size
+            logits = logits.masked_fill(level != (known.positions % self.model.num_coarse)[:, None], -torch.inf)
+        return draw_token(logits, known, sampling, noise, end_token=None)
 
     def attend_window(self, lengths: Tensor, max_length: int) -> Attend:
         return Attend.causally() if self.model.conditioning else Attend.after_prompt(lengths - 1, max_length)
@@ -190,7 +195,7 @@ class _Continuation:
     def window_start(self, num_tokens: int, window: int) -> int:
         """Whole periods, so that units and frames of a window begin together."""
         step = self.model.num_coarse * self.model.frames_per_period
-        return -(-(num_tokens - window // 2) // step) * step
+        return ceil_division(num_tokens - window // 2, step) * step
 
     def _place(self, row: int, positions: Tensor) -> Tensor:
         place = self.model.level_embed(positions % self.model.num_coarse)

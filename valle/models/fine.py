@@ -11,7 +11,9 @@ from valle.decoding.engine import evaluating
 from valle.decoding.sampling import RowNoise, Sampling, sample_all
 from valle.models.code_geometry import embeddings_like, heads_like
 from valle.models.config import AudioLMConfig
-from valle.models.parts import LossPart, UnitWindow, loss_part, valid_mask
+from valle.models.loss import LossTerm, loss_term
+from valle.models.unit_window import UnitWindow
+from valle.modules.masks import valid_mask
 from valle.modules.transformer import Attend, Transformer
 
 
@@ -56,13 +58,13 @@ class FineLM(nn.Module):
         levels: Tensor,
         units: Tensor | None = None,
         unit_lengths: Tensor | None = None,
-    ) -> LossPart:
+    ) -> LossTerm:
         """``codes (B, T, Q)``; each row predicts its level of ``levels (B,)`` after its prompt of ``prompt_lengths (B,)`` frames."""
         valid = valid_mask(lengths, codes.shape[1])
         codes = torch.where(valid[..., None], codes, 0)
         logits = self(codes, lengths, prompt_lengths, levels, units, unit_lengths)
         targets = codes.gather(2, levels[:, None, None].expand(-1, codes.shape[1], 1))[..., 0]
-        return loss_part(logits, targets, valid & ~valid_mask(prompt_lengths, codes.shape[1]))
+        return loss_term(logits, targets, valid & ~valid_mask(prompt_lengths, codes.shape[1]))
 
     def forward(
         self, codes: Tensor, lengths: Tensor, prompt_lengths: Tensor, levels: Tensor, units: Tensor | None, unit_lengths: Tensor | None

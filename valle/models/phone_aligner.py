@@ -24,6 +24,7 @@ from valle.errors import UserError
 from valle.files import replacing
 from valle.measures.forced_alignment import Segment, align_segments
 from valle.modules.convnext import ConvNeXt
+from valle.timeline import ceil_division
 from valle.tokenizers.front_ends import FRAME_HOP, MEL_HOP, MelFrontEnd
 
 SAMPLE_RATE = 16_000  # Hz
@@ -91,7 +92,7 @@ class PhoneAligner(nn.Module):
         """``wav (T,)`` at 16 kHz -> ``(ceil(T / 160), num_mels)`` in nats."""
         padded = torch.from_numpy(np.pad(wav, (0, -len(wav) % FRAME_HOP)))
         with torch.inference_mode():
-            return self.front_end.log_mels(padded[None])[0, : -(-len(wav) // MEL_HOP)].clone()
+            return self.front_end.log_mels(padded[None])[0, : ceil_division(len(wav), MEL_HOP)].clone()
 
     def forward(self, mels: Tensor) -> Tensor:
         """``mels (B, T, num_mels)`` -> logits ``(B, T, classes)``; every row is whole or a crop, none is padded."""

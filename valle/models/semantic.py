@@ -7,10 +7,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from valle.decoding.engine import DecodingRequest, decode
-from valle.decoding.sampling import Sampling
+from valle.decoding.engine import DecodingRequest, Drawn, Known, decode, draw_token
+from valle.decoding.sampling import Noise, Sampling
 from valle.models.config import AudioLMConfig
-from valle.models.parts import LossPart, Vocabulary, loss_part, small_head, valid_mask
+from valle.models.loss import LossTerm, loss_term, small_head
+from valle.models.vocabulary import Vocabulary
+from valle.modules.masks import valid_mask
 from valle.modules.transformer import Attend, Transformer
 
 
@@ -32,19 +34,19 @@ class SemanticLM(nn.Module):
         self.transformer = Transformer(config.transformer(config.semantic_num_layers))
         self.head = small_head(config.d_model, self.vocabulary.size)
 
-    def loss(self, *, units: Tensor, lengths: Tensor, starts: Tensor, ends: Tensor) -> LossPart:
+    def loss(self, *, units: Tensor, lengths: Tensor, starts: Tensor, ends: Tensor) -> LossTerm:
         """``units (B, T)``, ``lengths (B,)``; ``starts`` and ``ends (B,)`` bool say which rows hold the utterance's own."""
         tokens, token_lengths = self.tokens(units, lengths, starts, ends)
         inputs, targets = tokens[:, :-1], tokens[:, 1:]
         hidden = self.transformer(self.embed(inputs), Attend.causally())
-        return loss_part(self.head(hidden), targets, valid_mask(token_lengths - 1, targets.shape[1]))
+        return loss_term(self.head(hidden), targets, valid_mask(token_lengths - 1, targets.shape[1]))
 
-    def loss_parts(self, *, units: Tensor, lengths: Tensor, starts: Tensor, ends: Tensor) -> dict[str, LossPart]:
+    def loss_terms(self, *, units: Tensor, lengths: Tensor, starts: Tensor, ends: Tensor) -> dict[str, LossTerm]:
         """``loss`` by what is predicted, named ``semantic`` or ``semantic_...``, for reports."""
         return {"semantic": self.loss(units=units, lengths=lengths, starts=starts, ends=ends)}
 
     def histograms(self, *, units: Tensor, lengths: Tensor, starts: Tensor, ends: Tensor) -> dict[str, Tensor]:
-        """How often each token stands in a batch, the end last: one ``(V,)`` float64 by name of ``loss_parts``."""
+        """How often each token stands in a batch, the end last: one ``(V,)`` float64 by name of ``loss_terms``."""
         return {"semantic": self.counts(units, lengths, ends)}
 
     def counts(self, tokens: Tensor, lengths: Tensor, ends: Tensor) -> Tensor:
@@ -93,6 +95,8 @@ class SemanticLM(nn.Module):
 class _Continuation:
     """SemanticLM as the engine sees it."""
 
+    token_shape: tuple[int, ...] = ()
+
     def __init__(self, model: SemanticLM) -> None:
         self.model, self.transformer, self.end_token = model, model.transformer, model.eos
 
@@ -104,10 +108,10 @@ class _Continuation:
     def next_inputs(self, tokens: Tensor, positions: Tensor) -> Tensor:
         return self.model.embed(tokens)
 
-    def logits(self, hidden: Tensor, positions: Tensor) -> Tensor:
+    def draw(self, hidden: Tensor, known: Known, sampling: Sampling, noise: Noise) -> Drawn:
         logits = self.model.head(hidden)
         logits[:, self.model.bos] = -torch.inf
-        return logits
+        return draw_token(logits, known, sampling, noise, end_token=self.end_token)
 
     def attend_window(self, lengths: Tensor, max_length: int) -> Attend:
         return Attend.causally()

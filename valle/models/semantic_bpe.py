@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from valle.decoding.engine import DecodingRequest, decode
+from valle.decoding.engine import DecodingRequest, Known, decode
 from valle.decoding.sampling import Sampling
 from valle.errors import UserError
 from valle.models.config import AudioLMConfig
-from valle.models.parts import LossPart
+from valle.models.long_tokens import LongTokens, tokens_in
+from valle.models.loss import LossTerm
 from valle.models.semantic import SemanticLM
-from valle.models.semantic_steps import LongTokens, tokens_in
 from valle.tokenizers.unit_bpe import UnitBpe
 
 
@@ -34,7 +34,7 @@ class BpeSemanticLM(SemanticLM):
         super().__init__(config, num_tokens=bpe.num_tokens)
         self.bpe, self.frames_per_token = bpe, config.frames_per_token
 
-    def loss(self, *, units: Tensor, lengths: Tensor, starts: Tensor, ends: Tensor) -> LossPart:
+    def loss(self, *, units: Tensor, lengths: Tensor, starts: Tensor, ends: Tensor) -> LossTerm:
         """Over tokens; the arguments are frames, as ``SemanticLM.loss`` has them."""
         tokens, token_lengths = self._encoded(units, lengths, ends)
         return super().loss(units=tokens, lengths=token_lengths, starts=starts, ends=ends)
@@ -91,7 +91,12 @@ class _BytePairs(LongTokens):
 
     model: BpeSemanticLM
 
-    def next_logits(self, hidden: Tensor) -> Tensor:
+    def __init__(self, model: BpeSemanticLM, edges: Sequence[Sequence[int]], *, min_new: Sequence[int], max_new: Sequence[int]) -> None:
+        super().__init__(model, edges, min_new=min_new, max_new=max_new)
+        lengths = [0] * model.first_unit + [len(piece) for piece in model.bpe.pieces]
+        self.lengths = torch.tensor(lengths, device=model.transformer.device)
+
+    def next_logits(self, hidden: Tensor, known: Known) -> Tensor:
         logits = self.model.head(hidden)
         logits[:, self.model.bos] = -torch.inf
         return logits
@@ -99,6 +104,5 @@ class _BytePairs(LongTokens):
     def agreeing(self, edge: list[int]) -> list[int]:
         return self.model.bpe.agreeing(edge)
 
-    def extend(self, tokens: Tensor) -> tuple[Tensor, list[int]]:
-        pieces, first = self.model.bpe.pieces, self.model.first_unit
-        return self.model.embed(tokens), [len(pieces[token - first]) if token >= first else 0 for token in tokens.tolist()]
+    def frames_of(self, tokens: Tensor) -> Tensor:
+        return self.lengths[tokens]

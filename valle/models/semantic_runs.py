@@ -9,15 +9,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from valle.decoding.engine import DecodingRequest, decode
-from valle.decoding.sampling import RowNoise, Sampling, sample
+from valle.decoding.engine import DecodingRequest, Drawn, Known, decode, draw_token
+from valle.decoding.sampling import Noise, Sampling, sample
 from valle.models.config import AudioLMConfig
-from valle.models.parts import LossPart, loss_part, small_head, valid_mask
+from valle.models.long_tokens import LongTokens, tokens_in
+from valle.models.loss import LossTerm, loss_term, small_head
 from valle.models.semantic import SemanticLM
-from valle.models.semantic_steps import LongTokens, tokens_in
+from valle.modules.masks import valid_mask
 from valle.modules.transformer import Attend
 from valle.tokenizers.unit_runs import collapse, collapse_rows, restore
 
+DURATIONS = 0x9E3779B97F4A7C15  # the salt of their noise
 UNKNOWN = 0  # the duration of what has none (BOS), and of a unit that was cut off before the crop
 
 
@@ -40,13 +42,13 @@ class RunSemanticLM(SemanticLM):
         self.mix_unit = nn.Linear(2 * config.d_model, config.d_model)
         self.duration_head = small_head(config.d_model, self.longest)
 
-    def loss(self, *, units: Tensor, lengths: Tensor, starts: Tensor, ends: Tensor) -> LossPart:
+    def loss(self, *, units: Tensor, lengths: Tensor, starts: Tensor, ends: Tensor) -> LossTerm:
         """Nats of units and durations together, counted and scored by units."""
-        parts = self.loss_parts(units=units, lengths=lengths, starts=starts, ends=ends)
+        parts = self.loss_terms(units=units, lengths=lengths, starts=starts, ends=ends)
         unit, duration = parts["semantic_unit"], parts["semantic_duration"]
-        return LossPart(unit.sum + duration.sum, unit.count, unit.correct)
+        return LossTerm(unit.sum + duration.sum, unit.count, unit.correct)
 
-    def loss_parts(self, *, units: Tensor, lengths: Tensor, starts: Tensor, ends: Tensor) -> dict[str, LossPart]:
+    def loss_terms(self, *, units: Tensor, lengths: Tensor, starts: Tensor, ends: Tensor) -> dict[str, LossTerm]:
         """``semantic_unit`` and ``semantic_duration``, whose sums add up to the loss."""
         runs = collapse_rows(units, lengths, self.longest)
         tokens, token_lengths = self.tokens(runs.units, runs.lengths, starts, ends)  # (B, R + 2)
@@ -59,7 +61,7 @@ class RunSemanticLM(SemanticLM):
         lasting = target & (tokens >= self.first_unit)
         goes_on = (last[:, 1:] & ~ends[:, None])[lasting]
         return {
-            "semantic_unit": loss_part(self.unit_logits(hidden, *before), tokens, target),
+            "semantic_unit": loss_term(self.unit_logits(hidden, *before), tokens, target),
             "semantic_duration": self._duration_part(hidden[lasting], tokens[lasting], durations[lasting], goes_on),
         }
 
@@ -86,7 +88,7 @@ class RunSemanticLM(SemanticLM):
         """How long ``tokens (...)`` last that follow ``hidden (..., D)``: ``(..., longest)``, the first for one frame."""
         return self.duration_head(F.gelu(self.mix_unit(torch.cat([hidden, self.embed(tokens)], -1))))
 
-    def _duration_part(self, hidden: Tensor, tokens: Tensor, durations: Tensor, goes_on: Tensor) -> LossPart:
+    def _duration_part(self, hidden: Tensor, tokens: Tensor, durations: Tensor, goes_on: Tensor) -> LossTerm:
         logits = self.duration_logits(hidden, tokens)  # (N, longest)
         log_probability = logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(-1)
         shorter = torch.arange(1, self.longest + 1, device=logits.device) < durations[:, None]
@@ -95,7 +97,7 @@ class RunSemanticLM(SemanticLM):
         likeliest = log_probability.argmax(-1) + 1
         correct = torch.where(goes_on, likeliest >= durations, likeliest == durations)
         count = torch.tensor(len(durations), device=logits.device)
-        return LossPart(-torch.where(goes_on, at_least, exactly).sum(), count, correct.sum())
+        return LossTerm(-torch.where(goes_on, at_least, exactly).sum(), count, correct.sum())
 
     def generate(
         self,
@@ -110,19 +112,15 @@ class RunSemanticLM(SemanticLM):
         """As ``SemanticLM.generate``: prompts, limits, window and result are frames; ``sampling`` is that of units and durations."""
         runs = [collapse(prompt, self.longest) for prompt in prompts]
         edges = [restore(units[-1:], durations[-1:]).tolist() for units, durations in runs]
-        kept = [(units[:-1] + self.first_unit, durations[:-1]) for units, durations in runs]
-        noise = RowNoise([seed ^ 0x9E3779B97F4A7C15 for seed in seeds], self.longest, self.transformer.device)
-        decoding = _Runs(self, kept, edges, sampling=sampling, noise=noise, min_new=min_new, max_new=max_new)
+        decoding = _Runs(self, edges, min_new=min_new, max_new=max_new)
         request = DecodingRequest(
-            prompts=[tokens for tokens, _ in kept], max_new=decoding.max_draws, seeds=seeds, sampling=sampling,
-            window=tokens_in(window, self.frames_per_token),
+            prompts=[torch.stack([units[:-1] + self.first_unit, durations[:-1]], -1) for units, durations in runs],
+            max_new=decoding.max_draws, seeds=seeds, sampling=sampling, window=tokens_in(window, self.frames_per_token),
         )  # fmt: skip
-        rows = []
-        for row, tokens in enumerate(decode(decoding, request)):
-            first, edge = len(kept[row][0]), len(edges[row])
-            durations = tokens.new_tensor(decoding.durations[row][first : first + len(tokens)])
-            rows.append(restore(tokens - self.first_unit, durations)[edge : edge + max_new[row]])
-        return rows
+        return [
+            restore(tokens[:, 0] - self.first_unit, tokens[:, 1])[len(edge) : len(edge) + most]
+            for tokens, edge, most in zip(decode(decoding, request), edges, max_new, strict=True)
+        ]
 
 
 def placed(values: Tensor, starts: Tensor) -> Tensor:
@@ -133,53 +131,44 @@ def placed(values: Tensor, starts: Tensor) -> Tensor:
 
 
 class _Runs(LongTokens):
-    """RunSemanticLM as the engine sees it: a token is a unit, and its duration is drawn as soon as it is known."""
+    """RunSemanticLM as the engine sees it: a token is a unit and its duration, which is drawn as soon as the unit is known."""
 
     model: RunSemanticLM
-
-    def __init__(
-        self,
-        model: RunSemanticLM,
-        kept: Sequence[tuple[Tensor, Tensor]],
-        edges: Sequence[Sequence[int]],
-        *,
-        sampling: Sampling,
-        noise: RowNoise,
-        min_new: Sequence[int],
-        max_new: Sequence[int],
-    ) -> None:
-        super().__init__(model, edges, min_new=min_new, max_new=max_new)
-        self.sampling, self.noise = replace(sampling, repetition_window=0), noise
-        self.durations = [durations.tolist() for _, durations in kept]  # of all tokens of a row, those drawn included
-        device = model.transformer.device
-        self.token = torch.tensor([int(tokens[-1]) if len(tokens) else model.bos for tokens, _ in kept], device=device)
-        self.duration = torch.tensor([row[-1] if row else UNKNOWN for row in self.durations], device=device)
-        self.hidden = torch.empty(0)
+    token_shape = (2,)
 
     def window_inputs(self, row: int, start: int, tokens: Tensor) -> Tensor:
-        durations = tokens.new_tensor(self.durations[row][start : start + len(tokens)])
+        units, durations = tokens.unbind(-1)
         if start == 0:
-            tokens = torch.cat([tokens.new_tensor([self.model.bos]), tokens])
+            units = torch.cat([units.new_tensor([self.model.bos]), units])
             durations = torch.cat([durations.new_tensor([UNKNOWN]), durations])
-        else:
-            durations[:1] = UNKNOWN  # as the model has learned of what a crop begins with
-        return self.model.inputs(tokens, durations)
+        else:  # as the model has learned of what a crop begins with
+            durations = torch.cat([durations.new_tensor([UNKNOWN]), durations[1:]])
+        return self.model.inputs(units, durations)
 
-    def next_logits(self, hidden: Tensor) -> Tensor:
-        self.hidden = hidden
-        return self.model.unit_logits(hidden, self.token, self.duration)
+    def next_inputs(self, tokens: Tensor, positions: Tensor) -> Tensor:
+        return self.model.inputs(*tokens.unbind(-1))
+
+    def draw(self, hidden: Tensor, known: Known, sampling: Sampling, noise: Noise) -> Drawn:
+        edges = self.edges_left(known)
+        units = draw_token(
+            self.allowed(self.next_logits(hidden, known), edges, known), known, sampling, noise, end_token=self.end_token
+        ).tokens[:, 0]
+        logits = self.model.duration_logits(hidden, units)
+        for row, edge in enumerate(edges):
+            if edge:  # it lasted so long already
+                logits[row, : len(edge) - 1] = -torch.inf
+        drawn = sample(logits, replace(sampling, repetition_window=0), noise.of(self.model.longest, salt=DURATIONS)) + 1
+        durations = torch.where(units >= self.model.first_unit, drawn, UNKNOWN)
+        return Drawn(torch.stack([units, durations], -1)[:, None])
+
+    def next_logits(self, hidden: Tensor, known: Known) -> Tensor:
+        before = (known.positions - 1).clamp(min=0)
+        units, durations = known.tokens[torch.arange(len(before), device=before.device), before].unbind(-1)
+        is_first = known.positions == 0
+        return self.model.unit_logits(hidden, units.masked_fill(is_first, self.model.bos), durations.masked_fill(is_first, UNKNOWN))
 
     def agreeing(self, edge: list[int]) -> list[int]:
         return edge[:1]
 
-    def extend(self, tokens: Tensor) -> tuple[Tensor, list[int]]:
-        logits = self.model.duration_logits(self.hidden, tokens)
-        for row, edge in enumerate(self.edges):
-            if edge:  # it lasted so long already
-                logits[row, : len(edge) - 1] = -torch.inf
-        spoken = tokens >= self.model.first_unit
-        self.token, self.duration = tokens, torch.where(spoken, sample(logits, self.sampling, self.noise) + 1, UNKNOWN)
-        frames: list[int] = self.duration.tolist()
-        for row, duration in enumerate(frames):
-            self.durations[row].append(duration)
-        return self.model.inputs(self.token, self.duration), frames
+    def frames_of(self, tokens: Tensor) -> Tensor:
+        return tokens[..., 1]

@@ -1,6 +1,6 @@
 """What a speech encoder is trained to do, with masks: HuBERT, wav2vec 2.0, w2v-BERT.  All are computed on masked frames alone.
 
-An objective owns its encoder, is called with a batch and returns one ``LossPart``.  A batch is ``wav (B, T)`` float32, ``lengths
+An objective owns its encoder, is called with a batch and returns one ``LossTerm``.  A batch is ``wav (B, T)`` float32, ``lengths
 (B,)`` samples, ``mask (B, S)`` bool over frames, ``seed ()`` from which everything is drawn, and for HuBERT ``targets (B, S, E)``,
 where E target sets stand side by side.
 """
@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from valle.models.parts import LossPart, loss_part, small_head, valid_mask
+from valle.models.loss import LossTerm, loss_term, small_head
+from valle.modules.masks import valid_mask
 from valle.modules.product_quantizer import GumbelQuantizer, KMeansQuantizer, ProductQuantized
 from valle.tokenizers.speech_encoder import SpeechEncoder
 
@@ -49,7 +50,7 @@ class HubertObjective(MaskedObjective):
         self.masked_weight = masked_weight
         self.heads = nn.ModuleList(small_head(encoder.config.d_model, size) for size in num_clusters)
 
-    def forward(self, batch: Batch) -> dict[str, LossPart]:
+    def forward(self, batch: Batch) -> dict[str, LossTerm]:
         frames = self.encoder.num_frames(batch["lengths"])
         mask = batch["mask"] & valid_mask(frames, batch["mask"].shape[1])
         x = self.encoder.context(self.masked(self.encoder.hear(batch["wav"], batch["lengths"]), mask), frames)
@@ -70,7 +71,7 @@ class ContrastHead(nn.Module):
         self.context, self.target = nn.Linear(d_model, code_dim), nn.Linear(code_dim, code_dim)
         self.num_negatives = num_negatives
 
-    def forward(self, context: Tensor, quantized: ProductQuantized, mask: Tensor, generator: torch.Generator) -> LossPart:
+    def forward(self, context: Tensor, quantized: ProductQuantized, mask: Tensor, generator: torch.Generator) -> LossTerm:
         """``context (B, S, D)``, ``mask (B, S)``; rows with fewer than two masked frames have nothing to tell apart."""
         mask = mask & (mask.sum(1) > 1)[:, None]
         chosen = draw_others(mask, self.num_negatives, generator)  # (B, S, N)
@@ -84,7 +85,7 @@ class ContrastHead(nn.Module):
         same = (codes[:, 1:] == codes[:, :1]).all(-1)  # the very same vector is no distractor
         logits[:, 1:] = logits[:, 1:].masked_fill(same, float("-inf"))
         zeros = torch.zeros(len(logits), dtype=torch.int64, device=logits.device)
-        return loss_part(logits, zeros, torch.ones_like(zeros, dtype=torch.bool))
+        return loss_term(logits, zeros, torch.ones_like(zeros, dtype=torch.bool))
 
 
 class ContrastObjective(MaskedObjective, ABC):
@@ -97,7 +98,7 @@ class ContrastObjective(MaskedObjective, ABC):
         self.quantizer, self.penalty = quantizer, penalty
         self.contrast = ContrastHead(encoder.config.d_model, code_dim, num_negatives=num_negatives)
 
-    def forward(self, batch: Batch) -> dict[str, LossPart]:
+    def forward(self, batch: Batch) -> dict[str, LossTerm]:
         frames = self.encoder.num_frames(batch["lengths"])
         valid = valid_mask(frames, batch["mask"].shape[1])
         mask, generator = batch["mask"] & valid, generator_of(batch)
@@ -108,7 +109,7 @@ class ContrastObjective(MaskedObjective, ABC):
     @abstractmethod
     def compare(
         self, embedded: Tensor, frames: Tensor, mask: Tensor, quantized: ProductQuantized, generator: torch.Generator
-    ) -> dict[str, LossPart]:
+    ) -> dict[str, LossTerm]:
         """The loss of the masked frames ``embedded (B, S, D)``, of which ``frames (B,)`` are audio."""
 
 
@@ -117,7 +118,7 @@ class Wav2Vec2Objective(ContrastObjective):
 
     def compare(
         self, embedded: Tensor, frames: Tensor, mask: Tensor, quantized: ProductQuantized, generator: torch.Generator
-    ) -> dict[str, LossPart]:
+    ) -> dict[str, LossTerm]:
         part = self.contrast(self.encoder.context(embedded, frames), quantized, mask, generator)
         return {"wav2vec2": with_penalty(part, self.penalty * quantized.penalty)}
 
@@ -135,7 +136,7 @@ class W2vBertObjective(ContrastObjective):
 
     def compare(
         self, embedded: Tensor, frames: Tensor, mask: Tensor, quantized: ProductQuantized, generator: torch.Generator
-    ) -> dict[str, LossPart]:
+    ) -> dict[str, LossTerm]:
         for layer, state in enumerate(self.encoder.states(embedded, frames)):
             x = state
             if layer == self.lower:
@@ -146,16 +147,16 @@ class W2vBertObjective(ContrastObjective):
         return {"w2v-bert": with_penalty(predicted, per_frame)}
 
 
-def predicted_part(heads: nn.ModuleList, x: Tensor, targets: Tensor) -> LossPart:
+def predicted_part(heads: nn.ModuleList, x: Tensor, targets: Tensor) -> LossTerm:
     """Cross entropy of every head on frames ``x (M, D)`` at its own ``targets (M, E)``, summed over heads."""
     everywhere = torch.ones(len(x), dtype=torch.bool, device=x.device)
-    parts = [loss_part(head(x), targets[:, index], everywhere) for index, head in enumerate(heads)]
-    return LossPart(*(torch.stack(values).sum() for values in zip(*parts, strict=True)))
+    parts = [loss_term(head(x), targets[:, index], everywhere) for index, head in enumerate(heads)]
+    return LossTerm(*(torch.stack(values).sum() for values in zip(*parts, strict=True)))
 
 
-def with_penalty(part: LossPart, penalty: Tensor) -> LossPart:
+def with_penalty(part: LossTerm, penalty: Tensor) -> LossTerm:
     """``penalty`` a target more, so that the mean over targets is the loss plus the penalty."""
-    return LossPart(part.sum + penalty * part.count, part.count, part.correct)
+    return LossTerm(part.sum + penalty * part.count, part.count, part.correct)
 
 
 def generator_of(batch: Batch) -> torch.Generator:

@@ -7,8 +7,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from valle.errors import UserError
-from valle.models.parts import LossPart, valid_mask
+from valle.models.loss import LossTerm
 from valle.models.speech_objectives import Batch, draw_others, generator_of, with_penalty
+from valle.modules.masks import valid_mask
 from valle.modules.product_quantizer import GumbelQuantizer, KMeansQuantizer
 from valle.tokenizers.speech_encoder import SpeechEncoder
 
@@ -32,7 +33,7 @@ class FutureObjective(nn.Module):
         self.steps = nn.ModuleList(nn.Linear(dim, dim) for _ in range(num_steps))
         self.unquantize = nn.Linear(code_dim, encoder.front_end.size) if quantizer else None
 
-    def forward(self, batch: Batch) -> dict[str, LossPart]:
+    def forward(self, batch: Batch) -> dict[str, LossTerm]:
         frames = self.encoder.num_frames(batch["lengths"])
         heard = self.encoder.hear(batch["wav"], batch["lengths"])
         valid, generator = valid_mask(frames, heard.shape[1]), generator_of(batch)
@@ -44,7 +45,7 @@ class FutureObjective(nn.Module):
         part = self._contrast(self.encoder.context(future, frames), future, valid, generator)
         return {"wav2vec" if self.quantizer is None else "vq-wav2vec": with_penalty(part, self.penalty * penalty)}
 
-    def _contrast(self, context: Tensor, future: Tensor, valid: Tensor, generator: torch.Generator) -> LossPart:
+    def _contrast(self, context: Tensor, future: Tensor, valid: Tensor, generator: torch.Generator) -> LossTerm:
         """Sums over all (frame, step) whose future lies within the row."""
         others = draw_others(valid, self.num_negatives, generator)  # (B, S, N), never the frame itself
         total = torch.zeros((), device=context.device)
@@ -61,4 +62,4 @@ class FutureObjective(nn.Module):
             total = total - F.logsigmoid(right).sum() - F.logsigmoid(-wrong).sum()
             count = count + there.sum()
             correct = correct + (right[:, None] > wrong).all(1).sum()
-        return LossPart(total, count, correct)
+        return LossTerm(total, count, correct)

@@ -9,6 +9,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from valle.timeline import ceil_division
+
 
 class Quantized(NamedTuple):
     """What the quantizer makes of a batch of vectors."""
@@ -46,7 +48,7 @@ class Codebook(nn.Module):
         """K-means on ``vectors (N, D)``; N should be several times the codebook's size."""
         size = self.embedding.shape[0]
         order = torch.randperm(len(vectors), device=vectors.device)
-        self.embedding.copy_(vectors[order.repeat(-(-size // len(vectors)))[:size]])
+        self.embedding.copy_(vectors[order.repeat(ceil_division(size, len(vectors)))[:size]])
         for _ in range(iterations):
             count, total = self._assigned(vectors, self.nearest(vectors))
             self.embedding.copy_(torch.where(count[:, None] > 0, total / count.clamp(min=1)[:, None], self.embedding))

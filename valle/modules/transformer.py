@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from valle.errors import UserError
+from valle.modules.masks import valid_mask
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Attend:
     @classmethod
     def freely(cls, lengths: Tensor, max_length: int) -> Attend:
         """Every position sees every valid one of its row."""
-        return cls(causal=False, mask=(torch.arange(max_length, device=lengths.device) < lengths[:, None])[:, None, None])
+        return cls(causal=False, mask=valid_mask(lengths, max_length)[:, None, None])
 
     @classmethod
     def after_prompt(cls, prompt_lengths: Tensor, max_length: int) -> Attend:
@@ -77,15 +78,15 @@ class LayerCache:
 
 @dataclass
 class Step:
-    """Where one new position of every row goes, and what it sees; shared by all layers of a step."""
+    """Where the new positions of every row go, and what they see; shared by all layers of a step."""
 
-    cos: Tensor  # (B or 1, 1, 1, D / H)
+    cos: Tensor  # (B or 1, 1, S, D / H)
     sin: Tensor
-    extent: int  # cached positions that any row may see, the new one included
-    slot: int | None  # the common place of the new position, if the rows stand level
-    rows: Tensor | None = None  # (B,) row numbers and
-    slots: Tensor | None = None  # (B,) places, where they do not
-    bias: Tensor | None = None  # (B, 1, 1, extent), 0 or -inf
+    extent: int  # cached positions that any row may see, the new ones included
+    slot: int | None  # the common place of the new position, if there is one and the rows stand level
+    rows: Tensor | None = None  # (B, 1) row numbers and
+    slots: Tensor | None = None  # (B, S) places, otherwise
+    bias: Tensor | None = None  # (B, 1, S, extent), 0 or -inf
 
 
 class StepLinear:
@@ -103,7 +104,7 @@ class StepLinear:
         self.packed = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach(), batch) if can_pack else None
 
     def __call__(self, x: Tensor) -> Tensor:
-        """``x (batch, 1, D)`` -> ``(batch, 1, D_out)``, the layer's own output but for rounding."""
+        """``x (batch, S, D)`` -> ``(batch, S, D_out)``, the layer's own output but for rounding."""
         if self.packed is None or torch.is_autocast_enabled("cpu"):
             return self.layer(x)
         return torch.ops.mkldnn._linear_pointwise(x, self.packed, self.layer.bias, "none", [], "")
@@ -156,7 +157,7 @@ class Block(nn.Module):
         return self._residual(x, self.feedforward_norm, lambda h: self.project(F.gelu(self.expand(h))), levels)
 
     def step(self, x: Tensor, step: Step, cache: LayerCache, layers: StepLayers | None = None) -> Tensor:
-        """One new position a row: ``x (B, 1, D)`` -> ``(B, 1, D)``; ``layers`` are the block's own, made ready for steps."""
+        """New positions of a row: ``x (B, S, D)`` -> ``(B, S, D)``; ``layers`` are the block's own, made ready for steps."""
         ready = layers or self
         x = self._residual(x, self.attention_norm, lambda h: self._attend_step(h, step, cache, ready), None)
         return self._residual(x, self.feedforward_norm, lambda h: ready.project(F.gelu(ready.expand(h))), None)
@@ -192,8 +193,8 @@ class Block(nn.Module):
             cache.keys[:, :, step.slot] = k[:, :, 0]
             cache.values[:, :, step.slot] = v[:, :, 0]
         else:  # under autocast the cache is wider than what is put in it
-            cache.keys[step.rows, :, step.slots] = k[:, :, 0].to(cache.keys.dtype)
-            cache.values[step.rows, :, step.slots] = v[:, :, 0].to(cache.values.dtype)
+            cache.keys[step.rows, :, step.slots] = k.transpose(1, 2).to(cache.keys.dtype)  # (B, S, H, D / H)
+            cache.values[step.rows, :, step.slots] = v.transpose(1, 2).to(cache.values.dtype)
         keys, values = cache.keys[:, :, : step.extent], cache.values[:, :, : step.extent]
         # Not is_causal: with one query and many keys, torch would let it see key 0 alone.
         mixed = F.scaled_dot_product_attention(q, keys, values, attn_mask=step.bias)
@@ -220,7 +221,7 @@ class Transformer(nn.Module):
         return self.final_norm(x, levels) if self.final_norm is not None else x
 
     def step(self, x: Tensor, step: Step, caches: list[LayerCache], layers: Sequence[StepLayers] | None = None) -> Tensor:
-        """One new position a row: ``x (B, 1, D)`` -> ``(B, 1, D)``; with ``layers`` of ``ready_for_steps``, faster on CPUs."""
+        """New positions of a row, mostly one: ``x (B, S, D)`` -> ``(B, S, D)``; with ``layers`` of ``ready_for_steps``, faster on CPUs."""
         for index, (block, cache) in enumerate(zip(self.blocks, caches, strict=True)):
             x = block.step(x, step, cache, layers[index] if layers else None)
         return self.final_norm(x, None) if self.final_norm is not None else x

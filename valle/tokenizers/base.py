@@ -16,7 +16,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from valle.timeline import Grid
+from valle.timeline import Grid, ceil_division
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Tokenizer(nn.Module):
 
     def num_tokens(self, num_samples: int) -> int:
         """Tokens of a clip of ``num_samples`` at ``sample_rate``; the last may be partly padding."""
-        return -(-num_samples // self.hop_length)
+        return ceil_division(num_samples, self.hop_length)
 
     def settled(self, num_samples: int) -> int:
         """How many tokens of a clip stay as they are whatever follows its first ``num_samples``."""
@@ -102,7 +102,7 @@ class Tokenizer(nn.Module):
 
     def heard_from(self, first: int) -> int:
         """The token at whose first sample a clip may be cut off, and tokens ``first``.. are still those of the whole clip."""
-        return max(0, first - -(-self.left_context // self.hop_length))
+        return max(0, first - ceil_division(self.left_context, self.hop_length))
 
 
 class AcousticTokenizer(Tokenizer):
@@ -147,8 +147,3 @@ class SemanticTokenizer(Tokenizer):
             kind="semantic", name=self.name, sha256=self.content_hash(), sample_rate=self.sample_rate, hop_length=self.hop_length,
             num_codebooks=1, codebook_size=self.num_units, left_context=self.left_context, right_context=self.right_context,
         )  # fmt: skip
-
-
-def padding_mask(lengths: Tensor, max_length: int) -> Tensor:
-    """``lengths (B,)`` -> ``(B, max_length)`` bool, true where there is something."""
-    return torch.arange(max_length, device=lengths.device) < lengths[:, None]

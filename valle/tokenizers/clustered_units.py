@@ -16,7 +16,9 @@ import torch
 from torch import Tensor
 
 from valle.errors import UserError
-from valle.tokenizers.base import SemanticTokenizer, padding_mask
+from valle.modules.masks import valid_mask
+from valle.timeline import ceil_division
+from valle.tokenizers.base import SemanticTokenizer
 from valle.tokenizers.kmeans_fit import KMeansFit
 
 BATCH_SECONDS = 60.0  # of windows that are encoded at a time
@@ -79,8 +81,8 @@ class ClusteredUnits(SemanticTokenizer):
         self.register_buffer("centroids", torch.zeros(config.num_units, dim))
         left, right = reach
         # A window's last unit has all of the window before it, its first all of it after it.
-        self._left = config.left if left is None else -(-left // self.hop_length)
-        self._right = config.right if right is None else -(-right // self.hop_length)
+        self._left = config.left if left is None else ceil_division(left, self.hop_length)
+        self._right = config.right if right is None else ceil_division(right, self.hop_length)
         self.left_context = (config.left + config.window - 1) * self.hop_length if left is None else left
         self.right_context = (config.right + config.window - 1) * self.hop_length + self.overhang if right is None else right
         self._is_bounded_right = right is not None
@@ -114,7 +116,7 @@ class ClusteredUnits(SemanticTokenizer):
 
     def features(self, wav: Tensor, lengths: Tensor) -> Tensor:
         """``wav (B, T)``, ``lengths (B,)`` samples -> standardised states ``(B, T_u, D)``, 0 past a row's end."""
-        mask = padding_mask(self._num_units(lengths), self.num_tokens(wav.shape[1]))[..., None]
+        mask = valid_mask(self._num_units(lengths), self.num_tokens(wav.shape[1]))[..., None]
         return (self.hidden(wav, lengths) - self.mean) / self.deviation * mask
 
     @torch.no_grad()

@@ -15,8 +15,9 @@ from torch.nn import functional as F
 
 from valle.errors import UserError
 from valle.modules.convnext import KERNEL_SIZE, ConvNeXt
+from valle.modules.masks import valid_mask
 from valle.modules.rvq import ResidualVQ
-from valle.tokenizers.base import padding_mask
+from valle.timeline import ceil_division
 from valle.tokenizers.residual_codec import ResidualCodec
 
 
@@ -92,17 +93,17 @@ class ConvNeXtCodec(ResidualCodec):
         return [parameter for part in (self.encoder_input, self.encoder, self.encoder_output) for parameter in part.parameters()]
 
     def analyse(self, wav: Tensor, frames: Tensor) -> Tensor:
-        num_frames = -(-wav.shape[1] // self.hop_length)
+        num_frames = ceil_division(wav.shape[1], self.hop_length)
         spectrum = self._stft(F.pad(wav.float(), (0, num_frames * self.hop_length - wav.shape[1])))
         spectrum = spectrum.view(len(wav), num_frames, -1)  # (B, T_f, stft_frames * bins) complex
         magnitude = spectrum.abs().clamp(min=1e-5)
         compressed = spectrum * magnitude.pow(-0.7)  # magnitude ** 0.3, phase kept
         features = torch.cat([magnitude.log() / 3, compressed.real, compressed.imag], -1)
-        mask = padding_mask(frames, num_frames)[..., None].float()
+        mask = valid_mask(frames, num_frames)[..., None].float()
         return self.encoder_output(self.encoder(self.encoder_input(features), mask)).float()
 
     def synthesise(self, vectors: Tensor, frames: Tensor) -> Tensor:
-        mask = padding_mask(frames, vectors.shape[1])[..., None].float()
+        mask = valid_mask(frames, vectors.shape[1])[..., None].float()
         log_magnitude, phase = self.decoder_output(self.decoder(self.decoder_input(vectors), mask)).float().chunk(2, -1)
         magnitude = log_magnitude.clamp(max=6).exp() * mask
         count = self.settings.stft_frames

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from valle.timeline import ceil_division
 from valle.tokenizers.pretrained import PretrainedError, architecture, check_grid, entry_of, load_model, read_tensors
 from valle.tokenizers.pretrained_codec import PretrainedCodec
 
@@ -160,5 +161,5 @@ def _sound_reach(ratios: list[int]) -> int:
     """Frames on each side of a frame on which its sound depends, at most."""
     reach = 3  # samples
     for ratio in reversed(ratios):
-        reach = -(-(reach + RESIDUAL_REACH) // ratio) + 1
+        reach = ceil_division(reach + RESIDUAL_REACH, ratio) + 1
     return reach + 3

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from valle.timeline import ceil_division
 from valle.tokenizers.pretrained import PretrainedError, architecture, check_grid, entry_of, load_model, read_tensors
-from valle.tokenizers.pretrained_codec import PretrainedCodec
-from valle.tokenizers.seanet_reach import decoder_reach, encoder_reach
+from valle.tokenizers.pretrained_codec import PretrainedCodec, decoder_reach, encoder_reach
 
 WHOLE_CLIP = 2**31 - 1  # the encoder's LSTM remembers without bound
 WINDOW_SECONDS = 10.0
@@ -46,7 +46,7 @@ class Encodec(PretrainedCodec):
         self.right_context = 0 if config.use_causal_conv else _lookahead(config)
         self.lstm_window = int(WINDOW_SECONDS * self.sample_rate / self.hop_length)  # frames
         # Frames to a side that a step of the LSTM hears, and that what follows hears of the LSTM.
-        self.frames_of_encoder = -(-encoder_reach(config) // self.hop_length), config.last_kernel_size
+        self.frames_of_encoder = ceil_division(encoder_reach(config), self.hop_length), config.last_kernel_size
         self.frames_of_decoder = config.kernel_size, decoder_reach(config)
 
     def config(self) -> dict[str, Any]:

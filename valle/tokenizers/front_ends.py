@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from valle.measures.mel import hertz_to_mel, mel_filters, mel_to_hertz
+from valle.modules.masks import valid_mask
 
 MEL_HOP, MEL_WINDOW, MEL_STACK = 160, 400, 2  # samples at 16 kHz, and 10 ms frames to a vector
 MEL_FLOOR = 1e-6
@@ -80,7 +81,7 @@ class MelFrontEnd(nn.Module):
     def take_statistics(self, wav: Tensor, lengths: Tensor) -> None:
         """Mean and deviation of each band over the audio of ``wav (B, T)``, from now on fixed."""
         mels = self.log_mels(F.pad(wav, (0, -wav.shape[1] % FRAME_HOP)))
-        valid = torch.arange(mels.shape[1], device=wav.device) < (lengths // MEL_HOP)[:, None]
+        valid = valid_mask(lengths // MEL_HOP, mels.shape[1])
         self.mean.copy_(mels[valid].mean(0))
         self.deviation.copy_(mels[valid].std(0) + 1e-2)
 
@@ -119,5 +120,5 @@ class WaveFrontEnd(nn.Module):
     @torch.no_grad()
     def take_statistics(self, wav: Tensor, lengths: Tensor) -> None:
         """The corpus's loudness, by which every waveform is divided from now on."""
-        valid = torch.arange(wav.shape[1], device=wav.device) < lengths[:, None]
+        valid = valid_mask(lengths, wav.shape[1])
         self.scale.copy_(1 / wav[valid].square().mean().sqrt().clamp(min=1e-4))

@@ -6,17 +6,22 @@ corpus, never by those of the utterance: a prompt then has the same units as the
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from math import cos, pi, sqrt
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from valle.errors import UserError
 from valle.measures.mel import mel_filters
-from valle.tokenizers.base import SemanticTokenizer, padding_mask
+from valle.modules.masks import valid_mask
+from valle.tokenizers.base import SemanticTokenizer
+from valle.tokenizers.kmeans_fit import ALONE, Processes, fit_features
 
 NUM_CEPSTRA = 13
 NUM_FEATURES = 3 * NUM_CEPSTRA
@@ -73,7 +78,7 @@ class Mfcc(nn.Module):
 
     def forward(self, wav: Tensor, lengths: Tensor) -> Tensor:
         """``wav (B, T)``, ``lengths (B,)`` samples -> ``(B, ceil(T / hop), 39)``; past the ends stands silence."""
-        wav = wav * padding_mask(lengths, wav.shape[1])
+        wav = wav * valid_mask(lengths, wav.shape[1])
         wav = F.pad(wav, (self.context, -wav.shape[1] % self.hop_length + self.context))
         spectrum = torch.fft.rfft(wav.unfold(1, self.n_fft, self.frame_hop) * self.window)
         cepstra = (spectrum.abs().square() @ self.filters).clamp(min=1e-6).log() @ self.cosines  # (B, T_f, 13)
@@ -112,7 +117,7 @@ class MfccKMeans(SemanticTokenizer):
             features = self.features(wav, lengths)
             distances = self.centroids.square().sum(1) - 2 * features @ self.centroids.T
         num_units = torch.div(lengths + self.hop_length - 1, self.hop_length, rounding_mode="floor")
-        return distances.argmin(-1) * padding_mask(num_units, features.shape[1]), num_units
+        return distances.argmin(-1) * valid_mask(num_units, features.shape[1]), num_units
 
 
 def _kernels(frames_per_unit: int) -> Tensor:
@@ -129,3 +134,25 @@ def _kernels(frames_per_unit: int) -> Tensor:
 
 def _convolve(a: Tensor, b: Tensor) -> Tensor:
     return F.conv1d(a[None, None], b.flip(0)[None, None], padding=len(b) - 1)[0, 0]
+
+
+def fit_mfcc_kmeans(
+    waveforms: Iterable[NDArray[np.float32]],
+    config: MfccConfig,
+    *,
+    seed: int = 0,
+    standardise: bool = True,
+    processes: Processes = ALONE,
+) -> MfccKMeans:
+    """K-means over a uniform sample of the unit-rate frames of ``waveforms``, each ``(T,)`` at the config's rate.
+
+    Each of several ``processes`` gives a share of the waveforms, and all return the same tokenizer.
+    """
+    extractor = Mfcc(config)
+    features = (extractor(torch.from_numpy(wav)[None], torch.tensor([len(wav)]))[0].numpy() for wav in waveforms)
+    seconds = config.hop_length / config.sample_rate
+    fit = fit_features(features, config.num_units, seed=seed, seconds_per_frame=seconds, standardise=standardise, processes=processes)
+    tokenizer = MfccKMeans(config)
+    for buffer, values in ((tokenizer.mean, fit.mean), (tokenizer.deviation, fit.deviation), (tokenizer.centroids, fit.centroids)):
+        buffer.copy_(torch.from_numpy(values))
+    return tokenizer

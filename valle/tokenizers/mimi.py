@@ -15,8 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from valle.tokenizers.pretrained import PretrainedError, architecture, check_grid, entry_of, load_model
-from valle.tokenizers.pretrained_codec import PretrainedCodec
-from valle.tokenizers.seanet_reach import decoder_reach, encoder_reach
+from valle.tokenizers.pretrained_codec import PretrainedCodec, decoder_reach, encoder_reach
 
 DECODE_SECONDS = 10.0
 

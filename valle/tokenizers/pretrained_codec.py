@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from valle.timeline import ceil_division
 from valle.tokenizers.base import AcousticTokenizer
 
 
@@ -43,7 +44,7 @@ class PretrainedCodec(AcousticTokenizer):
     def encode(self, wav: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         frames = torch.div(lengths + self.hop_length - 1, self.hop_length, rounding_mode="floor")
         codes = wav.new_zeros(len(wav), int(frames.max()), self.num_codebooks, dtype=torch.int64)
-        left, right = (-(-context // self.hop_length) for context in (self.left_context, self.right_context))
+        left, right = (ceil_division(context, self.hop_length) for context in (self.left_context, self.right_context))
         for row, (length, count) in enumerate(zip(lengths.tolist(), frames.tolist(), strict=True)):
             clip = F.pad(wav[row, :length], (0, count * self.hop_length - length))
             for first, last in self._windows(count):
@@ -71,3 +72,25 @@ class PretrainedCodec(AcousticTokenizer):
         step = self.window or max(1, count)
         for first in range(0, count, step):
             yield first, min(count, first + step)
+
+
+def residual_reach(config: Any) -> int:
+    """Steps, at a block's own rate, beside a step's own that the residual units of the block hear."""
+    return sum((config.residual_kernel_size - 1) * config.dilation_growth_rate**layer for layer in range(config.num_residual_layers))
+
+
+def encoder_reach(config: Any) -> int:
+    """Samples beside its own that a step hears after the strided blocks, before what follows them."""
+    reach, step = config.kernel_size - 1, 1
+    for ratio in reversed(config.upsampling_ratios):
+        reach += step * (residual_reach(config) + ratio)  # a strided kernel of twice the ratio exceeds a step by the ratio
+        step *= ratio
+    return reach
+
+
+def decoder_reach(config: Any) -> int:
+    """Steps beside its own, before the strided blocks, that a sample hears."""
+    reach = config.last_kernel_size
+    for ratio in reversed(config.upsampling_ratios):
+        reach = ceil_division((reach + residual_reach(config)), ratio) + 1
+    return reach

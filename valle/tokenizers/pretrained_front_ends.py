@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from valle.timeline import ceil_division
+
 EPSILON = 1e-7  # of the extractors
 
 
@@ -51,7 +53,7 @@ class StackedFbank(nn.Module):
         """
         bands = self._bands(wav)  # (B, F, 80)
         whole = (heard - self.frame_length) // self.frame_hop + 1
-        some = min(bands.shape[1], -(-heard // self.frame_hop))
+        some = min(bands.shape[1], ceil_division(heard, self.frame_hop))
         counted = bands[:, : whole if whole >= 2 else max(2, some)]
         bands = (bands - counted.mean(1, keepdim=True)) / (counted.var(1, keepdim=True) + EPSILON).sqrt()
         bands[:, some:] = 0

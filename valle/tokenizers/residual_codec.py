@@ -7,8 +7,9 @@ from abc import abstractmethod
 import torch
 from torch import Tensor, nn
 
+from valle.modules.masks import valid_mask
 from valle.modules.rvq import Quantized, ResidualVQ
-from valle.tokenizers.base import AcousticTokenizer, padding_mask
+from valle.tokenizers.base import AcousticTokenizer
 
 
 class ResidualCodec(AcousticTokenizer):
@@ -43,22 +44,22 @@ class ResidualCodec(AcousticTokenizer):
     @torch.no_grad()
     def decode(self, codes: Tensor, lengths: Tensor) -> Tensor:
         wav = self.synthesise(self.quantizer.decode(codes), lengths)
-        return wav * padding_mask(lengths * self.hop_length, wav.shape[1])
+        return wav * valid_mask(lengths * self.hop_length, wav.shape[1])
 
     def reconstruct(self, wav: Tensor, *, revive: bool = False, denoise: Tensor | None = None) -> tuple[Tensor, Quantized]:
         """The training pass on full clips: ``wav (B, T)``, T a multiple of the hop -> wav ``(B, T)`` and the quantizer's view."""
         frames = torch.full((wav.shape[0],), wav.shape[1] // self.hop_length, device=wav.device)
         latent = self.condition(self.analyse(wav, frames), denoise)
         with torch.autocast(wav.device.type, enabled=False):
-            quantized = self.quantizer(latent, padding_mask(frames, latent.shape[1]), revive=revive)
+            quantized = self.quantizer(latent, valid_mask(frames, latent.shape[1]), revive=revive)
         return self.synthesise(quantized.vectors, frames), quantized
 
     def _encode(self, wav: Tensor, lengths: Tensor, denoise: Tensor | None) -> tuple[Tensor, Tensor]:
         frames = torch.div(lengths + self.hop_length - 1, self.hop_length, rounding_mode="floor")
-        wav = wav * padding_mask(lengths, wav.shape[1])
+        wav = wav * valid_mask(lengths, wav.shape[1])
         latent = self.condition(self.analyse(wav, frames), denoise)
         codes = self._codes(latent)
-        return codes * padding_mask(frames, codes.shape[1])[..., None], frames
+        return codes * valid_mask(frames, codes.shape[1])[..., None], frames
 
     def _codes(self, latent: Tensor) -> Tensor:
         """In fp32 also under autocast: the nearest of many codes is no matter for half the digits."""

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from valle.errors import UserError
 from valle.modules.rvq import ResidualVQ
 from valle.modules.seanet import DenoiseFiLM, SEANetDecoder, SEANetEncoder, StreamState
+from valle.timeline import ceil_division
 from valle.tokenizers.residual_codec import ResidualCodec
 
 
@@ -81,7 +82,7 @@ class SoundStream(ResidualCodec):
         return self._encode(wav, lengths, self._denoise(denoise, wav))
 
     def analyse(self, wav: Tensor, frames: Tensor) -> Tensor:
-        num_frames = -(-wav.shape[1] // self.hop_length)
+        num_frames = ceil_division(wav.shape[1], self.hop_length)
         padded = F.pad(wav, (0, num_frames * self.hop_length - wav.shape[1]))
         return self.encoder(self.settings.gain * padded[..., None]).float()
 

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from valle.errors import UserError
+from valle.modules.masks import valid_mask
 from valle.modules.transformer import Attend, Transformer, TransformerConfig
-from valle.tokenizers.base import padding_mask
 from valle.tokenizers.front_ends import FRAME_HOP, MelFrontEnd, WaveFrontEnd
 
 
@@ -87,7 +87,7 @@ class SpeechEncoder(nn.Module):
 
     def hear(self, wav: Tensor, lengths: Tensor) -> Tensor:
         """The front end's frames ``(B, ceil(T / 320), size)``; samples past ``lengths`` count as silence."""
-        wav = wav * padding_mask(lengths, wav.shape[1])
+        wav = wav * valid_mask(lengths, wav.shape[1])
         wav = F.pad(wav, (0, -wav.shape[1] % self.hop_length))
         if self.training and self.voice_change and isinstance(self.front_end, MelFrontEnd):
             return self.front_end(wav, voice_change=self.voice_change)
@@ -103,7 +103,7 @@ class SpeechEncoder(nn.Module):
         last = config.num_layers if last is None else last
         if not 0 <= last <= config.num_layers:
             raise UserError(f"expected a layer within 0..{config.num_layers}, found {last}")
-        x = x * padding_mask(frames, x.shape[1])[..., None]
+        x = x * valid_mask(frames, x.shape[1])[..., None]
         if self.positions is not None:
             side = config.positional_kernel - 1
             around = (side, 0) if config.causal else (side // 2, side // 2)
@@ -156,5 +156,5 @@ class SpeechEncoder(nn.Module):
             near &= ahead <= right
         if config.left_reach is not None:
             near &= ahead >= -config.left_reach
-        mask = near & padding_mask(frames, size)[:, None] | (ahead == 0)  # itself too, or a query past the end would see nothing
+        mask = near & valid_mask(frames, size)[:, None] | (ahead == 0)  # itself too, or a query past the end would see nothing
         return Attend(causal=False, mask=mask[:, None])

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from valle.audio import PIECE_SECONDS, Waveform, audio_pieces
+from valle.timeline import ceil_division
 from valle.tokenizers.base import AcousticTokenizer, SemanticTokenizer
 from valle.tokenizers.residual_codec import ResidualCodec
 
@@ -146,7 +147,7 @@ def decode_pieces(codec: AcousticTokenizer, codes: Tensor) -> Iterator[Tensor]:
     the encoder's alone.
     """
     hop, size = codec.hop_length, round(PIECE_SECONDS * codec.sample_rate) // codec.hop_length
-    before, after = (-(-context // hop) for context in (codec.left_context, codec.right_context))
+    before, after = (ceil_division(context, hop) for context in (codec.left_context, codec.right_context))
     if len(codes) <= 2 * size or not isinstance(codec, ResidualCodec):
         size = max(1, len(codes))
     for first in range(0, len(codes), size):
@@ -154,3 +155,13 @@ def decode_pieces(codec: AcousticTokenizer, codes: Tensor) -> Iterator[Tensor]:
         given = codes[start : stop + after]
         wav = codec.decode(given[None], torch.tensor([len(given)], device=codes.device))[0]
         yield wav[(first - start) * hop : (stop - start) * hop]
+
+
+def encode_clip(tokenizer: AcousticTokenizer | SemanticTokenizer, wav: Tensor) -> Tensor:
+    """``wav (T,)`` float32 at the tokenizer's rate -> codes ``(T_f, Q)`` or units ``(T_u,)``, on the CPU."""
+    return encode_pieces(tokenizer, [wav]).cpu()
+
+
+def decode_clip(codec: AcousticTokenizer, codes: Tensor) -> Tensor:
+    """Codes ``(T_f, Q)`` -> wav ``(T_f * hop_length,)`` float32, on the CPU."""
+    return torch.cat([piece.cpu() for piece in decode_pieces(codec, codes)])

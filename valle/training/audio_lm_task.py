@@ -11,14 +11,14 @@ from torch import Tensor, nn
 
 from valle.data.dataset import Batch, CropSettings, TokenDataset, padding_share
 from valle.data.loader import SamplerSettings, choose_cuts, epoch_batches, fixed_batches
-from valle.data.manifests import ManifestError, TokenManifests, read_manifests
 from valle.errors import UserError
 from valle.models import AudioLM, AudioLMConfig
-from valle.models.parts import LossPart
+from valle.models.checkpoint import hyper_parameters, load_checkpoint
+from valle.models.loss import LossTerm
 from valle.models.released import read_released_weights
 from valle.tokenizers.base import AcousticTokenizer, Tokenizer
 from valle.tokenizers.registry import load_tokenizer, tokenizer_to_checkpoint
-from valle.training.checkpoint import hyper_parameters, load_checkpoint
+from valle.tokenizing.token_manifests import ManifestError, TokenManifests, read_manifests
 from valle.training.distributed import World
 from valle.training.options import AudioLMOptions
 from valle.training.unit_sequence import has_same_sequence, sequence_fields
@@ -100,13 +100,13 @@ class AudioLMTask:
             self._fixed[of_train], self.dataset(0), max_duration=self.options.max_duration, rank=world.rank, world_size=world.size
         )
 
-    def validation_loss(self, batch: Batch) -> dict[str, LossPart]:
+    def validation_loss(self, batch: Batch) -> dict[str, LossTerm]:
         """The parts of training, a semantic one of runs as ``semantic_unit`` and ``semantic_duration``, the fine one as
         ``fine_1``, ``fine_2``, ...: every level of every cut, none drawn."""
         parts = self.model.loss({stage: batch[stage] for stage in self.stages if stage not in ("semantic", "fine")})
         if "semantic" in self.stages:
             assert self.model.semantic is not None
-            parts = {**self.model.semantic.loss_parts(**batch["semantic"]), **parts}
+            parts = {**self.model.semantic.loss_terms(**batch["semantic"]), **parts}
         if "fine" in self.stages:
             assert self.model.fine is not None
             for level in range(self.config.num_coarse, self.config.num_quantizers):

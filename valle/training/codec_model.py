@@ -10,7 +10,7 @@ from torch.func import functional_call
 
 from valle.measures.mel import MEL_SCALES, MultiScaleMel
 from valle.measures.tokens import perplexity
-from valle.models.parts import LossPart
+from valle.models.loss import LossTerm
 from valle.modules.discriminators import Judgement, build_discriminators
 from valle.modules.rvq import Quantized
 from valle.tokenizers.residual_codec import ResidualCodec
@@ -48,14 +48,14 @@ class TrainedCodec(nn.Module):
         self.is_judged = options.adversarial_start_step == 0  # whether discriminators have come in
         self.observed: dict[str, Tensor] = {}  # of the last step, for the log
 
-    def forward(self, batch: Tensor) -> dict[str, LossPart]:
+    def forward(self, batch: Tensor) -> dict[str, LossTerm]:
         wav, target, denoise = self._task_of(batch)
         output, quantized = self.codec.reconstruct(wav, revive=self.revive, denoise=denoise)
         with torch.autocast(wav.device.type, enabled=False):
             losses = self._likeness(output, target)
         if not self.training:
             return {"codec": _part(sum(losses[name] * self.weights[name] for name in losses))}  # type: ignore[arg-type]
-        parts: dict[str, LossPart] = {}
+        parts: dict[str, LossTerm] = {}
         if self.discriminators is not None and self.is_judged:
             judged, parts["discriminator"] = self._judged(output, target)
             losses.update(judged)
@@ -94,7 +94,7 @@ class TrainedCodec(nn.Module):
             losses["mel"] = self.mel.each(output, target, windows=windows)
         return losses
 
-    def _judged(self, output: Tensor, target: Tensor) -> tuple[dict[str, Tensor], LossPart]:
+    def _judged(self, output: Tensor, target: Tensor) -> tuple[dict[str, Tensor], LossTerm]:
         """The codec's losses by the discriminators' verdict, and the discriminators' own part."""
         assert self.discriminators is not None
         start, length = self._judged_span(output.shape[1])
@@ -112,7 +112,7 @@ class TrainedCodec(nn.Module):
         length = min(num_samples, round(self.options.adversarial_seconds * self.codec.sample_rate) or num_samples)
         return int(torch.randint(num_samples - length + 1, ())), length
 
-    def _idle(self, size: int) -> LossPart:
+    def _idle(self, size: int) -> LossTerm:
         """Nothing, but of every parameter, as DDP waits for the gradient of each."""
         assert self.discriminators is not None
         zero = torch.stack([parameter.sum() for parameter in self.discriminators.parameters()]).sum() * 0
@@ -134,9 +134,9 @@ class TrainedCodec(nn.Module):
         return report
 
 
-def _part(losses: Tensor, *, hits: Tensor | None = None) -> LossPart:
+def _part(losses: Tensor, *, hits: Tensor | None = None) -> LossTerm:
     count = torch.tensor(len(losses), device=losses.device)
-    return LossPart(losses.sum(), count, torch.zeros_like(count) if hits is None else hits.sum())
+    return LossTerm(losses.sum(), count, torch.zeros_like(count) if hits is None else hits.sum())
 
 
 def _rows(judgements: list[Judgement], rows: slice) -> list[Judgement]:

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from valle.data.segments import PairedDataset, SegmentDataset, Source, segment_batches
 from valle.errors import UserError
-from valle.models.parts import LossPart
+from valle.models.checkpoint import hyper_parameters
+from valle.models.loss import LossTerm
 from valle.tokenizers.convnext_codec import ConvNeXtCodec, ConvNeXtCodecConfig
 from valle.tokenizers.registry import load_acoustic, tokenizer_to_state
 from valle.tokenizers.residual_codec import ResidualCodec
 from valle.tokenizers.soundstream import SoundStream, SoundStreamConfig
-from valle.training.checkpoint import hyper_parameters
 from valle.training.codec_model import TrainedCodec
 from valle.training.codec_options import CodecOptions
 from valle.training.distributed import World
@@ -87,7 +87,7 @@ class CodecTask:
         dataset = self._dataset(0, self.sources if of_train else self.valid_sources, 8)
         return (dataset[index] for index in range(world.rank, 8, world.size))
 
-    def validation_loss(self, batch: Tensor) -> dict[str, LossPart]:
+    def validation_loss(self, batch: Tensor) -> dict[str, LossTerm]:
         return self.model(batch)
 
     def to_device(self, batch: Tensor, device: torch.device) -> Tensor:

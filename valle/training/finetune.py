@@ -12,10 +12,10 @@ import yaml
 
 from valle.errors import UserError
 from valle.files import replacing
+from valle.models.checkpoint import load_checkpoint, plain
 from valle.models.config import AudioLMConfig
 from valle.models.released import read_released_config
 from valle.training.audio_lm_task import AudioLMTask
-from valle.training.checkpoint import load_checkpoint, plain
 from valle.training.distributed import World
 from valle.training.logs import Sums, add_sums, sums_of
 from valle.training.options import STAGES, AudioLMOptions

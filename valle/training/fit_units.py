@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 
 from valle.audio import Waveform, audio_pieces
-from valle.data.encode_files import audio_files
-from valle.data.training_audio import training_audio
 from valle.errors import UserError
+from valle.progress import Progress
 from valle.tokenizers.base import TokenizerIdentity
 from valle.tokenizers.clustered_units import ClusteredUnits
 from valle.tokenizers.hubert import HubertConfig, hubert_from_encoder
 from valle.tokenizers.kmeans_fit import ALONE, Processes
-from valle.tokenizers.mfcc import MfccConfig, MfccKMeans
-from valle.tokenizers.mfcc_fit import fit_mfcc_kmeans
+from valle.tokenizers.mfcc import MfccConfig, MfccKMeans, fit_mfcc_kmeans
 from valle.tokenizers.pretrained_units import ENCODERS
 from valle.tokenizers.registry import load_unfitted, save_tokenizer
-from valle.training.hubert_fit import fit_units, load_encoder
-
-Progress = Callable[[float, float], None]
+from valle.tokenizing.encode_files import audio_files
+from valle.tokenizing.training_audio import training_audio
+from valle.training.speech_encoder_fit import fit_units, load_encoder
 
 
 class FitError(UserError):
@@ -34,7 +32,7 @@ class FitConfig:
     """Whose states are clustered, on what audio, into how many units."""
 
     encoder: str = field(
-        default="mfcc", metadata={"help": "mfcc, the exp-dir of a run of trainer_hubert.py, or a released encoder: NAME or NAME=FOLDER"}
+        default="mfcc", metadata={"help": "mfcc, an exp-dir of trainer_speech_encoder.py, or a released encoder: NAME or NAME=FOLDER"}
     )
     layer: int = field(default=0, metadata={"help": "the encoder's layer, from 1"})
     num_units: int = field(default=200, metadata={"help": "how many units"})
@@ -91,7 +89,7 @@ def _unfitted(config: FitConfig) -> ClusteredUnits:
         )
     if not Path(config.encoder).is_dir():
         raise FitError(
-            "expected mfcc, the exp-dir of a run of trainer_hubert.py or a released encoder's name as --encoder, "
+            "expected mfcc, the exp-dir of a run of trainer_speech_encoder.py or a released encoder's name as --encoder, "
             f"found {config.encoder!r}; names are {', '.join(ENCODERS)}"
         )
     name = config.name or f"{Path(config.encoder).name}-layer{config.layer}-{config.num_units}"

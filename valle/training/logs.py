@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from valle.models.parts import LossPart
+from valle.models.loss import LossTerm
 
 Sums = dict[str, tuple[float, float, float]]  # part: nats, targets, hits
 
@@ -30,7 +30,7 @@ def setup_logging(exp_dir: Path, rank: int) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s [%(module)s] %(message)s", handlers=handlers, force=True)
 
 
-def sums_of(parts: Mapping[str, LossPart]) -> Sums:
+def sums_of(parts: Mapping[str, LossTerm]) -> Sums:
     """Parts as plain numbers, by one transfer from the device."""
     if not parts:
         return {}

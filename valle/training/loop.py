@@ -6,7 +6,6 @@ import logging
 import math
 import time
 from collections.abc import Iterable, Iterator
-from hashlib import blake2b
 from itertools import islice
 from typing import NoReturn
 
@@ -17,7 +16,8 @@ from tqdm import tqdm
 
 from valle.errors import UserError
 from valle.memory import give_memory_back
-from valle.training.checkpoint import save_checkpoint
+from valle.models.checkpoint import save_checkpoint
+from valle.seeds import step_seed
 from valle.training.diagnose import first_not_finite
 from valle.training.distributed import World, pick_device
 from valle.training.errors import BrokenBatchError, MemoryShortError
@@ -105,7 +105,7 @@ class Loop:
     def train_step(self, micro_batches: list[Batch]) -> Sums:
         """One step of the optimizer on the mean over all ranks and micro-batches."""
         progress, options = self.progress, self.options
-        torch.manual_seed(mix(options.seed, self.world.rank, progress.step))
+        torch.manual_seed(step_seed(options.seed, self.world.rank, progress.step))
         try:
             sums = self.gradients(micro_batches)
         except torch.OutOfMemoryError as error:
@@ -175,7 +175,7 @@ class Loop:
 
     def _repeat(self, micro_batches: list[Batch]) -> None:
         """The last step's passes once more, with the same draws."""
-        torch.manual_seed(mix(self.options.seed, self.world.rank, self.progress.step))
+        torch.manual_seed(step_seed(self.options.seed, self.world.rank, self.progress.step))
         for batch in micro_batches:
             with self.precision.autocast():
                 parts = self.task.model(self.task.to_device(batch, self.device))
@@ -294,8 +294,3 @@ def grouped(batches: Iterator[Batch], size: int) -> Iterator[list[Batch]]:
             group = []
     if group:
         yield group
-
-
-def mix(seed: int, rank: int, step: int) -> int:
-    """One seed out of three numbers, so that no generator's state needs to be stored."""
-    return int.from_bytes(blake2b(f"{seed}|{rank}|{step}".encode(), digest_size=7).digest(), "big")

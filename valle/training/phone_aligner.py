@@ -7,7 +7,7 @@ align, train, align anew.  Synthetic speech stays in, so that the times cannot d
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from valle.models.phone_aligner import PhoneAligner
+from valle.progress import Progress
 
 CROP_FRAMES = 300  # 3 s
 SMOOTHING = 0.05  # of the labels: no phone is ever quite sure
@@ -25,7 +26,6 @@ BEND = (0.85, 1.18)  # of the frequency axis, as of vocal tracts
 ECHO_FRAMES = 30
 LEAST_SHARE = 0.5  # of what a class would have if all were equal
 
-Progress = Callable[[float, float], None]
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from valle.training.checkpoint import CheckpointError, hyper_parameters, load_checkpoint, newest_checkpoint, remove_old, save_checkpoint
+from valle.models.checkpoint import CheckpointError, hyper_parameters, load_checkpoint, newest_checkpoint, remove_old, save_checkpoint
 from valle.training.distributed import World
 from valle.training.errors import OtherRunError
 from valle.training.logs import Sums

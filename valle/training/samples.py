@@ -11,8 +11,9 @@ from torch import Tensor
 
 from valle.data.dataset import Tokens, read_tokens
 from valle.data.loader import keep_durations
+from valle.inference.pipeline import ContinueSettings
 from valle.models.ar_nar import AcousticRequest
-from valle.pipeline import ContinueSettings, stage_seed
+from valle.seeds import stage_seed
 from valle.tokenizers.registry import expect_acoustic
 
 if TYPE_CHECKING:

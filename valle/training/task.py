@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-from valle.models.parts import LossPart
+from valle.models.loss import LossTerm
 from valle.training.distributed import World
 
 Batch = Any  # nested dictionaries of tensors, as the task's data gives them
@@ -27,7 +27,7 @@ class Task(Protocol):
 
     @property
     def model(self) -> nn.Module:
-        """Called with a batch, returns ``dict[str, LossPart]``: sum, count and hits of every part, 0-dim tensors."""
+        """Called with a batch, returns ``dict[str, LossTerm]``: sum, count and hits of every part, 0-dim tensors."""
         ...
 
     def part_parameters(self) -> dict[str, list[nn.Parameter]]:
@@ -50,7 +50,7 @@ class Task(Protocol):
         """Fixed batches of the dev set (or of as many train cuts), split over ranks; the same at every call."""
         ...
 
-    def validation_loss(self, batch: Batch) -> Mapping[str, LossPart]:
+    def validation_loss(self, batch: Batch) -> Mapping[str, LossTerm]:
         """Parts of one fixed batch, deterministic; may name more parts than training does (``fine_1``, ``fine_2``, ...)."""
         ...
 

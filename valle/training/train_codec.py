@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from valle.models.checkpoint import averaged_between, load_checkpoint
 from valle.tokenizers.registry import save_tokenizer
 from valle.tokenizers.weights import rounded
-from valle.training.checkpoint import averaged_between, load_checkpoint
 from valle.training.codec_task import CodecOptions, CodecTask
 from valle.training.distributed import World, launch, pick_device
 from valle.training.logs import setup_logging

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from valle.data.manifests import TokenManifests
-from valle.data.unit_bpe import FittedUnitBpe, train_units
+from valle.data.fit_unit_bpe import FittedUnitBpe, train_units
 from valle.errors import UserError
+from valle.models.checkpoint import load_checkpoint
 from valle.models.config import AudioLMConfig
 from valle.models.released import read_released_config
 from valle.tokenizers.unit_bpe import UnitBpe, UnitBpeError
 from valle.tokenizers.unit_runs import collapse
-from valle.training.checkpoint import load_checkpoint
+from valle.tokenizing.token_manifests import TokenManifests
 from valle.training.distributed import World
 from valle.training.logs import Sums
 from valle.training.options import AudioLMOptions

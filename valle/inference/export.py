@@ -1,0 +1,57 @@
+"""From a training run to a released folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from valle.errors import UserError
+from valle.inference.trained_model import check_choice, trained_model
+from valle.models.audio_lm import count_parameters
+from valle.models.released import read_released_config, save_released
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """Flags of ``bin/export.py``."""
+
+    output_dir: Path = field(metadata={"help": "the folder to write; an existing released model there is replaced"})
+    checkpoint: Path | None = field(default=None, metadata={"help": "a trainer's checkpoint"})
+    exp_dir: Path | None = field(default=None, metadata={"help": "a trainer's folder; with --epoch 0 the weights that were best on dev"})
+    epoch: int = field(default=0, metadata={"help": "epoch-N.pt of --exp-dir"})
+    avg: int = field(default=1, metadata={"help": "average the last so many epochs"})
+    use_averaged_model: bool = field(default=False, metadata={"help": "average over all steps of those epochs"})
+    dtype: Literal["float16", "float32"] = field(default="float16", metadata={"help": "of the weights in the file"})
+
+    def __post_init__(self) -> None:
+        if (self.checkpoint is None) == (self.exp_dir is None):
+            raise UserError("expected either --checkpoint or --exp-dir, so that one run is exported; give one of them")
+        check_choice(exp_dir=self.exp_dir, epoch=self.epoch, avg=self.avg, use_averaged_model=self.use_averaged_model)
+
+
+def export(options: ExportOptions) -> int:
+    """Write the folder -> how many parameters it holds."""
+    check_output(options.output_dir)
+    released = trained_model(
+        checkpoint=options.checkpoint,
+        exp_dir=options.exp_dir,
+        epoch=options.epoch,
+        avg=options.avg,
+        use_averaged_model=options.use_averaged_model,
+    )
+    save_released(released, options.output_dir, dtype=getattr(torch, options.dtype))
+    return count_parameters(released.model)
+
+
+def check_output(folder: Path) -> None:
+    """Only nothing, an empty folder or an older released model is written over."""
+    if folder.is_file():
+        raise UserError(f"expected a folder for --output-dir, found the file {folder}; name another")
+    if folder.is_dir() and any(folder.iterdir()):
+        try:
+            read_released_config(folder)
+        except UserError as error:
+            raise UserError(f"{folder} holds something else than a released model; name another folder, so that nothing is lost") from error

@@ -1,0 +1,183 @@
+"""What ``bin/infer.py`` does: prompts in; wavs, spectrograms, a page and ``summary.json`` out."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from valle.audio import Waveform, audio_info, read_audio, write_wav
+from valle.decoding.sampling import Sampling
+from valle.device import find_device
+from valle.errors import UserError
+from valle.files import replacing
+from valle.inference.listening_page import PageItem, write_page
+from valle.inference.pipeline import BUNDLED_MODEL, TEMPERATURES, Continuation, ContinueSettings, Pipeline
+from valle.inference.spectrogram import write_spectrogram
+from valle.inference.trained_model import check_choice, trained_model
+from valle.models.released import Released, load_released
+
+REPETITION_WINDOW = 10  # VALL-E 2's
+SAMPLE_STRIDE = 7919  # between the seeds of a prompt's samples; a prompt has the same seed alone and among others
+
+
+def _flag(default: Any, text: str) -> Any:
+    return field(default=default, metadata={"help": text})
+
+
+@dataclass(frozen=True)
+class InferOptions:
+    """Flags of ``bin/infer.py``."""
+
+    audio_prompts: list[Path] = field(metadata={"help": "audio files to continue"})
+    output_dir: Path = field(metadata={"help": "where wavs, index.html and summary.json go"})
+    checkpoint: Path | None = field(default=None, metadata={"help": "a trainer's checkpoint"})
+    exp_dir: Path | None = field(default=None, metadata={"help": "a trainer's folder; with --epoch 0 the weights that were best on dev"})
+    epoch: int = _flag(0, "epoch-N.pt of --exp-dir")
+    avg: int = _flag(1, "average the last so many epochs")
+    use_averaged_model: bool = _flag(False, "average over all steps of those epochs")
+    model: Path | None = field(default=None, metadata={"help": "a released folder"})
+    mode: Literal["continue", "resynthesize", "acoustic"] = _flag("continue", "what to do")
+    prompt_seconds: float = _flag(3.0, "how much of each file is the prompt")
+    max_seconds: float = _flag(10.0, "longest new audio")
+    min_seconds: float | None = _flag(None, "shortest new audio: no end is drawn before it; not given: 1")
+    temperature: float | None = _flag(
+        None, "of all stages; not given: " + ", ".join(f"{value:g} {stage}" for stage, value in TEMPERATURES.items())
+    )
+    semantic_temperature: float | None = _flag(None, "of the semantic stage alone")
+    coarse_temperature: float | None = _flag(None, "of the coarse stage alone")
+    fine_temperature: float | None = _flag(None, "of the fine stage alone")
+    top_k: int = _flag(0, "draw from the so many likeliest; 0 for all")
+    top_p: float = _flag(1.0, "draw from the likeliest that make up this probability")
+    repetition_aware: bool = _flag(False, "draw again where a coarse code repeats too often")
+    seed: int = _flag(0, "of everything drawn")
+    num_samples: int = _flag(1, "continuations of each prompt")
+    batch_size: int = _flag(8, "continuations made at once")
+    device: str = _flag("auto", "cpu, cuda or mps; auto takes the fastest that is there")
+    num_threads: int = _flag(0, "CPU threads; 0 leaves torch's choice")
+
+    def __post_init__(self) -> None:
+        if self.num_samples < 1 or self.batch_size < 1:
+            raise UserError(f"--num-samples and --batch-size must be 1 or more, found {self.num_samples} and {self.batch_size}")
+        if self.num_threads < 0:
+            raise UserError(f"--num-threads must be 0 (torch's choice) or more, found {self.num_threads}")
+        if sum(choice is not None for choice in (self.checkpoint, self.exp_dir, self.model)) > 1:
+            raise UserError("expected one of --checkpoint, --exp-dir and --model, found several; name the one that shall speak")
+        check_choice(exp_dir=self.exp_dir, epoch=self.epoch, avg=self.avg, use_averaged_model=self.use_averaged_model)
+        if not self.audio_prompts:
+            raise UserError("expected audio files after --audio-prompts, found none")
+
+    def settings(self) -> ContinueSettings:
+        """The pipeline's settings; a stage's own temperature wins over the common one."""
+
+        def sampling(stage: str, own: float | None, *, window: int = 0) -> Sampling:
+            temperature = own if own is not None else self.temperature if self.temperature is not None else TEMPERATURES[stage]
+            return Sampling(temperature=temperature, top_k=self.top_k, top_p=self.top_p, repetition_window=window)
+
+        return ContinueSettings(
+            mode=self.mode,
+            prompt_seconds=self.prompt_seconds,
+            max_seconds=self.max_seconds,
+            min_seconds=self.min_seconds,
+            semantic=sampling("semantic", self.semantic_temperature),
+            coarse=sampling("coarse", self.coarse_temperature, window=REPETITION_WINDOW if self.repetition_aware else 0),
+            fine=sampling("fine", self.fine_temperature),
+        )
+
+
+def infer(options: InferOptions) -> dict[str, Any]:
+    """Continue every prompt ``num_samples`` times -> the summary that is written."""
+    settings = options.settings()
+    check_inputs(options)
+    if options.num_threads:
+        torch.set_num_threads(options.num_threads)
+    pipeline = Pipeline(choose_model(options), device=find_device(options.device))
+    rate = pipeline.sample_rate
+    audio = [read_prompt(path, rate, settings) for path in options.audio_prompts]  # every prompt is read before work begins
+    jobs = [(row, sample) for row in range(len(audio)) for sample in range(options.num_samples)]
+    started = time.perf_counter()
+    results: list[Continuation] = []
+    for first in range(0, len(jobs), options.batch_size):
+        batch = jobs[first : first + options.batch_size]
+        seeds = [options.seed + SAMPLE_STRIDE * sample for _, sample in batch]
+        results += pipeline.continue_audio([audio[row] for row, _ in batch], rate, seed=seeds, settings=settings)
+    return _write(options, jobs, results, time.perf_counter() - started)
+
+
+def check_inputs(options: InferOptions) -> None:
+    """Refuse what can be seen to fail, before a model is loaded and anything is written."""
+    if options.output_dir.exists() and not options.output_dir.is_dir():
+        raise UserError(f"expected a folder for --output-dir, found the file {options.output_dir}; name another")
+    for path in options.audio_prompts:
+        audio_info(path)
+
+
+def read_prompt(path: Path, sample_rate: int, settings: ContinueSettings) -> Waveform:
+    """As much of a file as the mode looks at, so that an hour's recording costs no more than its prompt."""
+    seconds = {"continue": settings.prompt_seconds, "acoustic": settings.prompt_seconds + settings.max_seconds, "resynthesize": None}
+    return read_audio(path, sample_rate=sample_rate, duration=seconds[settings.mode])[0]
+
+
+def choose_model(options: InferOptions) -> Released:
+    """The model that the flags name; the bundled one if they name none."""
+    if options.checkpoint is None and options.exp_dir is None:
+        return load_released(options.model or BUNDLED_MODEL)
+    return trained_model(
+        checkpoint=options.checkpoint,
+        exp_dir=options.exp_dir,
+        epoch=options.epoch,
+        avg=options.avg,
+        use_averaged_model=options.use_averaged_model,
+    )
+
+
+def _write(options: InferOptions, jobs: list[tuple[int, int]], results: list[Continuation], seconds: float) -> dict[str, Any]:
+    options.output_dir.mkdir(parents=True, exist_ok=True)
+    items, page_items = [], []
+    for name, (row, _), result in zip(_names(options, jobs), jobs, results, strict=True):
+        write_wav(options.output_dir / f"{name}.wav", result.wav, result.sample_rate)
+        write_spectrogram(options.output_dir / f"{name}.png", result.wav, result.sample_rate, prompt_seconds=result.prompt_seconds)
+        items.append({
+            "prompt": str(options.audio_prompts[row]), "wav": f"{name}.wav", "prompt_seconds": result.prompt_seconds,
+            "seconds": result.seconds, "generated_seconds": result.generated_seconds, "seed": result.seed,
+            "own_seconds": result.own_samples / result.sample_rate,
+        })  # fmt: skip
+        page_items.append(PageItem(
+            title=options.audio_prompts[row].name, wav=f"{name}.wav", picture=f"{name}.png", prompt_seconds=result.prompt_seconds,
+            generated_seconds=result.generated_seconds, seed=result.seed,
+        ))  # fmt: skip
+    generated = sum(result.generated_seconds for result in results)
+    summary: dict[str, Any] = {
+        "settings": {key: _plain(value) for key, value in asdict(options).items()},
+        "items": items,
+        "rtf": seconds / generated if generated else 0.0,
+        "page": str(options.output_dir / "index.html"),
+    }
+    write_page(options.output_dir / "index.html", page_items, mode=options.mode, rtf=summary["rtf"])
+    with replacing(options.output_dir / "summary.json") as temporary:
+        temporary.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    return summary
+
+
+def _names(options: InferOptions, jobs: list[tuple[int, int]]) -> list[str]:
+    """One name an output: the prompt's, numbered where that is taken."""
+    taken: set[str] = set()
+    names = []
+    for row, sample in jobs:
+        stem = options.audio_prompts[row].stem + (f"-sample{sample + 1}" if options.num_samples > 1 else "")
+        candidates = (stem if number == 1 else f"{stem}-{number}" for number in count(1))
+        name = next(candidate for candidate in candidates if candidate not in taken)
+        taken.add(name)
+        names.append(name)
+    return names
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value

@@ -1,0 +1,316 @@
+"""From wav to wav: tokenizers, AudioLM and decoding behind one call (AudioLM, Borsos et al. 2022, figure 2).
+
+    pipeline = Pipeline.from_pretrained()
+    [continuation] = pipeline.continue_audio(wav, 16000, prompt_seconds=3, max_seconds=10, seed=0)
+
+Nothing of the training is needed here, and no manifests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from math import ceil
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from valle.audio import Waveform, resample
+from valle.decoding.sampling import Sampling
+from valle.errors import UserError
+from valle.models.ar_nar import AcousticRequest
+from valle.models.released import Released, load_released
+from valle.seeds import stage_seed
+from valle.timeline import Grid, ceil_division
+from valle.tokenizers.base import AcousticTokenizer, SemanticTokenizer
+from valle.tokenizers.stream import decode_pieces, encode_pieces
+
+BUNDLED_MODEL = Path(__file__).parent.parent / "assets" / "audio-lm"
+MIN_PROMPT_SECONDS = 0.2
+FADE_SECONDS = 0.02  # over which the prompt's own samples give way to generated ones
+TEMPERATURES = {"semantic": 0.9, "coarse": 0.8, "fine": 0.6}
+
+Mode = Literal["continue", "resynthesize", "acoustic"]
+Recording: TypeAlias = Waveform | Tensor  # (T,) mono
+
+
+class PromptError(UserError):
+    """A prompt that cannot be continued."""
+
+
+@dataclass(frozen=True)
+class ContinueSettings:
+    """How audio is continued; times in seconds, of new audio for ``min_seconds`` and ``max_seconds``.
+
+    ``continue``: new units, then their sound.  ``acoustic``: the sound of the recording's own units after the prompt, whose
+    voice it takes (a prompt of 0 s leaves the voice to the model).  ``resynthesize``: the codec's round trip of all of it.
+    Temperatures are AudioLM's for codes (Borsos et al. 2022, 4.1), 0.8 and 0.6; for units 0.9 where it has 0.6, since small models
+    are silent less so, and keep real voices more often (docs/infer.md).
+    """
+
+    mode: Mode = "continue"
+    prompt_seconds: float = 3.0
+    max_seconds: float = 10.0
+    min_seconds: float | None = None  # no end is drawn before it; None: 1, or all of a shorter max_seconds
+    semantic: Sampling = Sampling(temperature=TEMPERATURES["semantic"])
+    coarse: Sampling = Sampling(temperature=TEMPERATURES["coarse"])
+    fine: Sampling = Sampling(temperature=TEMPERATURES["fine"])
+
+    def __post_init__(self) -> None:
+        if self.mode not in ("continue", "resynthesize", "acoustic"):
+            raise UserError(f"the mode must be continue, resynthesize or acoustic, found {self.mode!r}")
+        if not 0 < self.max_seconds < float("inf"):
+            raise UserError(f"the new audio must be longer than 0 seconds, found {self.max_seconds:g}; raise --max-seconds")
+        if not 0 <= self.least_seconds <= self.max_seconds:
+            raise UserError(f"--min-seconds must lie between 0 and --max-seconds ({self.max_seconds:g}), found {self.min_seconds:g}")
+        if not MIN_PROMPT_SECONDS <= self.prompt_seconds < float("inf") and not (self.mode == "acoustic" and self.prompt_seconds == 0):
+            raise UserError(f"the prompt must last at least {MIN_PROMPT_SECONDS} s, found {self.prompt_seconds:g}; raise --prompt-seconds")
+
+    @property
+    def least_seconds(self) -> float:
+        """New audio before which no end is drawn."""
+        return min(1.0, self.max_seconds) if self.min_seconds is None else self.min_seconds
+
+
+@dataclass(frozen=True, kw_only=True)
+class Continuation:
+    """One result: the prompt's own samples, then what was generated."""
+
+    wav: Waveform  # (T,) float32 at sample_rate
+    sample_rate: int  # Hz, the codec's
+    prompt_samples: int  # length of the prompt; what follows is new
+    own_samples: int  # up to here the samples are the prompt's own; its last tokens are generated anew
+    seed: int
+    codes: Tensor  # (T_f, Q) int64, of prompt and continuation
+    units: Tensor | None  # (T_u,) int64, of prompt and continuation
+
+    @property
+    def seconds(self) -> float:
+        return len(self.wav) / self.sample_rate
+
+    @property
+    def prompt_seconds(self) -> float:
+        return self.prompt_samples / self.sample_rate
+
+    @property
+    def generated_seconds(self) -> float:
+        return (len(self.wav) - self.prompt_samples) / self.sample_rate
+
+
+@dataclass(frozen=True)
+class _Prompt:
+    """A row on its way through the stages."""
+
+    wav: Waveform  # (T,) at the codec's rate: the prompt's own samples
+    codes: Tensor  # (T_f, Q), those that stay as they are whatever follows
+    units: Tensor  # (T_u,), as many periods as the codes; empty without units
+    seed: int
+
+
+class Pipeline:
+    """A released model, ready to continue audio.  Sound longer than a stage was trained on is made by windows that slide."""
+
+    def __init__(self, released: Released, *, device: torch.device | str = "cpu") -> None:
+        self.released = released
+        self.device = torch.device(device)
+        self.model, self.timeline = released.model.to(self.device).eval(), released.timeline
+        self.acoustic = released.acoustic.to(self.device).eval()
+        self.semantic = released.semantic.to(self.device).eval() if released.semantic is not None else None
+        if (self.model.semantic is None) != (self.semantic is None):
+            wanted, found = ("codes only", "units as well") if self.model.semantic is None else ("units", "none")
+            raise UserError(f"expected the tokenizers that the model was trained with ({wanted}), found {found}; export it anew")
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path | None = None, *, device: torch.device | str = "cpu") -> Pipeline:
+        """The released model in ``folder``, or the bundled one."""
+        return cls(load_released(Path(folder) if folder is not None else BUNDLED_MODEL), device=device)
+
+    @property
+    def sample_rate(self) -> int:
+        """Of what comes out, Hz."""
+        return self.acoustic.sample_rate
+
+    def continue_audio(
+        self,
+        wav: Recording | Sequence[Recording],
+        sample_rate: int,
+        *,
+        seed: int | Sequence[int] = 0,
+        settings: ContinueSettings | None = None,
+        prompt_seconds: float | None = None,
+        max_seconds: float | None = None,
+        min_seconds: float | None = None,
+    ) -> list[Continuation]:
+        """Continue one recording ``(T,)`` or several, each after its first ``prompt_seconds`` (all of a shorter one).
+
+        Times that are given replace those of ``settings``.  A row depends on its own recording and seed only; one ``seed``
+        is every row's.  Raises ``PromptError``.
+        """
+        given: dict[str, Any] = {"prompt_seconds": prompt_seconds, "max_seconds": max_seconds, "min_seconds": min_seconds}
+        settings = replace(settings or ContinueSettings(), **{name: value for name, value in given.items() if value is not None})
+        recordings, seeds = self._rows(wav, sample_rate, seed)
+        if not recordings:
+            return []
+        with torch.inference_mode():
+            if settings.mode == "resynthesize":
+                return [self._resynthesized(row, row_seed) for row, row_seed in zip(recordings, seeds, strict=True)]
+            if settings.mode == "acoustic":
+                return self._spoken(recordings, seeds, settings)
+            return self._continued(recordings, seeds, settings)
+
+    def _continued(self, recordings: list[Waveform], seeds: list[int], settings: ContinueSettings) -> list[Continuation]:
+        cut = self._samples(settings.prompt_seconds)
+        prompts = [self._prompt(row[:cut], seed) for row, seed in zip(recordings, seeds, strict=True)]
+        units = self._continue_units(prompts, settings)
+        return self._speak(prompts, units, [len(prompt.wav) + self._samples(settings.max_seconds) for prompt in prompts], settings)
+
+    def _spoken(self, recordings: list[Waveform], seeds: list[int], settings: ContinueSettings) -> list[Continuation]:
+        if self.semantic is None:
+            raise UserError("this model knows no units, so it cannot speak from a recording's; use the mode continue or resynthesize")
+        cut, new = self._samples(settings.prompt_seconds), self._samples(settings.max_seconds)
+        per_period = self.timeline.units_per_period
+        prompts, units = [], []
+        for recording, seed in zip(recordings, seeds, strict=True):
+            if len(recording) <= cut:
+                found = len(recording) / self.sample_rate
+                raise PromptError(
+                    f"expected a recording longer than its prompt of {settings.prompt_seconds:g} s, found {found:.2f} s; "
+                    "give a longer one or a smaller --prompt-seconds (0 for no prompt)"
+                )
+            prompts.append(self._prompt(recording[:cut], seed) if cut else self._no_prompt(seed))
+            true = self._units(recording[: cut + new])
+            units.append(torch.cat([true, true[-1:].expand(-len(true) % per_period)]))  # whole periods
+        return self._speak(prompts, units, [min(len(recording), cut + new) for recording in recordings], settings)
+
+    def _resynthesized(self, wav: Waveform, seed: int) -> Continuation:
+        if len(wav) == 0:
+            raise PromptError("expected sound to resynthesize, found a recording of 0 s; give a longer one")
+        codes = self._codes(wav)
+        return Continuation(
+            wav=self._decode(codes)[: len(wav)], sample_rate=self.sample_rate, prompt_samples=0, own_samples=0, seed=seed,
+            codes=codes.cpu(), units=None if self.semantic is None else self._units(wav).cpu(),
+        )  # fmt: skip
+
+    def _rows(self, wav: Recording | Sequence[Recording], sample_rate: int, seed: int | Sequence[int]) -> tuple[list[Waveform], list[int]]:
+        """Recordings as mono float32 at the codec's rate, and a seed for each."""
+        given = list(wav) if isinstance(wav, (list, tuple)) else [wav]
+        rows = []
+        for recording in given:
+            samples = np.asarray(recording.detach().cpu() if isinstance(recording, Tensor) else recording, dtype=np.float32)
+            if samples.ndim != 1:
+                raise PromptError(f"expected a mono recording of shape (T,), found {samples.shape}; average its channels first")
+            if sample_rate <= 0:
+                raise PromptError(f"expected a sample rate above 0 Hz, found {sample_rate}")
+            if not np.isfinite(samples).all():
+                raise PromptError("expected finite samples in the recording, found NaN or infinity; read it anew from its source")
+            rows.append(resample(samples, sample_rate, self.sample_rate) if len(samples) else samples)
+        seeds = [seed] * len(rows) if isinstance(seed, int) else list(seed)
+        if len(seeds) != len(rows):
+            raise PromptError(f"expected one seed, or one for each of {len(rows)} recordings, found {len(seeds)}")
+        return rows, seeds
+
+    def _prompt(self, wav: Waveform, seed: int) -> _Prompt:
+        """Tokens of a prompt without those that what follows it would change (see ``Tokenizer.kept_of_prompt``)."""
+        seconds = len(wav) / self.sample_rate
+        if seconds < MIN_PROMPT_SECONDS:
+            raise PromptError(f"expected a prompt of at least {MIN_PROMPT_SECONDS:g} s, found {seconds:.2f} s; give a longer recording")
+        codes = self._codes(wav)[: self.acoustic.kept_of_prompt(len(wav))]
+        units = codes.new_zeros(0)
+        if self.semantic is not None:
+            at_its_rate = resample(wav, self.sample_rate, self.semantic.sample_rate)
+            units = self._units(wav)[: self.semantic.kept_of_prompt(len(at_its_rate))]
+        num_units, num_frames = self.timeline.align(len(units), len(codes))
+        if num_frames == 0:
+            raise PromptError(f"expected a prompt longer than the tokenizers' right context, found {seconds:.2f} s; give a longer one")
+        return _Prompt(wav=wav, codes=codes[:num_frames], units=units[:num_units], seed=seed)
+
+    def _no_prompt(self, seed: int) -> _Prompt:
+        empty = torch.zeros(0, dtype=torch.int64, device=self.device)
+        return _Prompt(wav=np.zeros(0, np.float32), codes=empty.new_zeros(0, self.model.config.num_quantizers), units=empty, seed=seed)
+
+    def _continue_units(self, prompts: list[_Prompt], settings: ContinueSettings) -> list[Tensor] | None:
+        """Units of the whole time of every row, in whole periods; None for a model without units."""
+        if self.model.semantic is None:
+            return None
+        per_period = self.timeline.units_per_period
+        longest = [self._periods(prompt, settings.max_seconds) * per_period for prompt in prompts]
+        shortest = [self._periods(prompt, settings.least_seconds) * per_period for prompt in prompts]  # no end is drawn within the prompt
+        new = self.model.semantic.generate(
+            [prompt.units for prompt in prompts],
+            max_new=[total - len(prompt.units) for total, prompt in zip(longest, prompts, strict=True)],
+            min_new=[total - len(prompt.units) for total, prompt in zip(shortest, prompts, strict=True)],
+            sampling=settings.semantic,
+            seeds=[stage_seed(prompt.seed, 0) for prompt in prompts],
+            window=self._window("semantic", self.timeline.units),
+        )
+        rows = [torch.cat([prompt.units, tokens]) for prompt, tokens in zip(prompts, new, strict=True)]
+        return [row[: len(row) // per_period * per_period] for row in rows]
+
+    def _speak(self, prompts: list[_Prompt], units: list[Tensor] | None, most: list[int], settings: ContinueSettings) -> list[Continuation]:
+        """Codes along ``units``, or without them for ``most`` samples a row; then sound, of ``most`` samples at most."""
+        if units is not None:
+            frames = [self.timeline.frames_for_units(len(row)) for row in units]
+        else:
+            frames = [ceil_division(total, self.acoustic.hop_length) for total in most]
+        request = AcousticRequest(
+            prompt_codes=[prompt.codes for prompt in prompts],
+            num_frames=frames,
+            seeds=[stage_seed(prompt.seed, 1) for prompt in prompts],
+            units=units,
+            coarse_sampling=settings.coarse,
+            fine_sampling=settings.fine,
+            coarse_window=self._window("coarse", self.timeline.codes),
+            fine_window=self._window("fine", self.timeline.codes),
+        )
+        rows = self.model.acoustic.generate(request)
+        return [self._joined(prompts[row], codes, None if units is None else units[row], most[row]) for row, codes in enumerate(rows)]
+
+    def _joined(self, prompt: _Prompt, codes: Tensor, units: Tensor | None, most: int) -> Continuation:
+        """The prompt's own samples as far as its tokens were kept, a short crossfade there, then what was generated."""
+        generated = self._decode(codes)[:most]
+        fade = min(self._samples(FADE_SECONDS), len(prompt.wav))
+        own = min(len(prompt.codes) * self.acoustic.hop_length, len(prompt.wav) - fade)
+        rising = np.linspace(0, 1, fade, dtype=np.float32)
+        joint = prompt.wav[own : own + fade] * (1 - rising) + generated[own : own + fade] * rising
+        return Continuation(
+            wav=np.concatenate([prompt.wav[:own], joint, generated[own + fade :]]), sample_rate=self.sample_rate, seed=prompt.seed,
+            prompt_samples=len(prompt.wav), own_samples=own, codes=codes.cpu(), units=None if units is None else units.cpu(),
+        )  # fmt: skip
+
+    def _periods(self, prompt: _Prompt, seconds: float) -> int:
+        """Periods that cover the prompt and ``seconds`` more."""
+        return ceil(Fraction(len(prompt.wav) + self._samples(seconds), self.sample_rate) / self.timeline.period)
+
+    def _window(self, stage: str, grid: Grid | None) -> int:
+        """Tokens of the longest crop that ``stage`` was trained on, in whole periods."""
+        assert grid is not None
+        periods = max(4, self.timeline.periods_for(self.released.trained_seconds[stage]))
+        return int(periods * self.timeline.period / grid.step)
+
+    def _samples(self, seconds: float) -> int:
+        return round(seconds * self.sample_rate)
+
+    def _codes(self, wav: Waveform) -> Tensor:
+        """The codes ``(T_f, Q)`` that the model knows."""
+        return self._tokens(wav, self.acoustic)[:, : self.model.config.num_quantizers]
+
+    def _units(self, wav: Waveform) -> Tensor:
+        """Units ``(T_u,)`` of a recording at the codec's rate."""
+        assert self.semantic is not None
+        return self._tokens(resample(wav, self.sample_rate, self.semantic.sample_rate), self.semantic)
+
+    def _tokens(self, wav: Waveform, tokenizer: AcousticTokenizer | SemanticTokenizer) -> Tensor:
+        """Tokens ``(T, ...)`` of ``wav (T,)`` at the tokenizer's rate.
+
+        Rows are encoded one by one: what a row is made of then cannot depend on its batch mates, whatever the tokenizer.
+        """
+        return encode_pieces(tokenizer, [wav])
+
+    def _decode(self, codes: Tensor) -> Waveform:
+        """Sound of ``codes (T_f, Q)``, within full scale."""
+        sound: Waveform = np.concatenate([piece.float().clamp(-1, 1).cpu().numpy() for piece in decode_pieces(self.acoustic, codes)])
+        return sound

@@ -1,0 +1,78 @@
+"""Decoding units by tokens that last several frames: budgets in frames, and a prompt's edge that is said anew."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from valle.decoding.engine import Drawn, Known, draw_token
+from valle.decoding.sampling import Noise, Sampling
+from valle.models.semantic import SemanticLM, _Continuation
+
+
+class LongTokens(_Continuation):
+    """What the engine sees of a model whose tokens last several frames.
+
+    ``edges`` are a row's units after its last settled token: a token that is cut off by the prompt's end may go on past it,
+    so what stands there is drawn anew among the tokens that say the same.  Limits count frames after the prompt: no end
+    is drawn before ``min_new``, and nothing but the end once ``max_new`` are there.
+    """
+
+    def __init__(self, model: SemanticLM, edges: Sequence[Sequence[int]], *, min_new: Sequence[int], max_new: Sequence[int]) -> None:
+        super().__init__(model)
+        self.edges = [list(edge) for edge in edges]
+        self.least, self.most = list(min_new), list(max_new)
+
+    @property
+    def max_draws(self) -> list[int]:
+        """Tokens that a row draws at most, its end included; each lasts a frame or more."""
+        return [most + len(edge) + 1 if most > 0 else 0 for most, edge in zip(self.most, self.edges, strict=True)]
+
+    def draw(self, hidden: Tensor, known: Known, sampling: Sampling, noise: Noise) -> Drawn:
+        logits = self.allowed(self.next_logits(hidden, known), self.edges_left(known), known)
+        return draw_token(logits, known, sampling, noise, end_token=self.end_token)
+
+    def frames_said(self, known: Known) -> list[int]:
+        """Frames that each row's new tokens last, those of its edge among them."""
+        frames: list[int] = known.new(self.frames_of(known.tokens)).sum(1).tolist()
+        return frames
+
+    def edges_left(self, known: Known) -> list[list[int]]:
+        """What of each row's edge is still to be said."""
+        return [edge[said:] for edge, said in zip(self.edges, self.frames_said(known), strict=True)]
+
+    def allowed(self, logits: Tensor, edges: Sequence[list[int]], known: Known) -> Tensor:
+        """``logits (B, V)``, written to, with what may not follow at minus infinity."""
+        for row, (edge, said) in enumerate(zip(edges, self.frames_said(known), strict=True)):
+            beyond = said - len(self.edges[row])  # frames after the prompt
+            if edge:
+                allowed = torch.tensor(self.agreeing(edge), device=logits.device) + self.model.first_unit
+                only = torch.full_like(logits[row], -torch.inf)
+                only[allowed] = logits[row, allowed]
+                logits[row] = only
+            elif beyond >= self.most[row]:
+                logits[row] = -torch.inf
+                logits[row, self.end_token] = 0.0
+            elif beyond < self.least[row]:
+                logits[row, self.end_token] = -torch.inf
+        return logits
+
+    @abstractmethod
+    def next_logits(self, hidden: Tensor, known: Known) -> Tensor:
+        """``hidden (B, D)`` -> logits ``(B, V)`` of what may follow, in memory of their own."""
+
+    @abstractmethod
+    def agreeing(self, edge: list[int]) -> list[int]:
+        """Tokens, counted from the first unit, that say ``edge``, a beginning of it, or more than it."""
+
+    @abstractmethod
+    def frames_of(self, tokens: Tensor) -> Tensor:
+        """How many frames each of ``tokens (B, T, *token_shape)`` lasts ``(B, T)``, an end none."""
+
+
+def tokens_in(window: int, frames_per_token: float) -> int:
+    """Tokens that usually last ``window`` frames, which is what a model was trained on."""
+    return max(2, round(window / frames_per_token))

@@ -1,0 +1,33 @@
+"""The sums of a loss, and output layers whose first loss is that of a guess."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class LossTerm(NamedTuple):
+    """Sums over the targets of a batch, 0-dim tensors; the mean of many batches is the ratio of their sums."""
+
+    sum: Tensor  # nats
+    count: Tensor  # type: ignore[assignment]  # targets; a tuple's own count() gives way
+    correct: Tensor  # targets that were the likeliest token
+
+
+def loss_term(logits: Tensor, targets: Tensor, valid: Tensor) -> LossTerm:
+    """Cross entropy of ``logits (..., V)`` at ``targets (...)`` where ``valid (...)``; padding is never computed on."""
+    logits, targets = logits[valid], targets[valid]
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    correct = (logits.argmax(-1) == targets).sum()
+    return LossTerm(F.cross_entropy(logits, targets, reduction="sum"), valid.sum(), correct)
+
+
+def small_head(dim: int, size: int) -> nn.Linear:
+    """An output layer that starts at nearly equal logits, so that the first loss is ln(size)."""
+    head = nn.Linear(dim, size)
+    nn.init.normal_(head.weight, std=0.02 * dim**-0.5)
+    nn.init.zeros_(head.bias)
+    return head

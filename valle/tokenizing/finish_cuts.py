@@ -1,0 +1,111 @@
+"""Stage 4: shards become ``cuts_{train,dev,test}.jsonl.gz``, with ``info.json``, statistics, their picture and the report.
+
+Shar shards are read as they are; flat ones become one file a stream and part (``valle.tokenizing.flat_tokens``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lhotse.cut import Cut
+
+from valle.corpora.manifests import read_cuts, write_cuts
+from valle.corpora.report import write_report
+from valle.corpora.report_reasons import PARTS
+from valle.tokenizing.encode_batches import TokenizeError
+from valle.tokenizing.flat_tokens import FlatWriter
+from valle.tokenizing.statistics import PartCounts, draw_statistics
+from valle.tokenizing.tokenize_cuts import read_json, shards_folder, write_json
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinishConfig:
+    """Where the shards are and how the page is called."""
+
+    output_dir: Path = field(default=Path("data/tokenized"), metadata={"help": "folder of shards/; the cuts go there too"})
+    manifest_dir: Path = field(default=Path("data/manifests"), metadata={"help": "folder of left_out.jsonl"})
+    report: Path = field(default=Path("data/report.html"), metadata={"help": "page of what was kept and what was left out"})
+    title: str = field(default="Corpus", metadata={"help": "heading of the page"})
+
+
+def finish_cuts(config: FinishConfig) -> dict[str, PartCounts]:
+    """Merge the shards, one cut at a time; ``info.json`` is written last of what training reads."""
+    described = {part: _read_part(config.output_dir, part) for part in PARTS}
+    first = described["train"]
+    for part, values in described.items():
+        if values["tokenizers"] != first["tokenizers"]:
+            raise TokenizeError(f"train and {part} were tokenised by different tokenizers; delete {config.output_dir} and run ./prepare.sh")
+        if values["format"] != first["format"]:
+            raise TokenizeError(f"train and {part} are stored in different formats; delete {config.output_dir} and run ./prepare.sh")
+    counts = {}
+    for part, values in described.items():
+        _write_part(config.output_dir, part, values)
+        counts[part] = PartCounts()
+        for number in range(values["num_shards"]):
+            counts[part].add(_read_shard(config.output_dir, part, number))
+    statistics = {part: values.to_dict() for part, values in counts.items()}
+    picture = config.output_dir / "statistics.png"
+    draw_statistics(picture, counts)
+    write_report(
+        config.report,
+        title=config.title,
+        left_out=config.manifest_dir / "left_out.jsonl",
+        sizes={part: (values.num_cuts, values.seconds) for part, values in counts.items()},
+        settings=_settings(first["tokenizers"]),
+        statistics=statistics,
+        picture=_relative(picture, config.report.parent),
+    )
+    info = {"timeline": first["timeline"], "tokenizers": first["tokenizers"], "statistics": statistics}
+    if first["format"] == "shar":
+        info["shar"] = {part: values["num_shards"] for part, values in described.items()}
+    write_json(config.output_dir / "info.json", info)
+    return counts
+
+
+def _read_part(output_dir: Path, part: str) -> dict[str, Any]:
+    values = read_json(shards_folder(output_dir) / f"{part}.json")
+    if values is None:
+        folder = shards_folder(output_dir)
+        raise TokenizeError(f"expected the finished shards of {part} in {folder}, found them missing; run stage 3 of prepare.sh first")
+    return values
+
+
+def _read_shard(output_dir: Path, part: str, number: int) -> dict[str, Any]:
+    values = read_json(shards_folder(output_dir) / f"{part}-{number:05d}.json")
+    if values is None:
+        raise TokenizeError(f"shard {number} of {part} is missing in {shards_folder(output_dir)}; delete {output_dir} and run ./prepare.sh")
+    return values
+
+
+def _write_part(output_dir: Path, part: str, described: dict[str, Any]) -> None:
+    """What training reads of a part."""
+    path, folder, num_shards = output_dir / f"cuts_{part}.jsonl.gz", shards_folder(output_dir), described["num_shards"]
+    if described["format"] == "shar":
+        path.unlink(missing_ok=True)  # of another format, before
+    elif described["format"] == "memmap":
+        with FlatWriter(output_dir, part, streams=("units", "codes") if described["tokenizers"]["semantic"] else ("codes",)) as writer:
+            write_cuts((writer.add(cut) for cut in _cuts(folder, part, num_shards)), path)
+    else:
+        write_cuts(_cuts(folder, part, num_shards), path)
+
+
+def _cuts(folder: Path, part: str, num_shards: int) -> Iterator[Cut]:
+    for number in range(num_shards):
+        yield from read_cuts(folder / f"{part}-{number:05d}.jsonl.gz")
+
+
+def _settings(tokenizers: dict[str, Any]) -> dict[str, str]:
+    return {
+        kind: f"{values['name']} ({values['sha256'][:12]}), {values['sample_rate'] / values['hop_length']:g} a second" if values else "none"
+        for kind, values in tokenizers.items()
+    }
+
+
+def _relative(path: Path, folder: Path) -> str:
+    try:
+        return path.resolve().relative_to(folder.resolve()).as_posix()
+    except ValueError:
+        return path.resolve().as_uri()

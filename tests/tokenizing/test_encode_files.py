@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from test_tokenize import save_tiny_tokenizers
+from test_tokenize_cuts import save_tiny_tokenizers
 from tiny_audio import sound, write_sound
 
 from valle.audio import read_audio

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lhotse import CutSet
-from test_tokenize import content, save_tiny_tokenizers, write_manifests
+from test_tokenize_cuts import content, save_tiny_tokenizers, write_manifests
 
 from valle.corpora.report_reasons import PARTS
 from valle.data.dataset import CropSettings, TokenDataset, read_tokens

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_tokenize import content, save_tiny_tokenizers, write_manifests
+from test_tokenize_cuts import content, save_tiny_tokenizers, write_manifests
 from tiny_training import in_processes
 
 from valle.corpora.manifests import read_cuts

@@ -15,6 +15,7 @@ from typing import Any, Literal
 from valle.config import parse_flags
 from valle.errors import UserError, run_program
 from valle.evaluation.curves import draw_curves, read_curves
+from valle.training.summary import unigrams
 
 ROOT = Path(__file__).parent.parent
 RUNS = {
@@ -46,9 +47,7 @@ def collect(options: CollectOptions) -> Path:
         shutil.copyfile(exp_dir / "curves.png", recipe_folder / "curves.png")
     else:
         values = {"hours": _hours(recipe_folder / "data" / "tokenized"), **_run(options.recipe, exp_dir)}
-        training = values["training"]
-        unigram = {stage: training[stage]["unigram_nll"] for stage in ("semantic", "coarse") if stage in training}
-        draw_curves(read_curves(exp_dir / "curves.jsonl"), recipe_folder / "curves.png", unigram=unigram)
+        draw_curves(read_curves(exp_dir / "curves.jsonl"), recipe_folder / "curves.png", unigram=unigrams(values["training"]))
     path = options.root / "benchmarks" / "results" / f"{options.recipe}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")

@@ -23,8 +23,6 @@ from valle.models.released import Released, save_released
 from valle.timeline import Timeline
 from valle.tokenizers.registry import BUNDLED_ACOUSTIC, BUNDLED_SEMANTIC, load_acoustic, load_semantic
 
-STAGES = ("semantic", "coarse", "fine")
-
 
 def demo_sized_model() -> Released:
     """Random weights in the sizes of conf/demo.yaml, with the bundled tokenizers."""
@@ -37,7 +35,7 @@ def demo_sized_model() -> Released:
         dim_feedforward=settings["dim_feedforward"], num_quantizers=settings["num_quantizers"], codebook_size=acoustic.codebook_size,
         num_units=semantic.num_units, units_per_period=timeline.units_per_period, frames_per_period=timeline.frames_per_period,
     ).eval()  # fmt: skip
-    trained = {stage: float(settings[f"{stage}_seconds"]) for stage in STAGES}
+    trained = {stage: float(settings[f"{stage}_seconds"]) for stage in model.stages()}
     return Released(model=model, timeline=timeline, acoustic=acoustic, semantic=semantic, trained_seconds=trained)
 
 

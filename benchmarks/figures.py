@@ -17,9 +17,10 @@ from typing import Any
 
 from benchmarks.tables import Results, markdown, page_table, percent, text, where, written_from
 from benchmarks.tokenizer_tables import across_speakers, codecs, command, curves, limits, reports, unit_choice, units
-from valle.evaluation.demo_summary import PER_CODEBOOK, demo_tables
+from valle.evaluation.demo_summary import demo_tables
 from valle.evaluation.evaluate_codec import codec_table
 from valle.tokenizers.registry import BUNDLED_ACOUSTIC, BUNDLED_SEMANTIC
+from valle.training.summary import stage_rows as summary_rows
 
 ROOT = Path(__file__).parent.parent
 BLOCK = re.compile(r"<!-- figures: (?P<name>[a-z-]+) -->\n(?P<content>.*?)<!-- end -->", re.DOTALL)
@@ -188,16 +189,12 @@ def recipe(name: str) -> Callable[[Results], str | None]:
 
 def stage_rows(training: Mapping[str, Any]) -> list[Sequence[str]]:
     """One row a stage, and one a level of the fine stage, in nats a token."""
-    rows = [(stage, training[stage]) for stage in ("semantic", "coarse") if stage in training]
-    fine = training.get("fine", {"levels": []})
-    for place, level in enumerate(fine["levels"]):
-        rows.append((f"fine, level {level}", {of_stage: fine[of_fine][place] for of_stage, of_fine in PER_CODEBOOK.items()}))
     return [
         (
             name, f"{row['train_nll']:.2f}", f"{row['valid_nll']:.2f}", f"{row['unigram_nll']:.2f}",
             f"{row['unigram_nll'] - row['valid_nll']:.2f}", f"{100 * row['accuracy']:.0f} %",
         )
-        for name, row in rows
+        for name, row in summary_rows(training)
     ]  # fmt: skip
 
 

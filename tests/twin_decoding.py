@@ -82,8 +82,8 @@ def coarse_logits(
         streams["prompt_lengths"] = torch.tensor([prompt // levels])
     elif model.conditioning == "prefix":
         assert units is not None
-        first = start // levels // model.frames_per_period * model.units_per_period
-        ours = units[first : first + -(-window // levels // model.frames_per_period) * model.units_per_period]
+        first = start // levels // model.periods.frames * model.periods.units
+        ours = units[first : first + -(-window // levels // model.periods.frames) * model.periods.units]
         streams.update(units=ours[None], unit_lengths=torch.tensor([len(ours)]))
     elif start == 0:
         assert units is not None
@@ -111,7 +111,7 @@ def coarse_twin(
     """Codes ``(num_frames, Q')`` that begin with ``prompt (T, Q')``."""
     levels, noise = model.num_coarse, RowNoise([seed], model.head.out_features, CPU)
     tokens, start = model.flatten(prompt), 0
-    freely, step = len(tokens), levels * model.frames_per_period
+    freely, step = len(tokens), levels * model.periods.frames
     while len(tokens) < num_frames * levels:
         if len(tokens) - start >= window * levels:
             start = -(-(len(tokens) - window * levels // 2) // step) * step

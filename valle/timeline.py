@@ -55,6 +55,34 @@ class Grid:
 
 
 @dataclass(frozen=True)
+class Periods:
+    """How many units and frames share a period: all that a model needs to know of the two grids."""
+
+    units: int  # of one period
+    frames: int
+
+    def unit_of_frame(self, frame: Index) -> Index:
+        """The unit in which a frame starts."""
+        return frame * self.units // self.frames
+
+    def units_under(self, num_frames: int) -> int:
+        """Units that are needed for one to lie under every frame."""
+        return self.unit_of_frame(num_frames - 1) + 1 if num_frames else 0
+
+    def units_of_frames(self, start: int, stop: int) -> slice:
+        """The units of the periods that hold frames ``start`` to ``stop``; ``start`` begins one."""
+        return slice(start // self.frames * self.units, ceil_division(stop, self.frames) * self.units)
+
+    def whole_frames(self, num_frames: int) -> int:
+        """As many frames or more, in whole periods."""
+        return ceil_division(num_frames, self.frames) * self.frames
+
+    def window(self, num_frames: int) -> int:
+        """Frames of a window that slides: ``num_frames``, or as many as its half needs to hold a whole period."""
+        return max(num_frames, 2 * self.frames)
+
+
+@dataclass(frozen=True)
 class Timeline:
     """The grid of the codes and, where there are units, that of the units."""
 
@@ -81,6 +109,11 @@ class Timeline:
         return Fraction(a * b // gcd(a, b), denominator)
 
     @property
+    def periods(self) -> Periods:
+        """The two grids without their rates."""
+        return Periods(units=self.units_per_period, frames=self.frames_per_period)
+
+    @property
     def frames_per_period(self) -> int:
         return int(self.period / self.codes.step)
 
@@ -90,7 +123,11 @@ class Timeline:
 
     def unit_of_frame(self, frame: Index) -> Index:
         """The unit in which a frame starts."""
-        return frame * self.units_per_period // self.frames_per_period
+        return self.periods.unit_of_frame(frame)
+
+    def window_for(self, seconds: float) -> int:
+        """Whole periods of a window that slides, as long as what was trained, at least four."""
+        return max(4, self.periods_for(seconds))
 
     def periods_for(self, seconds: float | Fraction) -> int:
         """Whole periods within a time, to the nearest millionth of a period so that 3.0 s means 3 s."""

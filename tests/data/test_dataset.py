@@ -14,17 +14,16 @@ from lhotse import CutSet
 from lhotse.cut import Cut
 from lhotse.features.io import close_cached_file_handles, lookup_cache_or_open
 from tiny_corpus import CODEBOOKS, CODES, UNITS, Corpus, write_corpus
+from tiny_crops import tiny_crops
 from torch import Tensor
 
+from valle.crops import pad
 from valle.data import dataset as dataset_module
-from valle.data.dataset import CropSettings, TokenDataset, pad, padding_share, read_tokens
+from valle.data.dataset import TokenDataset, padding_share, read_tokens
 from valle.timeline import Grid, Timeline
 from valle.tokenizing.token_manifests import ManifestError, TokenManifests, read_manifests
 
-SETTINGS = CropSettings(
-    stages=("semantic", "coarse", "fine"), seconds={"semantic": 2.0, "coarse": 1.0, "fine": 0.6}, num_quantizers=CODEBOOKS, num_coarse=1,
-    prefix_mode=1, prompt_share=0.4, prompt_share_to=0.4, seed=5,
-)  # fmt: skip
+SECONDS = {"semantic": 2.0, "coarse": 1.0, "fine": 0.6}
 
 
 @pytest.fixture(scope="module")
@@ -42,10 +41,7 @@ def cuts_of(manifests: TokenManifests) -> list[Cut]:
 
 
 def make(manifests: TokenManifests, *, epoch: int = 1, **changes: object) -> TokenDataset:
-    wanted = replace(SETTINGS, **changes)
-    if manifests.semantic is None:
-        wanted = replace(wanted, stages=("coarse", "fine"))
-    return TokenDataset(manifests, wanted, epoch=epoch)
+    return TokenDataset(manifests, tiny_crops(**{"seconds": SECONDS, "units": manifests.semantic is not None, **changes}), epoch=epoch)
 
 
 def row(batch: dict[str, dict[str, Tensor]], index: int) -> dict[str, dict[str, Tensor]]:
@@ -121,7 +117,7 @@ def test_one_cut_is_read_once_and_each_stage_takes_its_own_crop(tmp_path: Path) 
     close_cached_file_handles()
     (manifests.folder / "train.h5").unlink()
     assert_equal(dataset.collate(examples), expected)  # no stage reads again
-    firsts = {stage: [dataset._crops([example], stage)[0].start for example in examples] for stage in SETTINGS.stages}
+    firsts = {stage: [dataset.cropped([example], stage)[0].codes[0].tolist() for example in examples] for stage in SECONDS}
     assert firsts["semantic"] != firsts["coarse"] != firsts["fine"]
 
 
@@ -254,3 +250,14 @@ def test_no_more_files_are_kept_open_than_a_process_may(tmp_path: Path, monkeypa
         for _ in range(2):
             make(manifests)[CutSet.from_cuts(cuts_of(manifests))]
             assert lookup_cache_or_open.cache_info().currsize <= 2
+
+
+def test_several_crops_of_a_cut_are_rows_of_their_own_and_the_first_is_what_it_was(manifests: TokenManifests) -> None:
+    cuts = CutSet.from_cuts(cuts_of(manifests)[:4])
+    one, three = make(manifests)[cuts], make(manifests, crops={"fine": 3})[cuts]
+    assert_equal({stage: three[stage] for stage in ("semantic", "coarse")}, {stage: one[stage] for stage in ("semantic", "coarse")})
+    assert len(three["fine"]["lengths"]) == 12
+    for name, values in one["fine"].items():
+        assert torch.equal(three["fine"][name][:4, ...][..., : values.shape[-1]] if values.ndim == 2 else three["fine"][name][:4], values)
+    first, second = (three["fine"]["codes"][start : start + 4] for start in (0, 4))
+    assert not torch.equal(first, second), "crops of a cut lie at other places"

@@ -13,16 +13,14 @@ from hypothesis import strategies as st
 from lhotse import CutSet
 from lhotse.cut import Cut
 from lhotse.utils import fastcopy
-from tiny_corpus import CODEBOOKS, Corpus, write_corpus
+from tiny_corpus import Corpus, write_corpus
+from tiny_crops import tiny_crops
 
-from valle.data.dataset import Batch, CropSettings, TokenDataset, padding_share
+from valle.data.dataset import Batch, TokenDataset, padding_share
 from valle.data.loader import SamplerSettings, bucket_edges, choose_cuts, epoch_batches, fixed_batches
 from valle.tokenizing.token_manifests import ManifestError, TokenManifests, read_manifests
 
-CROPS = CropSettings(
-    stages=("semantic", "coarse", "fine"), seconds={"semantic": 30.0, "coarse": 30.0, "fine": 30.0}, num_quantizers=CODEBOOKS,
-    num_coarse=1, prefix_mode=1, prompt_share=0.4, prompt_share_to=0.4, seed=5,
-)  # fmt: skip
+CROPS = tiny_crops(seconds={"semantic": 30.0, "coarse": 30.0, "fine": 30.0})
 SETTINGS = SamplerSettings(
     max_duration=30.0, num_buckets=12, buffer_size=2000, shuffle_buffer_size=2000, drop_last=False, min_cut=0.5, max_cut=20.0, seed=3
 )
@@ -185,7 +183,7 @@ def test_buckets_rise_and_hold_equal_shares_of_the_audio(durations: list[float],
 def test_short_and_long_cuts_last_for_the_whole_epoch(cuts: list[Cut], manifests: TokenManifests, world_size: int) -> None:
     """Also where most of them count for one length; else an epoch ends with long cuts alone, which may be one corpus of several."""
     many = [fastcopy(cuts[0], id=f"cut-{number}", duration=1 + number * 7 % 800 / 100) for number in range(1600)]
-    dataset = Named(manifests, replace(CROPS, seconds=dict.fromkeys(CROPS.stages, 4.0)), epoch=1)
+    dataset = Named(manifests, replace(CROPS, seconds=dict.fromkeys(CROPS.collate, 4.0)), epoch=1)
     some = replace(SETTINGS, num_buckets=6)
     batches: list[list[tuple[str, float]]] = list(  # type: ignore[assignment]
         epoch_batches(CutSet.from_cuts(many), dataset, some, epoch=1, skip=0, rank=0, world_size=world_size, num_workers=0)

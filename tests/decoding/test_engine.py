@@ -71,7 +71,7 @@ def test_cached_codes_equal_uncached_ones_token_by_token(kind: str, window: int)
     prompts = [torch.randint(CODES, (length, 3), generator=torch.Generator().manual_seed(length)) for length in (0, 7, 10)]
     units = None
     if model.conditioning is not None:
-        units = [some_units(-(-count // model.frames_per_period) * model.units_per_period, seed=count) for count in frames]
+        units = [some_units(-(-count // model.periods.frames) * model.periods.units, seed=count) for count in frames]
     sampling = Sampling(repetition_window=5)
     rows = model.generate(prompts, num_frames=frames, units=units, sampling=sampling, seeds=[4, 5, 6], window=window)
     for row, prompt in enumerate(prompts):
@@ -86,7 +86,7 @@ def test_decoding_scores_each_code_as_training_does(kind: str) -> None:
     model = MODELS[kind].coarse
     prompt, units = torch.randint(CODES, (5, 3), generator=torch.Generator().manual_seed(1)), None
     if model.conditioning is not None:
-        units = some_units(6 // model.frames_per_period * model.units_per_period + model.units_per_period)
+        units = some_units(6 // model.periods.frames * model.periods.units + model.periods.units)
     with Heard(model.head) as heard:
         rows = None if units is None else [units]
         [codes] = model.generate([prompt], num_frames=[8], units=rows, sampling=Sampling(), seeds=[2], window=1000)

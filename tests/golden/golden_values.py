@@ -105,7 +105,7 @@ def continuation() -> dict[str, Any]:
     """Units and codes after two seconds of speech, at a seed: the likeliest ones, and drawn ones."""
     wav, rate = speech(4.0)
     greedy = Sampling(temperature=0.0)
-    settings = {"greedy": ContinueSettings(semantic=greedy, coarse=greedy, fine=greedy), "sampled": ContinueSettings()}
+    settings = {"greedy": ContinueSettings(sampling=dict.fromkeys(("semantic", "coarse", "fine"), greedy)), "sampled": ContinueSettings()}
     found = {}
     for name, how in settings.items():
         [result] = bundled().continue_audio(

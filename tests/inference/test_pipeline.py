@@ -147,7 +147,7 @@ def test_rows_of_a_batch_end_each_at_its_own_time() -> None:
 
 def test_a_greedy_continuation_is_the_same_for_every_seed() -> None:
     greedy = Sampling(temperature=0)
-    settings = ContinueSettings(semantic=greedy, coarse=greedy, fine=greedy, max_seconds=1)
+    settings = ContinueSettings(sampling=dict.fromkeys(("semantic", "coarse", "fine"), greedy), max_seconds=1)
     one, two = Pipeline(tiny_released()).continue_audio([recording(2)] * 2, RATE, seed=[1, 2], settings=settings)
     assert same(one, two)
 

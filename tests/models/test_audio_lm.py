@@ -8,9 +8,10 @@ import torch
 from tiny_models import CODEBOOKS, CODES, KINDS, fresh_model, tiny_model
 from torch import Tensor
 
+from valle.decoding.sampling import Sampling
 from valle.errors import UserError
 from valle.models import AudioLM, AudioLMConfig
-from valle.models.ar_nar import AcousticRequest
+from valle.models.acoustic.base import AcousticRequest
 from valle.models.audio_lm import count_parameters, stage_state
 
 MODEL = tiny_model()
@@ -47,7 +48,8 @@ def test_exactly_as_many_frames_as_asked_for_follow_each_prompt(new: int) -> Non
 def test_new_codes_are_those_that_follow_the_prompt_in_the_whole() -> None:
     """Regression: continuation that drops its first prompt-length frames."""
     x = some_codes(1, 8)
-    request = AcousticRequest(prompt_codes=[x[0]], num_frames=[13], seeds=[4], units=None)
+    sampling = {"coarse": Sampling(), "fine": Sampling()}
+    request = AcousticRequest(prompt_codes=[x[0]], num_frames=[13], seeds=[4], units=None, sampling=sampling)
     [whole] = MODEL.acoustic.generate(request)
     assert torch.equal(whole[:8], x[0])
     assert torch.equal(MODEL.inference(x=x, x_lens=torch.tensor([8]), max_new_tokens=5, seed=4)[0], whole[8:])
@@ -185,20 +187,20 @@ def test_a_model_is_its_fields(kind: str) -> None:
     model = fresh_model(**KINDS[kind], semantic_num_layers=1, coarse_num_layers=3, fine_num_layers=2)
     again = AudioLM.from_config(AudioLMConfig(**vars(model.config)))
     again.load_state_dict(model.state_dict())
-    depths = {name: len(part.transformer.blocks) for name, part in again.parts().items()}
-    assert depths == {name: {"semantic": 1, "coarse": 3, "fine": 2}[name] for name in again.parts()}
+    depths = {name: len(part.transformer.blocks) for name, part in again.stages().items()}
+    assert depths == {name: {"semantic": 1, "coarse": 3, "fine": 2}[name] for name in again.stages()}
 
 
 def test_the_states_of_the_stages_are_the_models_state() -> None:
     model = fresh_model(**KINDS["aligned"])
-    states = [stage_state(model, stage) for stage in model.parts()]
+    states = [stage_state(model, stage) for stage in model.stages()]
     assert sum(len(state) for state in states) == len(model.state_dict())
     assert count_parameters(model) == sum(tensor.numel() for state in states for tensor in state.values())
 
 
 def test_without_fine_levels_there_is_no_fine_stage() -> None:
     model = tiny_model(num_coarse=CODEBOOKS)
-    assert model.fine is None and list(model.parts()) == ["coarse"]
+    assert list(model.stages()) == ["coarse"]
     assert model.inference(x=some_codes(2, 4), x_lens=torch.tensor([4, 2]), max_new_tokens=3).shape == (2, 3, CODEBOOKS)
 
 

@@ -13,7 +13,7 @@ from twin_decoding import Heard, coarse_logits
 from valle.decoding.sampling import Sampling
 from valle.models import AudioLM
 from valle.models.unit_window import UnitWindow
-from valle.timeline import Grid, Timeline
+from valle.timeline import Grid, Periods, Timeline
 
 MODELS = {kind: tiny_model(**fields) for kind, fields in KINDS.items()}
 kinds = pytest.mark.parametrize("kind", KINDS)
@@ -138,7 +138,7 @@ def test_the_window_lies_around_the_unit_in_which_a_frame_starts(unit_hop: int, 
     """Regression: 75 Hz hard-coded for 50."""
     timeline = Timeline(units=Grid(16000, unit_hop), codes=Grid(16000, code_hop))
     window = UnitWindow(
-        num_units=100, d_model=8, reach=2, units_per_period=timeline.units_per_period, frames_per_period=timeline.frames_per_period
+        num_units=100, d_model=8, reach=2, periods=timeline.periods
     )  # fmt: skip
     units = torch.arange(40)[None]
     near = window.near(units, torch.tensor([40]), torch.arange(timeline.frames_for_units(40)))
@@ -149,7 +149,7 @@ def test_the_window_lies_around_the_unit_in_which_a_frame_starts(unit_hop: int, 
 
 
 def test_past_the_ends_of_a_row_the_window_is_padding_whatever_stands_there() -> None:
-    window = UnitWindow(num_units=UNITS, d_model=8, reach=1, units_per_period=1, frames_per_period=1)
+    window = UnitWindow(num_units=UNITS, d_model=8, reach=1, periods=Periods(units=1, frames=1))
     units = torch.tensor([[1, 2, 3], [4, 5, 6]])
     near = window.near(units, torch.tensor([3, 1]), torch.arange(3))
     assert near[0].tolist() == [[UNITS, 1, 2], [1, 2, 3], [2, 3, UNITS]]

@@ -50,14 +50,15 @@ def test_the_first_loss_is_still_ln_v_of_every_stage_of_codes(fields: dict) -> N
     before = {name: parameter.clone() for name, parameter in model.named_parameters()}
     model.start_from_codebooks(codebooks())
     changed = {name for name, parameter in model.named_parameters() if not torch.equal(before[name], parameter)}
-    assert changed == {"coarse.embed.weight", "coarse.head.weight", *({"fine.embed.weight", "fine.head"} if model.fine is not None else ())}
+    fine = {"fine.embed.weight", "fine.head"} if "fine" in model.stages() else set()
+    assert changed == {"coarse.embed.weight", "coarse.head.weight", *fine}
     row = random_row(model, periods=200, seed=1)
     units = {"units": row["units"][None], "unit_lengths": torch.tensor([len(row["units"])])} if "units" in row else {}
     frames = torch.tensor([len(row["codes"])])
     prompt = {} if units else {"prompt_lengths": torch.tensor([1])}
     coarse = model.coarse.loss(codes=row["codes"][None], lengths=frames, **units, **prompt)
     assert (coarse.sum / coarse.count).item() == pytest.approx(math.log(CODES), abs=0.05)
-    if model.fine is not None:
+    if "fine" in model.stages():
         level = torch.tensor([model.config.num_coarse])
         fine = model.fine.loss(codes=row["codes"][None], lengths=frames, prompt_lengths=torch.tensor([3]), levels=level, **units)
         assert (fine.sum / fine.count).item() == pytest.approx(math.log(CODES), abs=0.05)

@@ -77,7 +77,7 @@ def test_the_first_loss_is_the_log_of_the_vocabulary() -> None:
 def test_what_is_counted_is_what_is_predicted() -> None:
     batch = arguments([(SPOKEN[2], len(SPOKEN[2]), True, True)])
     assert MODEL.frames_predicted(**batch) == len(SPOKEN[2])
-    histogram = MODEL.histograms(**batch)["semantic"]
+    histogram = MODEL.histograms(**batch)["semantic"][0]
     assert int(histogram.sum()) == int(loss_of([(SPOKEN[2], len(SPOKEN[2]), True, True)]).count) and int(histogram[-1]) == 1
     midst = {**batch, "starts": torch.tensor([False])}
     assert MODEL.frames_predicted(**midst) == len(SPOKEN[2]) - len(BPE.pieces[BPE.encode(SPOKEN[2])[0]])

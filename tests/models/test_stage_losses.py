@@ -136,7 +136,7 @@ def test_data_parallel_takes_batches_of_any_level_without_looking_for_unused_par
 
 @kinds
 def test_parts_own_disjoint_parameters_that_are_all_of_the_models(kind: str) -> None:
-    parts = MODELS[kind].parts()
+    parts = MODELS[kind].stages()
     owned = [parameter for part in parts.values() for parameter in part.parameters()]
     assert len({id(parameter) for parameter in owned}) == len(owned) == len(list(MODELS[kind].parameters()))
     assert list(parts) == (["semantic", "coarse", "fine"] if "num_units" in KINDS[kind] else ["coarse", "fine"])

@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lhotse import CutSet
 from test_tokenize_cuts import content, save_tiny_tokenizers, write_manifests
+from tiny_crops import tiny_crops
 
 from valle.corpora.report_reasons import PARTS
-from valle.data.dataset import CropSettings, TokenDataset, read_tokens
+from valle.data.dataset import TokenDataset, read_tokens
 from valle.data.loader import SamplerSettings, choose_cuts, epoch_batches
 from valle.tokenizing.finish_cuts import FinishConfig, finish_cuts
 from valle.tokenizing.flat_tokens import FlatTokensError, open_flat
@@ -21,10 +22,7 @@ from valle.tokenizing.token_manifests import ManifestError, TokenManifests, read
 from valle.tokenizing.tokenize_cuts import TokenizeConfig, tokenize_cuts
 
 FORMATS = ("hdf5", "shar", "memmap")
-CROPS = CropSettings(
-    stages=("semantic", "coarse", "fine"), seconds={"semantic": 2.0, "coarse": 1.0, "fine": 0.5}, num_quantizers=3, num_coarse=1,
-    prefix_mode=1, prompt_share=0.4, prompt_share_to=0.4, seed=1,
-)  # fmt: skip
+CROPS = tiny_crops(seconds={"semantic": 2.0, "coarse": 1.0, "fine": 0.5}, num_quantizers=3, seed=1)
 SAMPLER = SamplerSettings(
     max_duration=3.0, num_buckets=2, buffer_size=10, shuffle_buffer_size=10, drop_last=False, min_cut=0.1, max_cut=9.0, seed=3
 )

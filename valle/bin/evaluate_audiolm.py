@@ -18,8 +18,8 @@ from valle.training.finetune import EvaluateOptions, evaluate
 
 def main() -> None:
     for name, row in evaluate(parse_flags(EvaluateOptions, usage=__doc__ or "")).items():
-        nll = row["nll_per_codebook"] if name == "fine" else [row["valid_nll"]]
-        unigram = row["unigram_nll_per_codebook"] if name == "fine" else [row["unigram_nll"]]
+        nll = row.get("nll_per_codebook") or [row["valid_nll"]]
+        unigram = row.get("unigram_nll_per_codebook") or [row["unigram_nll"]]
         bits = f", {row['bits_per_second']:.1f} bits a second of audio" if "bits_per_second" in row else ""
         print(f"{name}: valid {' '.join(f'{value:.3f}' for value in nll)}, unigram {' '.join(f'{value:.3f}' for value in unigram)}{bits}")
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import torch
 from lhotse import CutSet
 from lhotse.array import TemporalArray
 from lhotse.cut import Cut
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from valle.data.crops import Crop, choose_crop
+from valle.crops import CroppedTokens, choose_crop, numbered
 from valle.seeds import draw
 from valle.tokenizers.base import TokenizerIdentity
 from valle.tokenizing.flat_tokens import STORAGE as FLAT_STORAGE
@@ -30,16 +29,13 @@ MAX_OPEN_FILES = 200  # shards that lhotse keeps open; systems allow a process 1
 
 @dataclass(frozen=True)
 class CropSettings:
-    """What is cropped for whom."""
+    """What is cropped for which stage, and how its crops become tensors; the mappings are by stage name."""
 
-    stages: tuple[str, ...]
-    seconds: Mapping[str, float]
+    collate: Mapping[str, Callable[[Sequence[CroppedTokens]], dict[str, Tensor]]]
+    seconds: Mapping[str, float]  # of the longest crop
     num_quantizers: int
-    num_coarse: int
-    prefix_mode: int
-    prompt_share: float  # of a crop without units
-    prompt_share_to: float  # above prompt_share: the share is drawn between the two
     seed: int
+    crops: Mapping[str, int] = field(default_factory=dict)  # of a cut; 1 for a stage that is not named
 
 
 @dataclass(frozen=True)
@@ -64,70 +60,27 @@ class TokenDataset(Dataset[Batch]):
     @property
     def longest_seconds(self) -> float:
         """The longest crop that any trained stage takes: what a cut costs in a batch."""
-        return max(self.settings.seconds[stage] for stage in self.settings.stages)
+        return max(self.settings.seconds[stage] for stage in self.settings.collate)
 
     def collate(self, examples: Sequence[Tokens]) -> Batch:
         """Every trained stage's tensors, as ``AudioLM.loss`` takes them."""
-        makers = {"semantic": self._semantic, "coarse": self._coarse, "fine": self._fine}
-        return {stage: makers[stage](examples) for stage in self.settings.stages}
+        return {stage: collate(self.cropped(examples, stage)) for stage, collate in self.settings.collate.items()}
 
-    def _crops(self, examples: Sequence[Tokens], stage: str) -> list[Crop]:
+    def cropped(self, examples: Sequence[Tokens], stage: str) -> list[CroppedTokens]:
+        """What a stage sees of each example: all first crops, then all second ones."""
+        numbers = range(self.settings.crops.get(stage, 1))
+        return [self._crop(example, stage, number) for number in numbers for example in examples]
+
+    def _crop(self, example: Tokens, stage: str, number: int) -> CroppedTokens:
         settings = self.settings
-        return [
-            choose_crop(
-                self.manifests.timeline,
-                num_periods=example.num_periods,
-                seconds=settings.seconds[stage],
-                chance=draw(settings.seed, self.epoch, example.cut_id, stage),
-            )
-            for example in examples
-        ]
-
-    def _semantic(self, examples: Sequence[Tokens]) -> dict[str, Tensor]:
-        crops = self._crops(examples, "semantic")
-        units, lengths = pad([example.units[crop.units] for example, crop in zip(examples, crops, strict=True)])
-        return {
-            "units": units,
-            "lengths": lengths,
-            "starts": torch.tensor([crop.holds_start for crop in crops]),
-            "ends": torch.tensor([crop.holds_end for crop in crops]),
-        }
-
-    def _coarse(self, examples: Sequence[Tokens]) -> dict[str, Tensor]:
-        crops = self._crops(examples, "coarse")
-        batch = self._streams(examples, crops)
-        if self.manifests.semantic is None:
-            prompts = [self._prompt_share(example) * length for example, length in zip(examples, batch["lengths"].tolist(), strict=True)]
-            batch["prompt_lengths"] = torch.minimum(torch.tensor(prompts).long().clamp(min=1), batch["lengths"] - 1).clamp(min=0)
-        return batch
-
-    def _prompt_share(self, example: Tokens) -> float:
-        """Of a crop without units; by the example itself, never by its batch mates."""
-        settings = self.settings
-        if settings.prompt_share_to <= settings.prompt_share:
-            return settings.prompt_share
-        chance = draw(settings.seed, self.epoch, example.cut_id, "share")
-        return settings.prompt_share + chance * (settings.prompt_share_to - settings.prompt_share)
-
-    def _fine(self, examples: Sequence[Tokens]) -> dict[str, Tensor]:
-        settings = self.settings
-        crops = self._crops(examples, "fine")
-        batch = self._streams(examples, crops)
-        levels, prompts = [], []
-        for example, length in zip(examples, batch["lengths"].tolist(), strict=True):
-            level = draw(settings.seed, self.epoch, example.cut_id, "level")
-            levels.append(settings.num_coarse + int(level * (settings.num_quantizers - settings.num_coarse)))
-            prompt = draw(settings.seed, self.epoch, example.cut_id, "prompt")
-            prompts.append(int(prompt * 2 / 3 * length) if settings.prefix_mode == 1 else 0)
-        return {**batch, "levels": torch.tensor(levels), "prompt_lengths": torch.tensor(prompts)}
-
-    def _streams(self, examples: Sequence[Tokens], crops: Sequence[Crop]) -> dict[str, Tensor]:
-        codes, lengths = pad([example.codes[crop.frames] for example, crop in zip(examples, crops, strict=True)])
-        batch = {"codes": codes, "lengths": lengths}
-        if self.manifests.semantic is not None:
-            units, unit_lengths = pad([example.units[crop.units] for example, crop in zip(examples, crops, strict=True)])
-            batch.update(units=units, unit_lengths=unit_lengths)
-        return batch
+        chance = draw(settings.seed, self.epoch, example.cut_id, numbered(stage, number))
+        crop = choose_crop(
+            self.manifests.timeline, num_periods=example.num_periods, seconds=settings.seconds[stage], chance=chance
+        )
+        return CroppedTokens(
+            cut_id=example.cut_id, units=example.units[crop.units], codes=example.codes[crop.frames], starts=crop.holds_start,
+            ends=crop.holds_end, seed=settings.seed, epoch=self.epoch, number=number,
+        )  # fmt: skip
 
 
 def read_tokens(cut: Cut, manifests: TokenManifests, num_quantizers: int) -> Tokens:
@@ -192,15 +145,6 @@ def _read_flat(stored: TemporalArray) -> NDArray[np.int16]:
 
 # HDF5; Shar, whose arrays came with the cut; one flat file.
 _READERS = {"numpy_hdf5": _read_by_lhotse, "memory_npy": _read_by_lhotse, FLAT_STORAGE: _read_flat}
-
-
-def pad(rows: Sequence[NDArray[np.int64]]) -> tuple[Tensor, Tensor]:
-    """Rows ``(T_b, ...)`` -> ``(B, T, ...)`` int64 with zeros behind, and lengths ``(B,)``."""
-    lengths = [len(row) for row in rows]
-    padded = np.zeros((len(rows), max(lengths), *rows[0].shape[1:]), np.int64)
-    for out, row in zip(padded, rows, strict=True):
-        out[: len(row)] = row
-    return torch.from_numpy(padded), torch.tensor(lengths)
 
 
 def padding_share(batch: Batch) -> float:

@@ -15,9 +15,9 @@ from matplotlib.figure import Figure
 
 from valle.errors import UserError
 from valle.files import replacing
+from valle.models.registry import all_stages, stage_of
 from valle.timeline import ceil_division
 
-STAGES = ("semantic", "coarse", "fine")
 PANELS = 4  # side by side
 INK, PALE, LINE = "#1b1b22", "#a9aeb9", "#c2410c"
 
@@ -59,7 +59,7 @@ def draw_curves(curves: Mapping[str, Curve], path: Path, *, unigram: Mapping[str
     """
     stages: dict[str, dict[str, Curve]] = {}
     for part, curve in curves.items():
-        stages.setdefault(part.partition("_")[0], {})[part] = curve
+        stages.setdefault(stage_of(part), {})[part] = curve
     columns = min(len(stages), PANELS)
     rows = ceil_division(len(stages), columns)
     figure = Figure(figsize=(4.2 * columns, 3.1 * rows), dpi=120, layout="constrained")
@@ -96,5 +96,5 @@ def _draw_stage(axes: Any, parts: Mapping[str, Curve], unigram: Mapping[str, flo
 
 
 def _order(part: str) -> tuple[int, int]:
-    stage, _, level = part.partition("_")
-    return (STAGES.index(stage) if stage in STAGES else len(STAGES), int(level) if level.isdigit() else 0)
+    stages, level = list(all_stages()), part.partition("_")[2]
+    return (stages.index(stage_of(part)) if stage_of(part) in stages else len(stages), int(level) if level.isdigit() else 0)

@@ -22,6 +22,7 @@ from valle.inference.listening_page import PageItem, PagePicture, write_page
 from valle.inference.pipeline import ContinueSettings, Pipeline
 from valle.inference.trained_model import trained_model
 from valle.tokenizing.token_manifests import read_manifests
+from valle.training.summary import unigrams
 
 REAL_SAMPLES = Path(__file__).parent.parent / "assets" / "samples"  # real speech by speakers that nothing bundled was trained on
 CONTINUED, PROMPTS = "continued", "prompts"
@@ -100,8 +101,7 @@ def _voices(options: DemoOptions, pipeline: Pipeline) -> dict[str, Any]:
 
 
 def _write_page(options: DemoOptions, summary: dict[str, Any]) -> None:
-    unigram = {stage: summary[stage]["unigram_nll"] for stage in ("semantic", "coarse")}
-    draw_curves(read_curves(options.exp_dir / "curves.jsonl"), options.exp_dir / "curves.png", unigram=unigram)
+    draw_curves(read_curves(options.exp_dir / "curves.jsonl"), options.exp_dir / "curves.png", unigram=unigrams(summary))
     items = [
         PageItem(
             title=Path(item["prompt"]).name, wav=item["wav"], picture=str(Path(item["wav"]).with_suffix(".png")),

@@ -10,13 +10,9 @@ from typing import Any
 
 from valle.errors import UserError
 from valle.inference.listening_page import PageTable
+from valle.models.registry import all_stages
+from valle.training.summary import stage_rows
 
-PER_CODEBOOK = {  # what a stage's entries are called where the fine stage has one a codebook
-    "train_nll": "train_nll_per_codebook",
-    "valid_nll": "nll_per_codebook",
-    "unigram_nll": "unigram_nll_per_codebook",
-    "accuracy": "accuracy_per_codebook",
-}
 SYSTEMS = {
     "generated": "continuations",
     "real": "what was really said",
@@ -52,7 +48,7 @@ def demo_summary(measured: Measured) -> dict[str, Any]:
         "wall_seconds": round(measured.wall_seconds, 1),
         "hours_train": measured.statistics["train"]["hours"],
         "n_voices": measured.n_voices,
-        **{name: training[name] for name in ("semantic", "coarse", "fine")},
+        **{name: training[name] for name in all_stages() if name in training},
         **{name: training[name] for name in ("steps", "epochs", "seconds", "dtype", "peak_memory_gib") if name in training},
         "codec": {
             "stoi_real_test": real["stoi"]["mean"],
@@ -84,7 +80,7 @@ def read_training_summary(path: Path) -> dict[str, Any]:
         raise DemoError(f"{path} is damaged ({type(error).__name__}); train again") from error
     if not isinstance(summary, dict):
         raise DemoError(f"expected entries by name in {path}, found a {type(summary).__name__}; train again")
-    missing = [stage for stage in ("semantic", "coarse", "fine") if stage not in summary]
+    missing = [stage for stage in all_stages() if stage not in summary]
     if missing:
         raise DemoError(f"expected a run that trained all stages, found no {', '.join(missing)} in {path}; train with --train-stage 0")
     return summary
@@ -105,11 +101,7 @@ def as_text(table: PageTable) -> str:
 
 
 def _stages_table(summary: Mapping[str, Any]) -> PageTable:
-    rows = [_stage_row(stage, summary[stage]) for stage in ("semantic", "coarse")]
-    fine = summary["fine"]
-    for place, level in enumerate(fine["levels"]):
-        values = {of_stage: fine[of_fine][place] for of_stage, of_fine in PER_CODEBOOK.items()}
-        rows.append(_stage_row(f"fine, level {level}", values))
+    rows = [_stage_row(name, values) for name, values in stage_rows(summary)]
     note = (
         "Lower is better. The unigram knows how often each token occurs and nothing else; "
         "train is measured as dev is, on as many recordings."

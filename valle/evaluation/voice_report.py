@@ -19,9 +19,10 @@ from valle.corpora.manifests import read_cuts
 from valle.decoding.sampling import Sampling
 from valle.evaluation.codec_report import round_trips
 from valle.evaluation.voices import VoiceClip, VoiceJudge, VoicesError, VoiceTrial, voice_shares
-from valle.inference.pipeline import TEMPERATURES, ContinueSettings, Pipeline
+from valle.inference.pipeline import ContinueSettings, Pipeline
 from valle.measures.intervals import bootstrap_mean
 from valle.measures.sound import silence_share
+from valle.models.semantic import SemanticLM
 from valle.progress import Progress
 
 
@@ -36,7 +37,7 @@ class VoiceTrialSettings:
     clips_a_voice: int = 8  # on which the judge is fitted
     batch_size: int = 16
     seed: int = 0
-    semantic_temperature: float = TEMPERATURES["semantic"]  # of new units
+    semantic_temperature: float = SemanticLM.sampling.temperature  # of new units
 
     def __post_init__(self) -> None:
         if self.num_prompts < 2 or self.clips_a_voice < 2:
@@ -107,7 +108,7 @@ def _trials(pipeline: Pipeline, cuts: list[Cut], settings: VoiceTrialSettings, g
     length = round(settings.max_seconds * rate)
     how = ContinueSettings(
         prompt_seconds=settings.prompt_seconds, max_seconds=settings.max_seconds,
-        semantic=Sampling(temperature=settings.semantic_temperature),
+        sampling={SemanticLM.name: Sampling(temperature=settings.semantic_temperature)},
     )  # fmt: skip
     trials = []
     for first in range(0, len(cuts), settings.batch_size):

@@ -17,12 +17,14 @@ from valle.device import find_device
 from valle.errors import UserError
 from valle.files import replacing
 from valle.inference.listening_page import PageItem, write_page
-from valle.inference.pipeline import BUNDLED_MODEL, TEMPERATURES, Continuation, ContinueSettings, Pipeline
+from valle.inference.pipeline import BUNDLED_MODEL, Continuation, ContinueSettings, Pipeline
 from valle.inference.spectrogram import write_spectrogram
 from valle.inference.trained_model import check_choice, trained_model
+from valle.models.registry import all_stages
 from valle.models.released import Released, load_released
+from valle.models.stage import Stage
+from valle.models.stage_flags import a_flag_per_stage, of_stage
 
-REPETITION_WINDOW = 10  # VALL-E 2's
 SAMPLE_STRIDE = 7919  # between the seeds of a prompt's samples; a prompt has the same seed alone and among others
 
 
@@ -31,6 +33,7 @@ def _flag(default: Any, text: str) -> Any:
 
 
 @dataclass(frozen=True)
+@a_flag_per_stage("temperature", float | None, lambda stage: None, lambda stage: f"of the {stage.name} stage alone")
 class InferOptions:
     """Flags of ``bin/infer.py``."""
 
@@ -47,11 +50,8 @@ class InferOptions:
     max_seconds: float = _flag(10.0, "longest new audio")
     min_seconds: float | None = _flag(None, "shortest new audio: no end is drawn before it; not given: 1")
     temperature: float | None = _flag(
-        None, "of all stages; not given: " + ", ".join(f"{value:g} {stage}" for stage, value in TEMPERATURES.items())
+        None, "of all stages; not given: " + ", ".join(f"{stage.sampling.temperature:g} {name}" for name, stage in all_stages().items())
     )
-    semantic_temperature: float | None = _flag(None, "of the semantic stage alone")
-    coarse_temperature: float | None = _flag(None, "of the coarse stage alone")
-    fine_temperature: float | None = _flag(None, "of the fine stage alone")
     top_k: int = _flag(0, "draw from the so many likeliest; 0 for all")
     top_p: float = _flag(1.0, "draw from the likeliest that make up this probability")
     repetition_aware: bool = _flag(False, "draw again where a coarse code repeats too often")
@@ -75,8 +75,10 @@ class InferOptions:
     def settings(self) -> ContinueSettings:
         """The pipeline's settings; a stage's own temperature wins over the common one."""
 
-        def sampling(stage: str, own: float | None, *, window: int = 0) -> Sampling:
-            temperature = own if own is not None else self.temperature if self.temperature is not None else TEMPERATURES[stage]
+        def sampling(stage: type[Stage]) -> Sampling:
+            own = of_stage(self, stage.name, "temperature")
+            temperature = own if own is not None else self.temperature if self.temperature is not None else stage.sampling.temperature
+            window = stage.repetition_window if self.repetition_aware else 0
             return Sampling(temperature=temperature, top_k=self.top_k, top_p=self.top_p, repetition_window=window)
 
         return ContinueSettings(
@@ -84,9 +86,7 @@ class InferOptions:
             prompt_seconds=self.prompt_seconds,
             max_seconds=self.max_seconds,
             min_seconds=self.min_seconds,
-            semantic=sampling("semantic", self.semantic_temperature),
-            coarse=sampling("coarse", self.coarse_temperature, window=REPETITION_WINDOW if self.repetition_aware else 0),
-            fine=sampling("fine", self.fine_temperature),
+            sampling={name: sampling(stage) for name, stage in all_stages().items()},
         )
 
 

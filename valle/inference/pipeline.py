@@ -8,8 +8,8 @@ Nothing of the training is needed here, and no manifests.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from math import ceil
 from pathlib import Path
@@ -22,17 +22,15 @@ from torch import Tensor
 from valle.audio import Waveform, resample
 from valle.decoding.sampling import Sampling
 from valle.errors import UserError
-from valle.models.ar_nar import AcousticRequest
+from valle.inference.continuing import Continuer, TokenPrompt
 from valle.models.released import Released, load_released
-from valle.seeds import stage_seed
-from valle.timeline import Grid, ceil_division
+from valle.timeline import ceil_division
 from valle.tokenizers.base import AcousticTokenizer, SemanticTokenizer
 from valle.tokenizers.stream import decode_pieces, encode_pieces
 
 BUNDLED_MODEL = Path(__file__).parent.parent / "assets" / "audio-lm"
 MIN_PROMPT_SECONDS = 0.2
 FADE_SECONDS = 0.02  # over which the prompt's own samples give way to generated ones
-TEMPERATURES = {"semantic": 0.9, "coarse": 0.8, "fine": 0.6}
 
 Mode = Literal["continue", "resynthesize", "acoustic"]
 Recording: TypeAlias = Waveform | Tensor  # (T,) mono
@@ -48,17 +46,13 @@ class ContinueSettings:
 
     ``continue``: new units, then their sound.  ``acoustic``: the sound of the recording's own units after the prompt, whose
     voice it takes (a prompt of 0 s leaves the voice to the model).  ``resynthesize``: the codec's round trip of all of it.
-    Temperatures are AudioLM's for codes (Borsos et al. 2022, 4.1), 0.8 and 0.6; for units 0.9 where it has 0.6, since small models
-    are silent less so, and keep real voices more often (docs/infer.md).
     """
 
     mode: Mode = "continue"
     prompt_seconds: float = 3.0
     max_seconds: float = 10.0
     min_seconds: float | None = None  # no end is drawn before it; None: 1, or all of a shorter max_seconds
-    semantic: Sampling = Sampling(temperature=TEMPERATURES["semantic"])
-    coarse: Sampling = Sampling(temperature=TEMPERATURES["coarse"])
-    fine: Sampling = Sampling(temperature=TEMPERATURES["fine"])
+    sampling: Mapping[str, Sampling] = field(default_factory=dict)  # by stage; of a stage that is not named, its own default
 
     def __post_init__(self) -> None:
         if self.mode not in ("continue", "resynthesize", "acoustic"):
@@ -106,9 +100,7 @@ class _Prompt:
     """A row on its way through the stages."""
 
     wav: Waveform  # (T,) at the codec's rate: the prompt's own samples
-    codes: Tensor  # (T_f, Q), those that stay as they are whatever follows
-    units: Tensor  # (T_u,), as many periods as the codes; empty without units
-    seed: int
+    tokens: TokenPrompt  # those that stay as they are whatever follows
 
 
 class Pipeline:
@@ -118,10 +110,11 @@ class Pipeline:
         self.released = released
         self.device = torch.device(device)
         self.model, self.timeline = released.model.to(self.device).eval(), released.timeline
+        self.continuer = Continuer(self.model, self.timeline, released.trained_seconds)
         self.acoustic = released.acoustic.to(self.device).eval()
         self.semantic = released.semantic.to(self.device).eval() if released.semantic is not None else None
-        if (self.model.semantic is None) != (self.semantic is None):
-            wanted, found = ("codes only", "units as well") if self.model.semantic is None else ("units", "none")
+        if (self.model.unit_stage is None) != (self.semantic is None):
+            wanted, found = ("codes only", "units as well") if self.model.unit_stage is None else ("units", "none")
             raise UserError(f"expected the tokenizers that the model was trained with ({wanted}), found {found}; export it anew")
 
     @classmethod
@@ -226,70 +219,43 @@ class Pipeline:
         num_units, num_frames = self.timeline.align(len(units), len(codes))
         if num_frames == 0:
             raise PromptError(f"expected a prompt longer than the tokenizers' right context, found {seconds:.2f} s; give a longer one")
-        return _Prompt(wav=wav, codes=codes[:num_frames], units=units[:num_units], seed=seed)
+        return _Prompt(wav=wav, tokens=TokenPrompt(codes=codes[:num_frames], units=units[:num_units], seed=seed))
 
     def _no_prompt(self, seed: int) -> _Prompt:
         empty = torch.zeros(0, dtype=torch.int64, device=self.device)
-        return _Prompt(wav=np.zeros(0, np.float32), codes=empty.new_zeros(0, self.model.config.num_quantizers), units=empty, seed=seed)
+        codes = empty.new_zeros(0, self.model.config.num_quantizers)
+        return _Prompt(wav=np.zeros(0, np.float32), tokens=TokenPrompt(codes=codes, units=empty, seed=seed))
 
     def _continue_units(self, prompts: list[_Prompt], settings: ContinueSettings) -> list[Tensor] | None:
         """Units of the whole time of every row, in whole periods; None for a model without units."""
-        if self.model.semantic is None:
-            return None
-        per_period = self.timeline.units_per_period
-        longest = [self._periods(prompt, settings.max_seconds) * per_period for prompt in prompts]
-        shortest = [self._periods(prompt, settings.least_seconds) * per_period for prompt in prompts]  # no end is drawn within the prompt
-        new = self.model.semantic.generate(
-            [prompt.units for prompt in prompts],
-            max_new=[total - len(prompt.units) for total, prompt in zip(longest, prompts, strict=True)],
-            min_new=[total - len(prompt.units) for total, prompt in zip(shortest, prompts, strict=True)],
-            sampling=settings.semantic,
-            seeds=[stage_seed(prompt.seed, 0) for prompt in prompts],
-            window=self._window("semantic", self.timeline.units),
+        longest, shortest = (
+            [self._periods(prompt, seconds) for prompt in prompts] for seconds in (settings.max_seconds, settings.least_seconds)
         )
-        rows = [torch.cat([prompt.units, tokens]) for prompt, tokens in zip(prompts, new, strict=True)]
-        return [row[: len(row) // per_period * per_period] for row in rows]
+        return self.continuer.units([prompt.tokens for prompt in prompts], shortest=shortest, longest=longest, sampling=settings.sampling)
 
     def _speak(self, prompts: list[_Prompt], units: list[Tensor] | None, most: list[int], settings: ContinueSettings) -> list[Continuation]:
         """Codes along ``units``, or without them for ``most`` samples a row; then sound, of ``most`` samples at most."""
-        if units is not None:
-            frames = [self.timeline.frames_for_units(len(row)) for row in units]
-        else:
-            frames = [ceil_division(total, self.acoustic.hop_length) for total in most]
-        request = AcousticRequest(
-            prompt_codes=[prompt.codes for prompt in prompts],
-            num_frames=frames,
-            seeds=[stage_seed(prompt.seed, 1) for prompt in prompts],
-            units=units,
-            coarse_sampling=settings.coarse,
-            fine_sampling=settings.fine,
-            coarse_window=self._window("coarse", self.timeline.codes),
-            fine_window=self._window("fine", self.timeline.codes),
-        )
-        rows = self.model.acoustic.generate(request)
+        rows = self.continuer.codes(
+            [prompt.tokens for prompt in prompts], units=units, sampling=settings.sampling,
+            num_frames=[ceil_division(total, self.acoustic.hop_length) for total in most],
+        )  # fmt: skip
         return [self._joined(prompts[row], codes, None if units is None else units[row], most[row]) for row, codes in enumerate(rows)]
 
     def _joined(self, prompt: _Prompt, codes: Tensor, units: Tensor | None, most: int) -> Continuation:
         """The prompt's own samples as far as its tokens were kept, a short crossfade there, then what was generated."""
         generated = self._decode(codes)[:most]
         fade = min(self._samples(FADE_SECONDS), len(prompt.wav))
-        own = min(len(prompt.codes) * self.acoustic.hop_length, len(prompt.wav) - fade)
+        own = min(len(prompt.tokens.codes) * self.acoustic.hop_length, len(prompt.wav) - fade)
         rising = np.linspace(0, 1, fade, dtype=np.float32)
         joint = prompt.wav[own : own + fade] * (1 - rising) + generated[own : own + fade] * rising
         return Continuation(
-            wav=np.concatenate([prompt.wav[:own], joint, generated[own + fade :]]), sample_rate=self.sample_rate, seed=prompt.seed,
+            wav=np.concatenate([prompt.wav[:own], joint, generated[own + fade :]]), sample_rate=self.sample_rate, seed=prompt.tokens.seed,
             prompt_samples=len(prompt.wav), own_samples=own, codes=codes.cpu(), units=None if units is None else units.cpu(),
         )  # fmt: skip
 
     def _periods(self, prompt: _Prompt, seconds: float) -> int:
         """Periods that cover the prompt and ``seconds`` more."""
         return ceil(Fraction(len(prompt.wav) + self._samples(seconds), self.sample_rate) / self.timeline.period)
-
-    def _window(self, stage: str, grid: Grid | None) -> int:
-        """Tokens of the longest crop that ``stage`` was trained on, in whole periods."""
-        assert grid is not None
-        periods = max(4, self.timeline.periods_for(self.released.trained_seconds[stage]))
-        return int(periods * self.timeline.period / grid.step)
 
     def _samples(self, seconds: float) -> int:
         return round(seconds * self.sample_rate)

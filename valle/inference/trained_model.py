@@ -9,8 +9,6 @@ from valle.errors import UserError
 from valle.models.checkpoint import choose_checkpoint, load_checkpoint, model_from_checkpoint
 from valle.models.released import Released
 
-STAGES = ("semantic", "coarse", "fine")
-
 
 def check_choice(*, exp_dir: Path | None, epoch: int, avg: int, use_averaged_model: bool) -> None:
     """Refuse flags that choose among checkpoints of no folder, or none of them."""
@@ -35,11 +33,12 @@ def trained_model(*, checkpoint: Path | None, exp_dir: Path | None, epoch: int, 
 def released_from_checkpoint(state: dict[str, Any]) -> Released:
     """A trainer's checkpoint as what the pipeline takes."""
     model, timeline, acoustic, semantic = model_from_checkpoint(state)
-    missing = [name for name in (f"{stage}_seconds" for stage in STAGES) if name not in state]
+    stages = list(model.stages())
+    missing = [name for name in (f"{stage}_seconds" for stage in stages) if name not in state]
     if missing:
         raise UserError(f"expected an AudioLM's checkpoint, found one without {', '.join(missing)}; use a file of trainer_audiolm.py")
     try:
-        trained = {stage: float(state[f"{stage}_seconds"]) for stage in STAGES}
+        trained = {stage: float(state[f"{stage}_seconds"]) for stage in stages}
     except (TypeError, ValueError) as error:
-        raise UserError(f"expected numbers for the checkpoint's {', '.join(f'{stage}_seconds' for stage in STAGES)} ({error})") from error
+        raise UserError(f"expected numbers for the checkpoint's {', '.join(f'{stage}_seconds' for stage in stages)} ({error})") from error
     return Released(model=model, timeline=timeline, acoustic=acoustic, semantic=semantic, trained_seconds=trained)

@@ -10,12 +10,11 @@ from torch import Tensor, nn
 
 from valle.decoding.sampling import Sampling
 from valle.errors import UserError
-from valle.models.ar_nar import AcousticRequest, ArNar, pad_codes
-from valle.models.coarse import CoarseLM
+from valle.models.acoustic.base import AcousticRequest, pad_codes
 from valle.models.config import AudioLMConfig
-from valle.models.fine import FineLM
 from valle.models.loss import LossTerm
-from valle.models.unit_sequence import semantic_lm
+from valle.models.registry import acoustic_type, semantic_type
+from valle.models.stage import SemanticStage, Stage
 
 
 class AudioLM(nn.Module):
@@ -30,9 +29,13 @@ class AudioLM(nn.Module):
         AudioLMConfig.refuse_unknown(fields)
         config = AudioLMConfig(**fields)
         self.config = config
-        self.semantic = semantic_lm(config) if config.num_units is not None else None
-        self.coarse = CoarseLM(config)
-        self.fine = FineLM(config) if config.has_fine else None
+        semantic, acoustic = semantic_type(config), acoustic_type(config.acoustic_model)
+        stages: dict[str, Stage] = {} if semantic is None else {semantic.name: semantic(config)}
+        acoustic_stages = {stage.name: stage(config) for stage in acoustic.types_for(config)}
+        self._stage_names = [*stages, *acoustic_stages]
+        for name, stage in {**stages, **acoustic_stages}.items():
+            self.add_module(name, stage)
+        self.acoustic = acoustic(config, acoustic_stages)  # no module: its stages are this one's own, under their names
 
     @classmethod
     def from_config(cls, config: AudioLMConfig) -> AudioLM:
@@ -58,19 +61,18 @@ class AudioLM(nn.Module):
         model.load_state_dict(dict(weights))
         return model.eval()
 
-    @property
-    def acoustic(self) -> ArNar:
-        """The acoustic model, for ``generate(request)``."""
-        config = self.config
-        return ArNar(
-            self.coarse, self.fine, num_quantizers=config.num_quantizers,
-            frames_per_period=config.frames_per_period, units_per_period=config.units_per_period,
-        )  # fmt: skip
+    def stages(self) -> dict[str, Stage]:
+        """The stages by name, in the order in which they run; they share no parameter."""
+        return {name: self.get_submodule(name) for name in self._stage_names}  # type: ignore[misc]
 
-    def parts(self) -> dict[str, Any]:
-        """The stages by name, each a module with ``loss``; they share no parameter."""
-        stages = {"semantic": self.semantic, "coarse": self.coarse, "fine": self.fine}
-        return {name: stage for name, stage in stages.items() if stage is not None}
+    @property
+    def unit_stage(self) -> SemanticStage | None:
+        """The stage that continues units; None without units."""
+        return next((stage for stage in self.stages().values() if isinstance(stage, SemanticStage)), None)
+
+    def acoustic_stages(self) -> dict[str, Stage]:
+        """The stages of the acoustic model."""
+        return {name: stage for name, stage in self.stages().items() if not isinstance(stage, SemanticStage)}
 
     def start_from_codebooks(self, codebooks: Tensor) -> None:
         """Before training, give the stages of codes the codec's ``codebooks (Q, K, D)`` to start from."""
@@ -78,19 +80,15 @@ class AudioLM(nn.Module):
         if codebooks.ndim != 3 or len(codebooks) < expected[0] or codebooks.shape[1] != expected[1]:
             shape = f"({expected[0]}, {expected[1]}, D)"
             raise UserError(f"expected codebooks of shape {shape}, found {tuple(codebooks.shape)}; are they this model's codec's?")
-        for stage in (self.coarse, self.fine):
-            if stage is not None:
-                stage.start_from_codebooks(codebooks)
+        for stage in self.stages().values():
+            stage.start_from_codebooks(codebooks)
 
     def forward(self, batch: Mapping[str, Mapping[str, Tensor]]) -> dict[str, LossTerm]:
         return self.loss(batch)
 
     def loss(self, batch: Mapping[str, Mapping[str, Tensor]]) -> dict[str, LossTerm]:
-        """Sum and count of every part that the batch holds: ``{"semantic": {...}, "coarse": {...}, "fine": {...}}``.
-
-        Each entry holds the keyword arguments of that stage's ``loss``.
-        """
-        stages = self.parts()
+        """Sum and count of every stage that the batch names; each entry holds the keyword arguments of that stage's ``loss``."""
+        stages = self.stages()
         for name in batch:
             if name not in stages:
                 raise UserError(f"expected tensors for {', '.join(stages)}, found {name!r}, which this model does not have")
@@ -137,8 +135,7 @@ class AudioLM(nn.Module):
         unbounded = 2 * max(totals) + 2  # half of a window is context, so that every row sees all of its prompt
         request = AcousticRequest(
             prompt_codes=prompts, num_frames=totals, seeds=[seed + row for row in range(len(prompts))], units=None,
-            coarse_sampling=sampling, fine_sampling=sampling,
-            coarse_window=window or unbounded, fine_window=window or unbounded,
+            sampling=dict.fromkeys(self.stages(), sampling), windows=dict.fromkeys(self.stages(), window or unbounded),
         )  # fmt: skip
         rows = self.acoustic.generate(request)
         new, _ = pad_codes([codes[len(prompt) :] for codes, prompt in zip(rows, prompts, strict=True)])

@@ -8,11 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
+from valle.crops import CroppedTokens
 from valle.decoding.engine import DecodingRequest, Drawn, Known, decode, draw_token
 from valle.decoding.sampling import Noise, Sampling
 from valle.models.code_geometry import embeddings_like, heads_like
 from valle.models.config import AudioLMConfig
 from valle.models.loss import LossTerm, loss_term, small_head
+from valle.models.stage import ExampleSettings, Stage, code_counts, streams
 from valle.models.unit_window import UnitWindow
 from valle.models.vocabulary import Vocabulary
 from valle.modules.masks import valid_mask
@@ -20,17 +22,21 @@ from valle.modules.transformer import Attend, Transformer
 from valle.timeline import ceil_division
 
 
-class CoarseLM(nn.Module):
+class CoarseLM(Stage):
     """Codes of the first ``num_coarse`` levels, row by row: frame 0 level 0, frame 0 level 1, ..., frame 1 level 0, ...
 
     ``aligned``: a position's input is the code before it plus the units around its frame.  ``prefix`` (the paper's):
     units, a separator, codes.  Without units: the prompt's positions see each other freely, the rest causally.
     """
 
+    name = "coarse"
+    crop_seconds = 10.0
+    sampling = Sampling(temperature=0.8)  # AudioLM 4.1
+    repetition_window = 10  # VALL-E 2's
+
     def __init__(self, config: AudioLMConfig) -> None:
         super().__init__()
-        self.num_coarse, self.codebook_size = config.num_coarse, config.codebook_size
-        self.units_per_period, self.frames_per_period = config.units_per_period, config.frames_per_period
+        self.num_coarse, self.codebook_size, self.periods = config.num_coarse, config.codebook_size, config.periods
         self.conditioning = None if config.num_units is None else config.coarse_conditioning
         num_codes = self.num_coarse * self.codebook_size
         prefix_units = config.num_units if self.conditioning == "prefix" else 0
@@ -42,9 +48,8 @@ class CoarseLM(nn.Module):
         if self.conditioning == "aligned":
             assert config.num_units is not None
             self.unit_window = UnitWindow(
-                num_units=config.num_units, d_model=config.d_model, reach=config.unit_window,
-                units_per_period=config.units_per_period, frames_per_period=config.frames_per_period,
-            )  # fmt: skip
+                num_units=config.num_units, d_model=config.d_model, reach=config.unit_window, periods=config.periods
+            )
         self.transformer = Transformer(config.transformer(config.coarse_num_layers))
         self.head = small_head(config.d_model, num_codes)
 
@@ -54,6 +59,24 @@ class CoarseLM(nn.Module):
         dim, num_codes = self.embed.embedding_dim, self.num_coarse * self.codebook_size
         self.embed.weight[:num_codes] = embeddings_like(codebooks, dim)[: self.num_coarse].flatten(0, 1)
         self.head.weight.copy_(heads_like(codebooks, dim)[: self.num_coarse].flatten(0, 1))
+
+    @classmethod
+    def collate(cls, crops: Sequence[CroppedTokens], settings: ExampleSettings) -> dict[str, Tensor]:
+        batch = streams(crops, settings.config)
+        if settings.config.num_units is None:
+            shares = [_prompt_share(crop, settings) for crop in crops]
+            prompts = [share * length for share, length in zip(shares, batch["lengths"].tolist(), strict=True)]
+            batch["prompt_lengths"] = torch.minimum(torch.tensor(prompts).long().clamp(min=1), batch["lengths"] - 1).clamp(min=0)
+        return batch
+
+    def histograms(
+        self, *, codes: Tensor, lengths: Tensor, prompt_lengths: Tensor | None = None, **units: Tensor
+    ) -> dict[str, list[Tensor]]:
+        valid = valid_mask(lengths, codes.shape[1])
+        if prompt_lengths is not None:
+            valid &= ~valid_mask(prompt_lengths, codes.shape[1])
+        levels = [code_counts(codes, valid, level=level, size=self.codebook_size) for level in range(self.num_coarse)]
+        return {self.name: levels}
 
     def loss(
         self,
@@ -137,7 +160,7 @@ class CoarseLM(nn.Module):
 
         ``window`` counts frames; the number of frames is given, so there is no end token.
         """
-        window = max(window, 2 * self.frames_per_period)  # its half holds a whole period
+        window = self.periods.window(window)
         decoding = _Continuation(self, units, list(num_frames), window)
         request = DecodingRequest(
             prompts=[self.flatten(prompt) for prompt in prompts],
@@ -150,6 +173,12 @@ class CoarseLM(nn.Module):
         return [torch.cat([prompt[:, : self.num_coarse], rest]) for prompt, rest in zip(prompts, new, strict=True)]
 
 
+def _prompt_share(crop: CroppedTokens, settings: ExampleSettings) -> float:
+    """Of a crop without units; by the example itself, never by its batch mates."""
+    least, most = settings.config.prompt_share, settings.prompt_share_to
+    return least + crop.chance("share") * (most - least) if most > least else least
+
+
 class _Continuation:
     """CoarseLM as the engine sees it; tokens are flattened codes, each level in its own range."""
 
@@ -158,7 +187,7 @@ class _Continuation:
 
     def __init__(self, model: CoarseLM, units: Sequence[Tensor] | None, num_frames: list[int], window: int) -> None:
         self.model, self.transformer, self.units = model, model.transformer, units
-        self.window_units = ceil_division(window, model.frames_per_period) * model.units_per_period
+        self.window = window
         self.windows: Tensor | None = None  # what is said around every frame, (B, T, D)
         if model.unit_window is not None:
             assert units is not None
@@ -169,8 +198,8 @@ class _Continuation:
         model = self.model
         if model.conditioning == "prefix":
             assert self.units is not None
-            first = start // model.num_coarse // model.frames_per_period * model.units_per_period
-            return model.prefix_inputs(self.units[row][first : first + self.window_units], tokens)
+            first = start // model.num_coarse
+            return model.prefix_inputs(self.units[row][model.periods.units_of_frames(first, first + self.window)], tokens)
         inputs = torch.cat([tokens.new_tensor([model.start]), tokens])
         return model.embed(inputs) + self._place(row, torch.arange(start, start + len(inputs), device=tokens.device))
 
@@ -194,7 +223,7 @@ class _Continuation:
 
     def window_start(self, num_tokens: int, window: int) -> int:
         """Whole periods, so that units and frames of a window begin together."""
-        step = self.model.num_coarse * self.model.frames_per_period
+        step = self.model.num_coarse * self.model.periods.frames
         return ceil_division(num_tokens - window // 2, step) * step
 
     def _place(self, row: int, positions: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from typing import Literal, get_args, get_type_hints
 
 from valle.errors import UserError
 from valle.modules.transformer import TransformerConfig
+from valle.timeline import Periods
 
 MOST, MOST_LAYERS = 2**20, 1000  # no model is larger
 
@@ -29,11 +30,12 @@ class AudioLMConfig:
     num_quantizers: int = 8
     codebook_size: int = 1024
     num_units: int | None = None
-    unit_sequence: Literal["frames", "runs", "bpe"] = "frames"  # what the semantic stage predicts
+    unit_sequence: str = "frames"  # what the semantic stage predicts: a name of valle/models/registry.py
     longest_run: int = 32  # frames; of runs, longer ones are several
     unit_bpe_model: str | None = None  # of bpe, as UnitBpe.text
     unit_bpe_sha256: str | None = None
     frames_per_token: float = 1.0  # of the unit grid, on average: turns trained seconds into tokens
+    acoustic_model: str = "ar-nar"  # a name of valle/models/registry.py
     num_coarse: int = 1
     coarse_conditioning: Literal["aligned", "prefix"] = "aligned"
     unit_window: int = 4  # units on each side of a frame's own
@@ -67,8 +69,6 @@ class AudioLMConfig:
         self._refuse_impossible_sequence()
 
     def _refuse_impossible_sequence(self) -> None:
-        if self.unit_sequence not in ("frames", "runs", "bpe"):
-            raise UserError(f"the unit sequence must be frames, runs or bpe, found {self.unit_sequence!r}")
         if self.unit_sequence != "frames" and self.num_units is None:
             raise UserError(f"expected units for a unit sequence of {self.unit_sequence}, found a model without units")
         if self.longest_run < 1:
@@ -106,6 +106,11 @@ class AudioLMConfig:
     @property
     def has_fine(self) -> bool:
         return self.num_coarse < self.num_quantizers
+
+    @property
+    def periods(self) -> Periods:
+        """Of the grids of units and codes."""
+        return Periods(units=self.units_per_period, frames=self.frames_per_period)
 
     def transformer(self, num_layers: int | None, *, num_levels: int = 0) -> TransformerConfig:
         """Sizes of one stage's stack; ``num_layers`` None takes the common number."""

@@ -7,21 +7,27 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from valle.crops import CroppedTokens
 from valle.decoding.engine import evaluating
 from valle.decoding.sampling import RowNoise, Sampling, sample_all
 from valle.models.code_geometry import embeddings_like, heads_like
 from valle.models.config import AudioLMConfig
 from valle.models.loss import LossTerm, loss_term
+from valle.models.stage import ExampleSettings, Stage, code_counts, streams
 from valle.models.unit_window import UnitWindow
 from valle.modules.masks import valid_mask
 from valle.modules.transformer import Attend, Transformer
 
 
-class FineLM(nn.Module):
+class FineLM(Stage):
     """Level q of every frame from all lower levels, both ways in time, beside a prompt of which all levels are known.
 
     Units are summed in too (``fine_units``), which the paper does not do.
     """
+
+    name = "fine"
+    crop_seconds = 3.0
+    sampling = Sampling(temperature=0.6)  # AudioLM 4.1
 
     def __init__(self, config: AudioLMConfig) -> None:
         super().__init__()
@@ -34,9 +40,8 @@ class FineLM(nn.Module):
         self.unit_window = None
         if config.num_units is not None and config.fine_units:
             self.unit_window = UnitWindow(
-                num_units=config.num_units, d_model=config.d_model, reach=config.unit_window,
-                units_per_period=config.units_per_period, frames_per_period=config.frames_per_period,
-            )  # fmt: skip
+                num_units=config.num_units, d_model=config.d_model, reach=config.unit_window, periods=config.periods
+            )
         self.transformer = Transformer(config.transformer(config.fine_num_layers, num_levels=fine_levels))
         # One parameter for all levels: whichever levels a batch draws, every parameter has a gradient.
         self.head = nn.Parameter(torch.randn(fine_levels, self.codebook_size, config.d_model) * 0.02 * config.d_model**-0.5)
@@ -48,6 +53,28 @@ class FineLM(nn.Module):
         dim = self.head.shape[-1]
         self.embed.weight.copy_(embeddings_like(codebooks, dim)[: self.num_levels].flatten(0, 1))
         self.head.copy_(heads_like(codebooks, dim)[self.num_coarse : self.num_levels])
+
+    @classmethod
+    def collate(cls, crops: Sequence[CroppedTokens], settings: ExampleSettings) -> dict[str, Tensor]:
+        """A random level and, with ``prefix_mode`` 1, a random prompt of up to two thirds, of each example."""
+        config, batch = settings.config, streams(crops, settings.config)
+        fine_levels = config.num_quantizers - config.num_coarse
+        levels = [config.num_coarse + int(crop.chance("level") * fine_levels) for crop in crops]
+        lengths = batch["lengths"].tolist() if config.prefix_mode == 1 else [0] * len(crops)
+        prompts = [int(crop.chance("prompt") * 2 / 3 * length) for crop, length in zip(crops, lengths, strict=True)]
+        return {**batch, "levels": torch.tensor(levels), "prompt_lengths": torch.tensor(prompts)}
+
+    def validation_terms(self, *, levels: Tensor, **tensors: Tensor) -> dict[str, LossTerm]:
+        """``fine_1``, ``fine_2``, ...: every level of every example, none drawn."""
+        return {
+            f"{self.name}_{level}": self.loss(levels=torch.full_like(levels, level), **tensors)
+            for level in range(self.num_coarse, self.num_levels)
+        }
+
+    def histograms(self, *, codes: Tensor, lengths: Tensor, prompt_lengths: Tensor, **others: Tensor) -> dict[str, list[Tensor]]:
+        valid = valid_mask(lengths, codes.shape[1]) & ~valid_mask(prompt_lengths, codes.shape[1])
+        levels = range(self.num_coarse, self.num_levels)
+        return {f"{self.name}_{level}": [code_counts(codes, valid, level=level, size=self.codebook_size)] for level in levels}
 
     def loss(
         self,

@@ -93,7 +93,7 @@ def load_released(folder: Path) -> Released:
     try:
         model = AudioLM.from_weights(config["model"], read_released_weights(folder))
         timeline = Timeline.from_dict(config["timeline"])
-        trained = {stage: float(config["trained_seconds"][stage]) for stage in ("semantic", "coarse", "fine")}
+        trained = {stage: float(config["trained_seconds"][stage]) for stage in model.stages()}
         identities = {kind: dict(config["identities"][kind] or {}) for kind in ("acoustic", "semantic")}
     except ReleasedModelError:
         raise

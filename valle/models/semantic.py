@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from valle.crops import CroppedTokens, pad
 from valle.decoding.engine import DecodingRequest, Drawn, Known, decode, draw_token
 from valle.decoding.sampling import Noise, Sampling
 from valle.models.config import AudioLMConfig
 from valle.models.loss import LossTerm, loss_term, small_head
+from valle.models.stage import ExampleSettings, SemanticStage
 from valle.models.vocabulary import Vocabulary
 from valle.modules.masks import valid_mask
 from valle.modules.transformer import Attend, Transformer
 
 
-class SemanticLM(nn.Module):
+class SemanticLM(SemanticStage):
     """Decoder-only over BOS, units, EOS.
 
     BOS and EOS stand only where a crop holds the utterance's true start and end, so the model learns to stop where
     speech stops and not where crops do.  Units come and go one a frame of the unit grid; between, a subclass may have
     fewer tokens: ``RunSemanticLM``, ``BpeSemanticLM``.
     """
+
+    name = "semantic"
+    crop_seconds = 30.0
+    sampling = Sampling(temperature=0.9)  # AudioLM has 0.6 (4.1): small models fall silent more often then, and keep voices less
 
     def __init__(self, config: AudioLMConfig, *, num_tokens: int | None = None) -> None:
         """``num_tokens``: as many as there are units, unless told otherwise."""
@@ -34,6 +41,17 @@ class SemanticLM(nn.Module):
         self.transformer = Transformer(config.transformer(config.semantic_num_layers))
         self.head = small_head(config.d_model, self.vocabulary.size)
 
+    @classmethod
+    def collate(cls, crops: Sequence[CroppedTokens], settings: ExampleSettings) -> dict[str, Tensor]:
+        units, lengths = pad([crop.units for crop in crops])
+        starts, ends = torch.tensor([crop.starts for crop in crops]), torch.tensor([crop.ends for crop in crops])
+        return {"units": units, "lengths": lengths, "starts": starts, "ends": ends}
+
+    @classmethod
+    def means_the_same(cls, ours: AudioLMConfig, theirs: Mapping[str, Any]) -> bool:
+        same = theirs.get("unit_sequence", "frames"), theirs.get("unit_bpe_sha256")
+        return same == (ours.unit_sequence, ours.unit_bpe_sha256)
+
     def loss(self, *, units: Tensor, lengths: Tensor, starts: Tensor, ends: Tensor) -> LossTerm:
         """``units (B, T)``, ``lengths (B,)``; ``starts`` and ``ends (B,)`` bool say which rows hold the utterance's own."""
         tokens, token_lengths = self.tokens(units, lengths, starts, ends)
@@ -41,13 +59,9 @@ class SemanticLM(nn.Module):
         hidden = self.transformer(self.embed(inputs), Attend.causally())
         return loss_term(self.head(hidden), targets, valid_mask(token_lengths - 1, targets.shape[1]))
 
-    def loss_terms(self, *, units: Tensor, lengths: Tensor, starts: Tensor, ends: Tensor) -> dict[str, LossTerm]:
-        """``loss`` by what is predicted, named ``semantic`` or ``semantic_...``, for reports."""
-        return {"semantic": self.loss(units=units, lengths=lengths, starts=starts, ends=ends)}
-
-    def histograms(self, *, units: Tensor, lengths: Tensor, starts: Tensor, ends: Tensor) -> dict[str, Tensor]:
-        """How often each token stands in a batch, the end last: one ``(V,)`` float64 by name of ``loss_terms``."""
-        return {"semantic": self.counts(units, lengths, ends)}
+    def histograms(self, *, units: Tensor, lengths: Tensor, starts: Tensor, ends: Tensor) -> dict[str, list[Tensor]]:
+        """How often each token stands in a batch, the end last."""
+        return {self.name: [self.counts(units, lengths, ends)]}
 
     def counts(self, tokens: Tensor, lengths: Tensor, ends: Tensor) -> Tensor:
         """``tokens (B, T)`` without specials -> ``(num_tokens + 1,)`` float64, the end last."""

@@ -39,9 +39,9 @@ class BpeSemanticLM(SemanticLM):
         tokens, token_lengths = self._encoded(units, lengths, ends)
         return super().loss(units=tokens, lengths=token_lengths, starts=starts, ends=ends)
 
-    def histograms(self, *, units: Tensor, lengths: Tensor, starts: Tensor, ends: Tensor) -> dict[str, Tensor]:
+    def histograms(self, *, units: Tensor, lengths: Tensor, starts: Tensor, ends: Tensor) -> dict[str, list[Tensor]]:
         tokens, token_lengths = self._encoded(units, lengths, ends)
-        return {"semantic": self.counts(tokens, token_lengths, ends)}
+        return {self.name: [self.counts(tokens, token_lengths, ends)]}
 
     def frames_predicted(self, *, units: Tensor, lengths: Tensor, starts: Tensor, ends: Tensor) -> int:
         tokens, token_lengths = self._encoded(units, lengths, ends)

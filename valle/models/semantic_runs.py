@@ -44,11 +44,11 @@ class RunSemanticLM(SemanticLM):
 
     def loss(self, *, units: Tensor, lengths: Tensor, starts: Tensor, ends: Tensor) -> LossTerm:
         """Nats of units and durations together, counted and scored by units."""
-        parts = self.loss_terms(units=units, lengths=lengths, starts=starts, ends=ends)
-        unit, duration = parts["semantic_unit"], parts["semantic_duration"]
+        terms = self.validation_terms(units=units, lengths=lengths, starts=starts, ends=ends)
+        unit, duration = terms["semantic_unit"], terms["semantic_duration"]
         return LossTerm(unit.sum + duration.sum, unit.count, unit.correct)
 
-    def loss_terms(self, *, units: Tensor, lengths: Tensor, starts: Tensor, ends: Tensor) -> dict[str, LossTerm]:
+    def validation_terms(self, *, units: Tensor, lengths: Tensor, starts: Tensor, ends: Tensor) -> dict[str, LossTerm]:
         """``semantic_unit`` and ``semantic_duration``, whose sums add up to the loss."""
         runs = collapse_rows(units, lengths, self.longest)
         tokens, token_lengths = self.tokens(runs.units, runs.lengths, starts, ends)  # (B, R + 2)
@@ -65,10 +65,10 @@ class RunSemanticLM(SemanticLM):
             "semantic_duration": self._duration_part(hidden[lasting], tokens[lasting], durations[lasting], goes_on),
         }
 
-    def histograms(self, *, units: Tensor, lengths: Tensor, starts: Tensor, ends: Tensor) -> dict[str, Tensor]:
+    def histograms(self, *, units: Tensor, lengths: Tensor, starts: Tensor, ends: Tensor) -> dict[str, list[Tensor]]:
         runs = collapse_rows(units, lengths, self.longest)
         durations = torch.bincount(runs.durations[runs.durations > 0] - 1, minlength=self.longest).double()
-        return {"semantic_unit": self.counts(runs.units, runs.lengths, ends), "semantic_duration": durations}
+        return {"semantic_unit": [self.counts(runs.units, runs.lengths, ends)], "semantic_duration": [durations]}
 
     def frames_predicted(self, *, units: Tensor, lengths: Tensor, starts: Tensor, ends: Tensor) -> int:
         runs = collapse_rows(units, lengths, self.longest)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from valle.timeline import Periods
+
 
 class UnitWindow(nn.Module):
     """What is said around each frame: the units within ``reach`` of the frame's own, past the row's ends a padding embedding."""
 
-    def __init__(self, *, num_units: int, d_model: int, reach: int, units_per_period: int, frames_per_period: int) -> None:
+    def __init__(self, *, num_units: int, d_model: int, reach: int, periods: Periods) -> None:
         super().__init__()
-        self.num_units, self.reach = num_units, reach
-        self.units_per_period, self.frames_per_period = units_per_period, frames_per_period
+        self.num_units, self.reach, self.periods = num_units, reach, periods
         self.embed = nn.Embedding(num_units + 1, d_model // 4)  # the last is padding
         self.project = nn.Linear((2 * reach + 1) * (d_model // 4), d_model)
 
@@ -23,7 +24,7 @@ class UnitWindow(nn.Module):
 
     def near(self, units: Tensor, unit_lengths: Tensor, frames: Tensor) -> Tensor:
         """The units around ``frames (T,)`` -> ``(B, T, 2 reach + 1)``, ``num_units`` for padding."""
-        own = frames * self.units_per_period // self.frames_per_period
+        own = self.periods.unit_of_frame(frames)
         index = own[:, None] + torch.arange(-self.reach, self.reach + 1, device=units.device)  # (T, W)
         inside = (index >= 0) & (index < unit_lengths[:, None, None])  # (B, T, W)
         if units.shape[1] == 0:

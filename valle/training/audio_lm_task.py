@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from valle.data.dataset import Batch, CropSettings, TokenDataset, padding_share
-from valle.data.loader import SamplerSettings, choose_cuts, epoch_batches, fixed_batches
+from valle.data.dataset import Batch, CropSettings, TokenDataset, padding_share, read_tokens
+from valle.data.loader import SamplerSettings, choose_cuts, epoch_batches, fixed_batches, keep_durations
 from valle.errors import UserError
+from valle.inference.continuing import Continuer
 from valle.models import AudioLM, AudioLMConfig
 from valle.models.checkpoint import hyper_parameters, load_checkpoint
 from valle.models.loss import LossTerm
 from valle.models.released import read_released_weights
+from valle.models.stage import ExampleSettings, Stage
 from valle.tokenizers.base import AcousticTokenizer, Tokenizer
-from valle.tokenizers.registry import load_tokenizer, tokenizer_to_checkpoint
+from valle.tokenizers.registry import expect_acoustic, load_tokenizer, tokenizer_to_checkpoint
 from valle.tokenizing.token_manifests import ManifestError, TokenManifests, read_manifests
 from valle.training.distributed import World
 from valle.training.options import AudioLMOptions
-from valle.training.unit_sequence import has_same_sequence, sequence_fields
+from valle.training.samples import NUM_SAMPLES, dev_continuations
+from valle.training.unit_sequence import model_fields, sequence_fields
 
 
 class AudioLMTask:
@@ -40,8 +45,8 @@ class AudioLMTask:
         self.stages = self._stages()
         if options.init_from is not None:
             take_stages(self.model, options.init_from)
-        for name, part in self.model.parts().items():
-            part.requires_grad_(name in self.stages)
+        for name, stage in self.model.stages().items():
+            stage.requires_grad_(name in self.stages)
         self.sampler = SamplerSettings(
             max_duration=options.max_duration, num_buckets=options.num_buckets, buffer_size=options.buffer_size,
             shuffle_buffer_size=options.shuffle_buffer_size, drop_last=options.drop_last,
@@ -56,28 +61,25 @@ class AudioLMTask:
             self.model.start_from_codebooks(vectors)
 
     def _stages(self) -> tuple[str, ...]:
-        here = self.model.parts()
-        wanted = self.options.stages()
+        here, wanted = self.model.stages(), self.options.stages()
         absent = [stage for stage in wanted if stage not in here]
-        if absent and set(wanted) != {"semantic", "coarse", "fine"}:
-            reason = "the manifests hold no units" if "semantic" in absent else "all codebooks are coarse"
+        if absent and wanted != self.options.known_stages():
+            reason = "the manifests hold no units" if self.manifests.semantic is None else "its sizes leave nothing to them"
             raise UserError(
                 f"--train-stage asks for {', '.join(absent)}, which this model does not have ({reason}); choose among {', '.join(here)}"
             )
         return tuple(stage for stage in wanted if stage in here)
 
     def part_parameters(self) -> dict[str, list[nn.Parameter]]:
-        parts = self.model.parts()
-        return {stage: list(parts[stage].parameters()) for stage in self.stages}
+        stages = self.model.stages()
+        return {stage: list(stages[stage].parameters()) for stage in self.stages}
 
     def dataset(self, epoch: int) -> TokenDataset:
         """Crops of epoch number ``epoch``; 0 are the fixed ones of validation."""
-        options = self.options
-        crops = CropSettings(
-            stages=self.stages,
-            seconds={"semantic": options.semantic_seconds, "coarse": options.coarse_seconds, "fine": options.fine_seconds},
-            num_quantizers=options.num_quantizers, num_coarse=options.num_coarse, prefix_mode=options.prefix_mode,
-            prompt_share=options.prompt_share, prompt_share_to=options.prompt_share_to if epoch else 0.0, seed=options.seed if epoch else 0,
+        options, stages = self.options, self.model.stages()
+        crops = crop_settings(
+            self.config, [type(stages[name]) for name in self.stages], seconds={name: options.seconds_of(name) for name in self.stages},
+            prompt_share_to=options.prompt_share_to if epoch else 0.0, seed=options.seed if epoch else 0,
         )  # fmt: skip
         return TokenDataset(self.manifests, crops, epoch=epoch)
 
@@ -101,18 +103,9 @@ class AudioLMTask:
         )
 
     def validation_loss(self, batch: Batch) -> dict[str, LossTerm]:
-        """The parts of training, a semantic one of runs as ``semantic_unit`` and ``semantic_duration``, the fine one as
-        ``fine_1``, ``fine_2``, ...: every level of every cut, none drawn."""
-        parts = self.model.loss({stage: batch[stage] for stage in self.stages if stage not in ("semantic", "fine")})
-        if "semantic" in self.stages:
-            assert self.model.semantic is not None
-            parts = {**self.model.semantic.loss_terms(**batch["semantic"]), **parts}
-        if "fine" in self.stages:
-            assert self.model.fine is not None
-            for level in range(self.config.num_coarse, self.config.num_quantizers):
-                tensors = {**batch["fine"], "levels": torch.full_like(batch["fine"]["levels"], level)}
-                parts[f"fine_{level}"] = self.model.fine.loss(**tensors)
-        return parts
+        """The terms of every stage, as it says itself: several of a semantic stage of runs, one a level of the fine stage."""
+        stages = self.model.stages()
+        return {name: term for stage in self.stages for name, term in stages[stage].validation_terms(**batch[stage]).items()}
 
     def to_device(self, batch: Batch, device: torch.device) -> Batch:
         return {stage: {name: tensor.to(device, non_blocking=True) for name, tensor in tensors.items()} for stage, tensors in batch.items()}
@@ -133,6 +126,7 @@ class AudioLMTask:
         return {
             **hyper_parameters(self.options),
             **hyper_parameters(self.config),
+            **{f"{stage}_seconds": self.options.seconds_of(stage) for stage in self.model.stages()},
             "timeline": manifests.timeline.to_dict(),
             "tokenizers": {kind: tokenizer_to_checkpoint(tokenizer) if tokenizer else None for kind, tokenizer in self.tokenizers.items()},
             "identities": {
@@ -143,42 +137,51 @@ class AudioLMTask:
 
     def samples(self, step: int) -> list[tuple[str, Tensor, int]]:
         """Continuations of the first dev cuts' beginnings, three seconds of prompt and three of continuation."""
-        from valle.training.samples import dev_continuations
-
-        return dev_continuations(self)
+        cuts = islice(keep_durations(self.manifests.cuts("dev"), self.sampler), NUM_SAMPLES)
+        examples = [read_tokens(cut, self.manifests, self.config.num_quantizers) for cut in cuts]
+        trained = {stage: self.options.seconds_of(stage) for stage in self.model.stages()}
+        continuer = Continuer(self.model, self.manifests.timeline, trained)
+        codec = self.tokenizers["acoustic"]
+        assert codec is not None  # manifests always name one
+        return dev_continuations(continuer, examples, expect_acoustic(codec))
 
     def unigram_nll(self) -> dict[str, float]:
-        """Nats a token of the dev set under the training cuts' token counts (add-one), a part or level each."""
-        counts: dict[bool, dict[str, Tensor]] = {}
-        for of_train in (True, False):
-            total: dict[str, Tensor] = {}
-            for batch in self.validation_batches(World(), of_train=of_train):
-                for name, values in self._histograms(batch).items():
-                    total[name] = total.get(name, torch.zeros_like(values)) + values
-            counts[of_train] = total
+        """Nats a token of the dev set under the training cuts' token counts (add-one), by term of validation."""
+        train, dev = self._histograms(of_train=True), self._histograms(of_train=False)
         result = {}
-        for name, valid in counts[False].items():
-            train = counts[True][name] + 1  # so that a token that training never saw is not impossible
-            result[name] = float(-(valid * (train / train.sum()).log()).sum() / valid.sum())
-        coarse = [result.pop(f"coarse_{level}") for level in range(self.config.num_coarse) if f"coarse_{level}" in result]
-        return {**result, "coarse": sum(coarse) / len(coarse)} if coarse else result
+        for name, levels in dev.items():
+            seen = [counts + 1 for counts in train[name]]  # so that a token that training never saw is not impossible
+            nats = [
+                float(-(valid * (counts / counts.sum()).log()).sum() / valid.sum()) for valid, counts in zip(levels, seen, strict=True)
+            ]
+            result[name] = sum(nats) / len(nats)
+        return result
 
-    def _histograms(self, batch: Batch) -> dict[str, Tensor]:
-        found = {}
-        if "semantic" in batch:
-            assert self.model.semantic is not None
-            found.update(self.model.semantic.histograms(**batch["semantic"]))
-        for stage in ("coarse", "fine"):
-            if stage in batch:
-                codes = batch[stage]["codes"]
-                place = torch.arange(codes.shape[1])
-                valid = place < batch[stage]["lengths"][:, None]
-                if "prompt_lengths" in batch[stage]:
-                    valid &= place >= batch[stage]["prompt_lengths"][:, None]
-                levels = range(self.config.num_coarse) if stage == "coarse" else range(self.config.num_coarse, self.config.num_quantizers)
-                for level in levels:
-                    found[f"{stage}_{level}"] = torch.bincount(codes[..., level][valid], minlength=self.config.codebook_size).double()
-        return found
+    def _histograms(self, *, of_train: bool) -> dict[str, list[Tensor]]:
+        stages, total = self.model.stages(), dict[str, list[Tensor]]()
+        for batch in self.validation_batches(World(), of_train=of_train):
+            for stage, tensors in batch.items():
+                for name, levels in stages[stage].histograms(**tensors).items():
+                    before = total.get(name, [torch.zeros_like(counts) for counts in levels])
+                    total[name] = [counts + more for counts, more in zip(before, levels, strict=True)]
+        return total
+
+
+def crop_settings(
+    config: AudioLMConfig,
+    stages: Sequence[type[Stage]],
+    *,
+    seconds: Mapping[str, float],
+    seed: int,
+    prompt_share_to: float = 0.0,
+    crops: Mapping[str, int] | None = None,
+) -> CropSettings:
+    """What a dataset crops for ``stages`` of a model of ``config``; mappings are by stage name."""
+    examples = ExampleSettings(config, prompt_share_to=prompt_share_to)
+    return CropSettings(
+        collate={stage.name: partial(stage.collate, settings=examples) for stage in stages},
+        seconds=seconds, num_quantizers=config.num_quantizers, seed=seed, crops=crops or {},
+    )  # fmt: skip
 
 
 def model_config(options: AudioLMOptions, manifests: TokenManifests) -> AudioLMConfig:
@@ -192,6 +195,7 @@ def model_config(options: AudioLMOptions, manifests: TokenManifests) -> AudioLMC
         d_model=options.decoder_dim, nhead=options.nhead, num_layers=options.num_decoder_layers, dim_feedforward=options.dim_feedforward,
         dropout=options.dropout, norm_first=options.norm_first, num_quantizers=options.num_quantizers,
         codebook_size=manifests.acoustic.codebook_size, num_units=manifests.semantic.codebook_size if manifests.semantic else None,
+        acoustic_model=options.acoustic_model,
         num_coarse=options.num_coarse, coarse_conditioning=options.coarse_conditioning, unit_window=options.unit_window,
         fine_units=options.fine_units, prefix_mode=options.prefix_mode, prompt_share=options.prompt_share,
         units_per_period=manifests.timeline.units_per_period, frames_per_period=manifests.timeline.frames_per_period,
@@ -204,17 +208,18 @@ def take_stages(model: AudioLM, source: Path) -> list[str]:
     """Copy every stage whose weights fit from a checkpoint or a released folder; returns their names."""
     weights: Mapping[str, Tensor] = read_released_weights(source) if source.is_dir() else load_checkpoint(source)["model"]
     taken = []
-    for stage, part in model.parts().items():
+    fields, _ = model_fields(source)
+    for stage, part in model.stages().items():
         theirs = {name.removeprefix(f"{stage}."): tensor.float() for name, tensor in weights.items() if name.startswith(f"{stage}.")}
         ours = part.state_dict()
-        if stage == "semantic" and not has_same_sequence(model.config, source):
+        if not part.means_the_same(model.config, fields):
             continue  # tokens that mean something else, even if they are as many
         if theirs.keys() == ours.keys() and all(theirs[name].shape == ours[name].shape for name in ours):
             part.load_state_dict(theirs)
             taken.append(stage)
     if not taken:
         raise UserError(
-            f"no stage of {source} has the shape of this model's ({', '.join(model.parts())}); "
+            f"no stage of {source} has the shape of this model's ({', '.join(model.stages())}); "
             "use the sizes that it was trained with, or leave out --init-from"
         )
     return taken

@@ -14,12 +14,13 @@ from valle.errors import UserError
 from valle.files import replacing
 from valle.models.checkpoint import load_checkpoint, plain
 from valle.models.config import AudioLMConfig
+from valle.models.registry import all_stages
 from valle.models.released import read_released_config
 from valle.training.audio_lm_task import AudioLMTask
 from valle.training.distributed import World
 from valle.training.logs import Sums, add_sums, sums_of
-from valle.training.options import STAGES, AudioLMOptions
-from valle.training.train import summarise
+from valle.training.options import AudioLMOptions
+from valle.training.summary import summarise
 
 # Fields of AudioLMConfig that are flags of the trainer, under the flags' names.
 SIZES = {
@@ -64,7 +65,7 @@ def trainer_settings(source: Path) -> dict[str, Any]:
     return {
         **{flag: sizes[name] for name, flag in SIZES.items()},
         **({"unit_bpe": source} if sizes["unit_sequence"] == "bpe" else {}),
-        **{f"{stage}_seconds": float(seconds[f"{stage}_seconds"]) for stage in STAGES if f"{stage}_seconds" in seconds},
+        **{f"{stage}_seconds": float(seconds[f"{stage}_seconds"]) for stage in all_stages() if f"{stage}_seconds" in seconds},
     }
 
 

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from valle.errors import UserError
-
-STAGES = ("semantic", "coarse", "fine")
-_ALIASES = {"0": "all", "1": "coarse", "2": "fine"}
+from valle.models.registry import ACOUSTIC_MODELS, SEMANTIC_STAGES, acoustic_type, all_stages
+from valle.models.stage_flags import a_flag_per_stage, of_stage
 
 
 def setting(default: Any, text: str) -> Any:
@@ -116,11 +115,14 @@ class AudioOptions(LoopOptions):
 
 
 @dataclass(frozen=True)
+@a_flag_per_stage("seconds", float, lambda stage: stage.crop_seconds, lambda stage: f"longest crop of the {stage.name} stage")
 class AudioLMOptions(LoopOptions):
     """A run that trains an AudioLM."""
 
     model_name: Literal["audio-lm"] = setting("audio-lm", "model to train")
-    train_stage: str = setting("all", "semantic, coarse, fine or all; 0 is all, 1 coarse, 2 fine; several with commas")
+    train_stage: str = setting(
+        "all", "semantic, coarse, fine or all; several with commas; 0 is all, 1 and 2 the acoustic model's first and second stage"
+    )
     init_from: Path | None = setting(None, "checkpoint or released folder from which stages of the same shape are taken")
     decoder_dim: int = setting(1024, "width of every stage")
     nhead: int = setting(16, "attention heads")
@@ -136,8 +138,9 @@ class AudioLMOptions(LoopOptions):
     coarse_conditioning: Literal["aligned", "prefix"] = setting("aligned", "units beside each frame, or before all codes as in the paper")
     codebook_init: bool = setting(True, "codes start where the codec's own vectors lie, rather than at random")
     unit_window: int = setting(4, "units on each side that a frame sees")
-    unit_sequence: Literal["frames", "runs", "bpe"] = setting(
-        "frames", "what the semantic stage predicts: a unit a frame, runs with their durations, or byte pairs of units"
+    acoustic_model: str = setting("ar-nar", f"how units become codes: {', '.join(ACOUSTIC_MODELS)}")
+    unit_sequence: str = setting(
+        "frames", "what the semantic stage predicts: a unit a frame (frames), runs with durations (runs), or byte pairs of units (bpe)"
     )
     longest_run: int = setting(32, "frames of the longest run; longer ones are several")
     unit_bpe: Path = setting(
@@ -149,9 +152,6 @@ class AudioLMOptions(LoopOptions):
     prompt_share: float = setting(0.4, "share of a crop that is prompt, without units")
     prompt_share_to: float = setting(0.0, "draw each example's share between --prompt-share and this; 0 for always the same")
     manifest_dir: Path = setting(Path("data/tokenized"), "where prepare.sh left cuts_train.jsonl.gz, cuts_dev.jsonl.gz and info.json")
-    semantic_seconds: float = setting(30.0, "longest crop of the semantic stage")
-    coarse_seconds: float = setting(10.0, "longest crop of the coarse stage")
-    fine_seconds: float = setting(3.0, "longest crop of the fine stage")
     max_duration: float = setting(80.0, "seconds of audio in a batch; as much as fits your memory")
     num_buckets: int = setting(10, "buckets of similar length")
     buffer_size: int = setting(2000, "cuts held ready for bucketing")
@@ -165,7 +165,7 @@ class AudioLMOptions(LoopOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         stages = self.stages()
-        object.__setattr__(self, "train_stage", "all" if stages == STAGES else ",".join(stages))  # aliases are the same setting
+        object.__setattr__(self, "train_stage", "all" if stages == self.known_stages() else ",".join(stages))  # aliases are the same
         if self.filter_min_duration >= self.filter_max_duration:
             raise UserError(
                 f"--filter-min-duration {self.filter_min_duration} leaves nothing below --filter-max-duration {self.filter_max_duration}"
@@ -174,9 +174,9 @@ class AudioLMOptions(LoopOptions):
             raise UserError(f"--max-duration must be above 0 seconds, found {self.max_duration}")
         if not 0 <= self.dropout < 1:
             raise UserError(f"--dropout must lie in 0..1, found {self.dropout}")
-        for name in ("semantic_seconds", "coarse_seconds", "fine_seconds"):
-            if not getattr(self, name) > 0:
-                raise UserError(f"--{name.replace('_', '-')} must be above 0 seconds, found {getattr(self, name)}")
+        for stage in self.known_stages():
+            if not self.seconds_of(stage) > 0:
+                raise UserError(f"--{stage}-seconds must be above 0 seconds, found {self.seconds_of(stage)}")
         require_at_least(self, 1, "num_buckets", "buffer_size", "shuffle_buffer_size", "valid_max_cuts", "num_quantizers")
         require_at_least(self, 1, "decoder_dim", "nhead", "num_decoder_layers", "num_coarse", "longest_run")
         optional = ("dim_feedforward", "semantic_num_layers", "coarse_num_layers", "fine_num_layers")
@@ -187,8 +187,23 @@ class AudioLMOptions(LoopOptions):
 
     def stages(self) -> tuple[str, ...]:
         """The stages to train, in order."""
-        names = [_ALIASES.get(name, name) for name in self.train_stage.replace(" ", "").split(",")]
+        known, acoustic = self.known_stages(), [stage.name for stage in acoustic_type(self.acoustic_model).stage_types]
+        numbers = {"0": "all", **{str(place): name for place, name in enumerate(acoustic, start=1)}}
+        names = [numbers.get(name, name) for name in self.train_stage.replace(" ", "").split(",")]
         for name in names:
-            if name not in (*STAGES, "all"):
-                raise UserError(f"--train-stage must be semantic, coarse, fine, all, 0 (all), 1 (coarse) or 2 (fine), found {name!r}")
-        return STAGES if "all" in names else tuple(stage for stage in STAGES if stage in names)
+            if name not in (*known, "all"):
+                meanings = ", ".join(f"{number} ({name})" for number, name in numbers.items())
+                raise UserError(f"--train-stage must be {', '.join(known)}, all or {meanings}, found {name!r}")
+        return known if "all" in names else tuple(stage for stage in known if stage in names)
+
+    def known_stages(self) -> tuple[str, ...]:
+        """The stages that a model of these settings may have, in order."""
+        semantic = SEMANTIC_STAGES.get(self.unit_sequence)
+        if semantic is None:
+            raise UserError(f"--unit-sequence must be one of {', '.join(SEMANTIC_STAGES)}, found {self.unit_sequence!r}")
+        return semantic.name, *(stage.name for stage in acoustic_type(self.acoustic_model).stage_types)
+
+    def seconds_of(self, stage: str) -> float:
+        """The longest crop of a stage."""
+        own: float | None = of_stage(self, stage, "seconds")
+        return all_stages()[stage].crop_seconds if own is None else own

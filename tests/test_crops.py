@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from valle.data.crops import choose_crop
+from valle.crops import choose_crop
 from valle.seeds import draw
 from valle.timeline import MAX_PERIOD, Grid, GridMismatchError, Timeline
 

@@ -12,7 +12,9 @@ from torch import Tensor
 
 from valle.decoding.sampling import Sampling
 from valle.models import AudioLM
-from valle.models.ar_nar import AcousticRequest, fine_windows, pad_codes
+from valle.models.acoustic.ar_nar import fine_windows
+from valle.models.acoustic.base import AcousticRequest, pad_codes
+from valle.timeline import Periods
 
 MODELS = {**{kind: tiny_model(**fields) for kind, fields in KINDS.items()}, "coarse levels alone": tiny_model(num_coarse=CODEBOOKS)}
 kinds = pytest.mark.parametrize("kind", MODELS)
@@ -57,7 +59,7 @@ def test_rows_have_the_frames_asked_for_and_begin_with_their_prompts(kind: str) 
 
 @kinds
 def test_what_is_filled_is_not_left_empty(kind: str) -> None:
-    [row] = MODELS[kind].acoustic.generate(request(MODELS[kind], [0], [30], fine_sampling=Sampling(temperature=30.0)))
+    [row] = MODELS[kind].acoustic.generate(request(MODELS[kind], [0], [30], sampling={"fine": Sampling(temperature=30.0)}))
     assert all(len(row[:, level].unique()) > 3 for level in range(CODEBOOKS))
 
 
@@ -70,7 +72,7 @@ def test_what_is_filled_is_not_left_empty(kind: str) -> None:
 def test_a_prompt_alone_and_in_a_batch_has_the_same_continuation(kind: str, rows: list[tuple[int, int]], window: int) -> None:
     """Regression: prompt length decided by batch mates."""
     model = MODELS[kind]
-    ours = request(model, [row[0] for row in rows], [sum(row) for row in rows], coarse_window=window, fine_window=window)
+    ours = request(model, [row[0] for row in rows], [sum(row) for row in rows], windows={"coarse": window, "fine": window})
     together = model.acoustic.generate(ours)
     for index, result in enumerate(together):
         units = None if ours.units is None else [ours.units[index]]
@@ -82,7 +84,7 @@ def test_a_prompt_alone_and_in_a_batch_has_the_same_continuation(kind: str, rows
 
 @kinds
 def test_requests_far_past_the_trained_length_are_filled_to_their_end(kind: str) -> None:
-    ours = request(MODELS[kind], [9, 3], [70, 41], coarse_window=10, fine_window=7, fine_sampling=Sampling(temperature=30.0))
+    ours = request(MODELS[kind], [9, 3], [70, 41], windows={"coarse": 10, "fine": 7}, sampling={"fine": Sampling(temperature=30.0)})
     rows = MODELS[kind].acoustic.generate(ours)
     assert [len(row) for row in rows] == [70, 41]
     assert all(len(row[-12:, level].unique()) > 2 for row in rows for level in range(CODEBOOKS))
@@ -93,7 +95,7 @@ def test_requests_far_past_the_trained_length_are_filled_to_their_end(kind: str)
 def test_fine_windows_fill_every_frame_once_and_no_more_than_half_of_one_is_context(
     prompt: int, new: int, window: int, period: int
 ) -> None:
-    windows = list(fine_windows(prompt, prompt + new, window=window, period=period))
+    windows = list(fine_windows(prompt, prompt + new, window=window, periods=Periods(units=1, frames=period)))
     held = max(window, 2 * period)
     filled = [frame for _, first, stop in windows for frame in range(first, stop)]
     assert filled == list(range(prompt, prompt + new))
@@ -107,11 +109,11 @@ def test_every_fine_window_has_the_units_of_its_own_time(kind: str) -> None:
     """Against a slow loop over windows; at temperature 0 the seeds decide nothing."""
     model = MODELS[kind]
     frames_per_period, units_per_period = model.config.frames_per_period, model.config.units_per_period
-    ours = request(model, [3], [40], fine_window=8, fine_sampling=Sampling(temperature=0))
+    ours = request(model, [3], [40], windows={"fine": 8}, sampling={"fine": Sampling(temperature=0)})
     [row] = model.acoustic.generate(ours)
     codes = row.clone()
     codes[3:, 1:] = 0
-    for start, first, stop in fine_windows(3, 40, window=8, period=frames_per_period):
+    for start, first, stop in fine_windows(3, 40, window=8, periods=model.config.periods):
         streams = {}
         if ours.units is not None:
             unit = start // frames_per_period * units_per_period
@@ -119,13 +121,13 @@ def test_every_fine_window_has_the_units_of_its_own_time(kind: str) -> None:
             streams = {"units": within[None], "unit_lengths": torch.tensor([len(within)])}
         codes[start:stop] = model.fine.generate(
             codes[None, start:stop], lengths=torch.tensor([stop - start]), prompt_lengths=torch.tensor([first - start]),
-            sampling=ours.fine_sampling, seeds=[0], **streams,
+            sampling=ours.sampling["fine"], seeds=[0], **streams,
         )[0]  # fmt: skip
     assert torch.equal(row, codes)
 
 
 def test_a_row_whose_time_fits_one_window_is_filled_in_one_pass_with_all_its_prompt() -> None:
-    assert list(fine_windows(40, 100, window=150, period=2)) == [(0, 40, 100)]
+    assert list(fine_windows(40, 100, window=150, periods=Periods(units=1, frames=2))) == [(0, 40, 100)]
 
 
 @kinds

@@ -1,0 +1,86 @@
+"""Which part of a cut a stage sees: a function of seed, epoch, cut and stage, in whole periods of the timeline."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from valle.seeds import draw
+from valle.timeline import Timeline
+
+
+@dataclass(frozen=True)
+class Crop:
+    """Whole periods ``start`` to ``stop`` of a cut of ``total`` periods."""
+
+    start: int
+    stop: int
+    total: int
+    units_per_period: int
+    frames_per_period: int
+
+    @property
+    def units(self) -> slice:
+        return slice(self.start * self.units_per_period, self.stop * self.units_per_period)
+
+    @property
+    def frames(self) -> slice:
+        return slice(self.start * self.frames_per_period, self.stop * self.frames_per_period)
+
+    @property
+    def holds_start(self) -> bool:
+        return self.start == 0
+
+    @property
+    def holds_end(self) -> bool:
+        return self.stop == self.total
+
+
+def choose_crop(timeline: Timeline, *, num_periods: int, seconds: float, chance: float) -> Crop:
+    """At most ``seconds`` out of ``num_periods``; ``chance`` in 0..1 places it."""
+    length = min(num_periods, max(1, timeline.periods_for(seconds)))
+    start = int(chance * (num_periods - length + 1))
+    return Crop(
+        start=start,
+        stop=start + length,
+        total=num_periods,
+        units_per_period=timeline.units_per_period,
+        frames_per_period=timeline.frames_per_period,
+    )
+
+
+@dataclass(frozen=True)
+class CroppedTokens:
+    """What one stage sees of one cut: whole periods of both streams."""
+
+    cut_id: str
+    units: NDArray[np.int64]  # (T_u,), empty without units
+    codes: NDArray[np.int64]  # (T, Q)
+    starts: bool  # holds the utterance's true start
+    ends: bool  # holds its true end
+    seed: int
+    epoch: int
+    number: int = 0  # among several crops of the cut for this stage
+
+    def chance(self, what: str) -> float:
+        """A number in 0..1 that depends on seed, epoch, cut, the crop's number and ``what`` alone, never on batch mates."""
+        return draw(self.seed, self.epoch, self.cut_id, numbered(what, self.number))
+
+
+def numbered(what: str, number: int) -> str:
+    """The name of what is drawn for a cut's crop ``number``, the first of which has the plain name."""
+    return f"{what} {number}" if number else what
+
+
+def pad(rows: Sequence[NDArray[np.int64]]) -> tuple[Tensor, Tensor]:
+    """Rows ``(T_b, ...)`` -> ``(B, T, ...)`` int64 with zeros behind, and lengths ``(B,)``."""
+    lengths = [len(row) for row in rows]
+    padded = np.zeros((len(rows), max(lengths), *rows[0].shape[1:]), np.int64)
+    for out, row in zip(padded, rows, strict=True):
+        out[: len(row)] = row
+    return torch.from_numpy(padded), torch.tensor(lengths)

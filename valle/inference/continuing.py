@@ -1,0 +1,82 @@
+"""Continuing on tokens alone: units, then their codes (AudioLM, Borsos et al. 2022, figure 2).
+
+``Pipeline`` does it for sound, and the trainer for the samples of its dev cuts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from valle.decoding.sampling import Sampling
+from valle.models.acoustic.base import AcousticRequest
+from valle.models.audio_lm import AudioLM
+from valle.seeds import stage_seed
+from valle.timeline import Timeline
+
+
+@dataclass(frozen=True)
+class TokenPrompt:
+    """What is known of a row: whole periods of both streams."""
+
+    codes: Tensor  # (T_f, Q)
+    units: Tensor  # (T_u,); empty without units
+    seed: int
+
+
+@dataclass(frozen=True)
+class Continuer:
+    """A model on its timeline; ``trained_seconds`` are the longest crops of its stages, by name: longer rows slide."""
+
+    model: AudioLM
+    timeline: Timeline
+    trained_seconds: Mapping[str, float]
+
+    def units(
+        self, prompts: Sequence[TokenPrompt], *, shortest: Sequence[int], longest: Sequence[int], sampling: Mapping[str, Sampling]
+    ) -> list[Tensor] | None:
+        """Units ``(T_u,)`` of prompt and continuation, in whole periods; None for a model without units.
+
+        ``shortest`` and ``longest`` count periods, the prompt's included: no end is drawn before the one, and none is needed at the other.
+        """
+        stage, each = self.model.unit_stage, self.timeline.units_per_period
+        if stage is None:
+            return None
+        known = [len(prompt.units) for prompt in prompts]
+        new = stage.generate(
+            [prompt.units for prompt in prompts],
+            max_new=[periods * each - units for periods, units in zip(longest, known, strict=True)],
+            min_new=[periods * each - units for periods, units in zip(shortest, known, strict=True)],
+            sampling=sampling.get(stage.name, stage.sampling),
+            seeds=[stage_seed(prompt.seed, 0) for prompt in prompts],
+            window=self._window(stage.name) * each,
+        )
+        rows = [torch.cat([prompt.units, tokens]) for prompt, tokens in zip(prompts, new, strict=True)]
+        return [row[: len(row) // each * each] for row in rows]
+
+    def codes(
+        self,
+        prompts: Sequence[TokenPrompt],
+        *,
+        units: Sequence[Tensor] | None,
+        num_frames: Sequence[int],
+        sampling: Mapping[str, Sampling],
+    ) -> list[Tensor]:
+        """Codes ``(T_f, Q)`` of prompt and continuation: along ``units`` of the whole time, or without them ``num_frames`` in all."""
+        if units is not None:
+            num_frames = [self.timeline.frames_for_units(len(row)) for row in units]
+        request = AcousticRequest(
+            prompt_codes=[prompt.codes for prompt in prompts],
+            num_frames=num_frames,
+            seeds=[stage_seed(prompt.seed, 1) for prompt in prompts],
+            units=units,
+            sampling=sampling,
+            windows={name: self._window(name) * self.timeline.frames_per_period for name in self.model.acoustic_stages()},
+        )
+        return self.model.acoustic.generate(request)
+
+    def _window(self, stage: str) -> int:
+        return self.timeline.window_for(self.trained_seconds[stage])

@@ -1,0 +1,91 @@
+"""The acoustic model ``ar-nar``: coarse codes one after another, then every fine level at once (VALL-E, Wang et al. 2023, 4.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import Tensor
+
+from valle.models.acoustic.base import AcousticModel, AcousticRequest, pad_codes
+from valle.models.coarse import CoarseLM
+from valle.models.config import AudioLMConfig
+from valle.models.fine import FineLM
+from valle.models.stage import Stage
+from valle.timeline import Periods
+
+
+class ArNar(AcousticModel):
+    """``CoarseLM``, then ``FineLM`` where there are levels left for it."""
+
+    name = "ar-nar"
+    stage_types = (CoarseLM, FineLM)
+
+    def __init__(self, config: AudioLMConfig, stages: Mapping[str, Stage]) -> None:
+        super().__init__(config, stages)
+        coarse, fine = stages[CoarseLM.name], stages.get(FineLM.name)
+        assert isinstance(coarse, CoarseLM) and (fine is None or isinstance(fine, FineLM))
+        self.coarse, self.fine = coarse, fine
+
+    @classmethod
+    def types_for(cls, config: AudioLMConfig) -> tuple[type[Stage], ...]:
+        return cls.stage_types if config.has_fine else cls.stage_types[:1]
+
+    @torch.inference_mode()
+    def generate(self, request: AcousticRequest) -> list[Tensor]:
+        self.refuse_too_few_units(request)
+        coarse = self.coarse.generate(
+            request.prompt_codes, num_frames=request.num_frames, units=request.units,
+            sampling=request.sampling_of(self.coarse), seeds=request.seeds, window=request.window_of(self.coarse),
+        )  # fmt: skip
+        rows = []
+        for prompt, levels in zip(request.prompt_codes, coarse, strict=True):
+            codes = levels.new_zeros(len(levels), self.config.num_quantizers)
+            codes[:, : levels.shape[1]] = levels
+            codes[: len(prompt)] = prompt[:, : self.config.num_quantizers]
+            rows.append(codes)
+        if self.fine is not None:
+            self._fill(rows, request)
+        return rows
+
+    def _fill(self, rows: list[Tensor], request: AcousticRequest) -> None:
+        """Fine levels window by window, in place; a window's prompt is the end of what is filled.
+
+        Where a row's windows fall depends on its own prompt and length alone; the rows' n-th windows are one batch.
+        """
+        assert self.fine is not None
+        windows = [
+            list(fine_windows(len(prompt), len(codes), window=request.window_of(self.fine), periods=self.config.periods))
+            for prompt, codes in zip(request.prompt_codes, rows, strict=True)
+        ]
+        for part in range(max((len(row) for row in windows), default=0)):
+            batch = [(row, *spans[part]) for row, spans in enumerate(windows) if part < len(spans)]
+            codes, lengths = pad_codes([rows[row][start:stop] for row, start, _, stop in batch])
+            units, unit_lengths = self._units_of(batch, request)
+            filled = self.fine.generate(
+                codes, lengths=lengths, prompt_lengths=torch.tensor([first - start for _, start, first, _ in batch], device=codes.device),
+                sampling=request.sampling_of(self.fine), seeds=[request.seeds[row] + 1_000_003 * part for row, *_ in batch],
+                units=units, unit_lengths=unit_lengths,
+            )  # fmt: skip
+            for (row, start, _, stop), ours in zip(batch, filled, strict=True):
+                rows[row][start:stop] = ours[: stop - start]
+
+    def _units_of(self, batch: list[tuple[int, int, int, int]], request: AcousticRequest) -> tuple[Tensor | None, Tensor | None]:
+        if request.units is None:
+            return None, None
+        periods = self.config.periods
+        return pad_codes([request.units[row][periods.units_of_frames(start, stop)] for row, start, _, stop in batch])
+
+
+def fine_windows(num_prompt: int, num_frames: int, *, window: int, periods: Periods) -> Iterator[tuple[int, int, int]]:
+    """Windows ``(start, first new frame, stop)`` that fill frames ``num_prompt`` to ``num_frames``, each beginning at a whole period.
+
+    At most half of a window is context that is filled already.
+    """
+    window = periods.window(window)
+    filled = num_prompt
+    while filled < num_frames:
+        start = periods.whole_frames(max(0, filled - window // 2))
+        stop = min(num_frames, start + window)
+        yield start, filled, stop
+        filled = stop

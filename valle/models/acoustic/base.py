@@ -1,0 +1,83 @@
+"""What every acoustic model is asked for, and what it is: units and a prompt's codes in, codes out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from valle.decoding.sampling import Sampling
+from valle.models.config import AudioLMConfig
+from valle.models.stage import Stage
+
+UNTRAINED_WINDOW = 500  # frames, of a stage for which a request names no window
+
+
+@dataclass(frozen=True)
+class AcousticRequest:
+    """Codes of ``num_frames`` frames a row that go on from its prompt's; sampling and windows are given by stage name."""
+
+    prompt_codes: Sequence[Tensor]  # (T_b, Q) each; T_b may be 0
+    num_frames: Sequence[int]  # in all, prompt included
+    seeds: Sequence[int]
+    units: Sequence[Tensor] | None  # (T_u,) each, of the whole time
+    sampling: Mapping[str, Sampling] = field(default_factory=dict)  # of a stage that is not named, its own default
+    windows: Mapping[str, int] = field(default_factory=dict)  # frames that were trained; longer requests slide
+
+    def __post_init__(self) -> None:
+        rows, units = len(self.prompt_codes), self.prompt_codes if self.units is None else self.units
+        if not rows == len(self.num_frames) == len(self.seeds) == len(units):
+            raise ValueError(
+                f"expected a length, a seed and units for each of {rows} prompts, "
+                f"found {len(self.num_frames)} lengths, {len(self.seeds)} seeds and units of {len(units)} rows"
+            )
+        for prompt, frames in zip(self.prompt_codes, self.num_frames, strict=True):
+            if frames < len(prompt):
+                raise ValueError(f"num_frames counts the prompt too: expected at least its {len(prompt)} frames, found {frames}")
+
+    def sampling_of(self, stage: Stage) -> Sampling:
+        return self.sampling.get(stage.name, stage.sampling)
+
+    def window_of(self, stage: Stage) -> int:
+        return self.windows.get(stage.name, UNTRAINED_WINDOW)
+
+
+class AcousticModel(ABC):
+    """The base class of acoustic models: stages of their own, and how these make codes together.
+
+    An instance holds no weights itself; ``AudioLM`` registers its stages under their names.
+    """
+
+    name: ClassVar[str]  # of --acoustic-model
+    stage_types: ClassVar[tuple[type[Stage], ...]]  # all that it may have, in the order in which they run
+
+    def __init__(self, config: AudioLMConfig, stages: Mapping[str, Stage]) -> None:
+        """``stages``: those of ``types_for(config)``, by name."""
+        self.config = config
+
+    @classmethod
+    def types_for(cls, config: AudioLMConfig) -> tuple[type[Stage], ...]:
+        """The stages that a model of this configuration has."""
+        return cls.stage_types
+
+    @abstractmethod
+    def generate(self, request: AcousticRequest) -> list[Tensor]:
+        """Codes ``(num_frames_b, Q)`` int64 of every row; they begin with its prompt's.  Raises ``ValueError`` for too few units."""
+
+    def refuse_too_few_units(self, request: AcousticRequest) -> None:
+        """Raises ``ValueError`` unless a unit lies under every frame."""
+        for row, frames in enumerate(request.num_frames):
+            needed = self.config.periods.units_under(frames)
+            if request.units is not None and len(request.units[row]) < needed:
+                raise ValueError(f"{frames} frames need {needed} units, found {len(request.units[row])}")
+
+
+def pad_codes(rows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Codes ``(T_b, Q)`` or units ``(T_b,)`` of every row -> ``(B, T, ...)`` and lengths ``(B,)``."""
+    lengths = torch.tensor([len(row) for row in rows], device=rows[0].device)
+    return pad_sequence(list(rows), batch_first=True), lengths

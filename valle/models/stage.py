@@ -1,0 +1,103 @@
+"""A stage: one language model of the chain, and all that the rest asks of it.
+
+Its name, how long its crops are, which tensors it needs of them, its loss, how it is validated and how it draws by default stand
+in its class; the loop, logs, curves, reports and flags ask the class.  Adding a stage is a file with such a class and a line in
+``registry.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from valle.crops import CroppedTokens, pad
+from valle.decoding.sampling import Sampling
+from valle.models.config import AudioLMConfig
+from valle.models.loss import LossTerm
+
+
+@dataclass(frozen=True)
+class ExampleSettings:
+    """What examples depend on beside the crop."""
+
+    config: AudioLMConfig
+    prompt_share_to: float = 0.0  # above the config's prompt_share: the share is drawn between the two
+
+
+class Stage(nn.Module):
+    """The base class of stages; ``cls(config)`` makes one with fresh weights.
+
+    The keyword arguments of ``loss``, ``validation_terms``, ``histograms`` and ``frames_predicted`` are the tensors of ``collate``.
+    Stages share no parameter, so that each may be trained, taken and released alone.
+    """
+
+    name: ClassVar[str]
+    crop_seconds: ClassVar[float]  # of the longest crop, by default
+    sampling: ClassVar[Sampling]  # by default
+    repetition_window: ClassVar[int] = 0  # tokens by which repetition-aware sampling judges; 0 for a stage that never draws so
+
+    @classmethod
+    def collate(cls, crops: Sequence[CroppedTokens], settings: ExampleSettings) -> dict[str, Tensor]:
+        """The tensors of a batch; what is drawn for an example is ``crop.chance(what)``."""
+        raise NotImplementedError
+
+    @classmethod
+    def means_the_same(cls, ours: AudioLMConfig, theirs: Mapping[str, Any]) -> bool:
+        """Whether weights trained under the fields ``theirs`` predict the same kind of tokens, if they have the same shapes."""
+        return True
+
+    def loss(self, *args: Any, **tensors: Any) -> LossTerm:
+        """What training descends."""
+        raise NotImplementedError
+
+    def validation_terms(self, *args: Any, **tensors: Any) -> dict[str, LossTerm]:
+        """The loss by what is predicted, named as the stage or ``<stage>_<what>``; deterministic, nothing is drawn."""
+        return {self.name: self.loss(**tensors)}
+
+    def histograms(self, *args: Any, **tensors: Any) -> dict[str, list[Tensor]]:
+        """How often each token stands among the targets, ``(V,)`` float64 each, by term of validation; a term may have several levels."""
+        raise NotImplementedError
+
+    def frames_predicted(self, *args: Any, **tensors: Any) -> int | None:
+        """Frames of the unit grid that the targets cover, where losses by the second of audio are of interest."""
+        return None
+
+    def start_from_codebooks(self, codebooks: Tensor) -> None:
+        """Before training: start from the codec's ``codebooks (Q, K, D)``, if the stage knows codes."""
+
+
+class SemanticStage(Stage):
+    """The base class of stages that continue units."""
+
+    def generate(
+        self,
+        prompts: Sequence[Tensor],
+        *,
+        max_new: Sequence[int],
+        min_new: Sequence[int],
+        sampling: Sampling,
+        seeds: Sequence[int],
+        window: int,
+    ) -> list[Tensor]:
+        """Continue ``prompts`` (units ``(n_b,)``, each from its utterance's start) -> new units of each, until an end is drawn.
+
+        ``max_new``, ``min_new`` and ``window`` count units, whatever the stage's own tokens last.
+        """
+        raise NotImplementedError
+
+
+def streams(crops: Sequence[CroppedTokens], config: AudioLMConfig) -> dict[str, Tensor]:
+    """``codes (B, T, Q)``, ``lengths (B,)`` and, of a model with units, ``units (B, T_u)``, ``unit_lengths (B,)``."""
+    codes, lengths = pad([crop.codes for crop in crops])
+    batch = {"codes": codes, "lengths": lengths}
+    if config.num_units is not None:
+        batch["units"], batch["unit_lengths"] = pad([crop.units for crop in crops])
+    return batch
+
+
+def code_counts(codes: Tensor, valid: Tensor, *, level: int, size: int) -> Tensor:
+    """How often each code of ``level`` stands in ``codes (B, T, Q)`` where ``valid (B, T)``: ``(size,)`` float64."""
+    return codes[..., level][valid].bincount(minlength=size).double()

@@ -24,6 +24,7 @@ setup(
             "inference/templates/*",
             "corpora/*.html",
             "corpora/templates/*",
+            "training/presets/*",
             "py.typed",
         ]
     },

@@ -3,6 +3,7 @@
 import ast
 import re
 import subprocess
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from torch import Tensor
 from valle.errors import UserError
 from valle.inference.pipeline import Continuation
 from valle.models.released import save_released
+from valle.training.options import AudioLMOptions
 
 SHELL = fences("bash")
 KNOWN = {"source": [".venv/bin/activate"], "tensorboard": ["--logdir"]}  # programs of others, and what they may be given
@@ -87,7 +89,8 @@ def test_options_named_in_tables_and_text_are_options_of_some_program() -> None:
     known = set().union(*(script_options(script) for script in sorted(ROOT.glob("egs/*/*.sh"))))
     source = "\n".join(path.read_text(encoding="utf-8") for path in [*ROOT.glob("valle/**/*.py"), *ROOT.glob("benchmarks/*.py")])
     known |= {"--" + name.replace("_", "-") for name in re.findall(r"^    (\w+): [^\n]*= (?:field|setting|_flag)\(", source, re.M)}
-    known |= set(re.findall(r"[\"'](--[a-z-]+)[\"']", source)) | {"--help", "--config", "--nnodes", "--nproc-per-node"}
+    known |= {"--" + entry.name.replace("_", "-") for entry in fields(AudioLMOptions)}  # of which the model declares some
+    known |= set(re.findall(r"[\"'](--[a-z-]+)[\"']", source)) | {"--help", "--config", "--preset", "--nnodes", "--nproc-per-node"}
     for document in {fence.document for fence in SHELL}:
         for flag in re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", re.sub(r"<!--.*?-->", "", document.read_text(encoding="utf-8"))):
             assert flag in known or flag == "--logdir", f"{document.name} names {flag}, which nothing has"

@@ -47,6 +47,7 @@ setup(
         "pystoi",
         "espeakng-loader",
         "transformers",
+        "huggingface_hub",
         "sentencepiece",
         "av",
     ],

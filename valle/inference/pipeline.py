@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import ceil
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -21,9 +22,12 @@ from torch import Tensor
 
 from valle.audio import Waveform, resample
 from valle.decoding.sampling import Sampling
+from valle.device import find_device, find_dtype
 from valle.errors import UserError
 from valle.models.ar_nar import AcousticRequest
-from valle.models.released import Released, load_released
+from valle.models.folder import refuse_other_content, smallest_dtype
+from valle.models.hub import find_model, upload_model
+from valle.models.released import Released, load_released, save_released
 from valle.seeds import stage_seed
 from valle.timeline import Grid, ceil_division
 from valle.tokenizers.base import AcousticTokenizer, SemanticTokenizer
@@ -114,20 +118,77 @@ class _Prompt:
 class Pipeline:
     """A released model, ready to continue audio.  Sound longer than a stage was trained on is made by windows that slide."""
 
-    def __init__(self, released: Released, *, device: torch.device | str = "cpu") -> None:
+    def __init__(self, released: Released, *, device: torch.device | str = "cpu", dtype: torch.dtype | str | None = None) -> None:
         self.released = released
-        self.device = torch.device(device)
-        self.model, self.timeline = released.model.to(self.device).eval(), released.timeline
-        self.acoustic = released.acoustic.to(self.device).eval()
-        self.semantic = released.semantic.to(self.device).eval() if released.semantic is not None else None
+        self.model, self.timeline = released.model.eval(), released.timeline
+        self.acoustic = released.acoustic.eval()
+        self.semantic = released.semantic.eval() if released.semantic is not None else None
+        self.to(device, dtype)
         if (self.model.semantic is None) != (self.semantic is None):
             wanted, found = ("codes only", "units as well") if self.model.semantic is None else ("units", "none")
             raise UserError(f"expected the tokenizers that the model was trained with ({wanted}), found {found}; export it anew")
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path | None = None, *, device: torch.device | str = "cpu") -> Pipeline:
-        """The released model in ``folder``, or the bundled one."""
-        return cls(load_released(Path(folder) if folder is not None else BUNDLED_MODEL), device=device)
+    def from_pretrained(
+        cls,
+        name: str | Path | None = None,
+        *,
+        dtype: torch.dtype | str | None = None,
+        device: torch.device | str = "cpu",
+        revision: str | None = None,
+    ) -> Pipeline:
+        """The released model in the folder ``name``, or on the hub by the name ``org/name``; without one, the bundled model.
+
+        ``dtype`` is that of the language models, float32 if not given; tokenizers always compute in float32, so that tokens stay
+        the same.  ``device`` is cpu, cuda, mps or auto; ``revision`` a branch, tag or commit on the hub.  Only the released folder's
+        own files are fetched, and none is unpickled.  Raises ``UserError`` where nothing usable is found.
+        """
+        return cls(load_released(BUNDLED_MODEL if name is None else find_model(name, revision=revision)), device=device, dtype=dtype)
+
+    def save_pretrained(self, folder: str | Path, *, dtype: torch.dtype | str | None = None) -> None:
+        """Write a released folder, from which ``from_pretrained`` makes the same pipeline; an older released model is replaced.
+
+        Without ``dtype``, weights that float16 holds exactly are stored so, and others as they are.
+        """
+        refuse_other_content(Path(folder))
+        stored = smallest_dtype(self.model.state_dict()) if dtype is None else find_dtype(dtype)
+        save_released(self.released, Path(folder), dtype=stored)
+
+    def push_to_hub(
+        self,
+        name: str,
+        *,
+        private: bool = False,
+        dtype: torch.dtype | str | None = None,
+        commit_message: str = "Upload model",
+        token: str | None = None,
+    ) -> str:
+        """Put the files of ``save_pretrained`` into the hub's model ``org/name``, which is made if it is not there -> its address.
+
+        ``token`` is yours if you are not logged in.  Raises ``UserError`` where the hub refuses or cannot be reached.
+        """
+        with TemporaryDirectory() as temporary:
+            folder = Path(temporary) / "model"
+            self.save_pretrained(folder, dtype=dtype)
+            return upload_model(folder, name, private=private, message=commit_message, token=token)
+
+    def to(self, device: torch.device | str | torch.dtype | None = None, dtype: torch.dtype | str | None = None) -> Pipeline:
+        """Move everything to ``device`` and the language models to ``dtype``; as in torch, a dtype may stand alone -> itself."""
+        if isinstance(device, torch.dtype):
+            device, dtype = None, device
+        if dtype is not None:
+            self.model.to(find_dtype(dtype))
+        if device is not None:
+            self.device = find_device(str(device))
+            for part in (self.model, self.acoustic, self.semantic):
+                if part is not None:
+                    part.to(self.device)
+        return self
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the language models."""
+        return next(self.model.parameters()).dtype
 
     @property
     def sample_rate(self) -> int:

@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from valle.decoding.sampling import Sampling
+from valle.device import find_device, find_dtype
 from valle.errors import UserError
 from valle.models.ar_nar import AcousticRequest, ArNar, pad_codes
 from valle.models.coarse import CoarseLM
 from valle.models.config import AudioLMConfig
 from valle.models.fine import FineLM
+from valle.models.folder import (
+    ReleasedModelError,
+    read_model_config,
+    read_released_weights,
+    refuse_other_content,
+    replacing_folder,
+    smallest_dtype,
+    write_model,
+)
+from valle.models.hub import find_model
 from valle.models.loss import LossTerm
 from valle.models.unit_sequence import semantic_lm
 
@@ -57,6 +70,38 @@ class AudioLM(nn.Module):
         model = cls(**fields)
         model.load_state_dict(dict(weights))
         return model.eval()
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | Path,
+        *,
+        dtype: torch.dtype | str = torch.float32,
+        device: torch.device | str = "cpu",
+        revision: str | None = None,
+    ) -> AudioLM:
+        """The stages of a released model, by its folder or its name on the hub, in evaluation mode; tokenizers stay where they are.
+
+        ``revision`` is a branch, tag or commit on the hub.  Raises ``UserError`` where nothing usable is found.
+        """
+        folder = find_model(name, revision=revision, with_tokenizers=False)
+        config, weights = read_model_config(folder), read_released_weights(folder)
+        try:
+            model = cls.from_weights(config["model"], weights)
+        except UserError as error:
+            raise ReleasedModelError(f"the model in {folder} is damaged ({error}); copy or export it anew") from error
+        return model.to(device=find_device(str(device)), dtype=find_dtype(dtype))
+
+    def save_pretrained(self, folder: str | Path, *, dtype: torch.dtype | str | None = None) -> None:
+        """Write ``config.yaml`` and ``model.safetensors``, from which ``from_pretrained`` builds the same model; no tokenizers.
+
+        Without ``dtype``, weights that float16 holds exactly are stored so, and others as they are.
+        """
+        folder, weights = Path(folder), self.state_dict()
+        refuse_other_content(folder)
+        with replacing_folder(folder) as temporary:
+            stored = smallest_dtype(weights) if dtype is None else find_dtype(dtype)
+            write_model(temporary, {"model": asdict(self.config)}, weights, dtype=stored)
 
     @property
     def acoustic(self) -> ArNar:

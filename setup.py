@@ -28,6 +28,13 @@ setup(
             "py.typed",
         ]
     },
+    entry_points={
+        "console_scripts": [
+            "valle-infer = valle.bin.commands:infer",
+            "valle-train = valle.bin.commands:train",
+            "valle-tokenize = valle.bin.commands:tokenize",
+        ]
+    },
     install_requires=[
         "torch>=2.6",
         "numpy",

@@ -19,6 +19,7 @@ from valle.training.options import AudioLMOptions
 
 SHELL = fences("bash")
 KNOWN = {"source": [".venv/bin/activate"], "tensorboard": ["--logdir"]}  # programs of others, and what they may be given
+COMMANDS = {"valle-infer": "infer", "valle-train": "trainer_audiolm", "valle-tokenize": "tokenizer"}
 NESTED = {"--train-options": "trainer_audiolm", "--infer-options": "infer"}
 
 
@@ -40,6 +41,8 @@ def check(command: Command) -> None:
 
         options = parse_args(words[1:])
         check_program(options.training_script, options.training_script_args, folder)
+    elif words[0] in COMMANDS:
+        parse_program(COMMANDS[words[0]], words[1:], folder)
     elif words[0].startswith("./"):
         check_script(folder / words[0], words[1:], folder)
     else:
@@ -138,6 +141,8 @@ def test_no_block_goes_unchecked() -> None:
         "python3 bin/trainer_audiolm.py --decoder-dim many",
         "python3 bin/trainer_audiolm.py --scheduler-name cosine",
         "torchrun --nproc-per-node 2 bin/trainer_audiolm.py --nheads 4",
+        "valle-train --preset huge",
+        "valle-tokenize guess --audio a.wav",
         "./run.sh --minute 3",
         "./run.sh --train-options '--no-such 3'",
         "make tests",

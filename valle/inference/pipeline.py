@@ -54,6 +54,10 @@ class ContinueSettings:
     voice it takes (a prompt of 0 s leaves the voice to the model).  ``resynthesize``: the codec's round trip of all of it.
     Temperatures are AudioLM's for codes (Borsos et al. 2022, 4.1), 0.8 and 0.6; for units 0.9 where it has 0.6, since small models
     are silent less so, and keep real voices more often (docs/infer.md).
+
+    >>> from valle import ContinueSettings, Pipeline, Sampling, read_audio
+    >>> settings = ContinueSettings(max_seconds=1, semantic=Sampling(temperature=0.6))
+    >>> [continuation] = Pipeline.from_pretrained().continue_audio(*read_audio("hello.wav"), settings=settings)
     """
 
     mode: Mode = "continue"
@@ -82,7 +86,15 @@ class ContinueSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Continuation:
-    """One result: the prompt's own samples, then what was generated."""
+    """One result: the prompt's own samples, then what was generated.
+
+    >>> from valle import Pipeline, read_audio, write_wav
+    >>> wav, sample_rate = read_audio("hello.wav")
+    >>> [continuation] = Pipeline.from_pretrained().continue_audio(wav, sample_rate, prompt_seconds=2, max_seconds=1)
+    >>> print(f"{continuation.prompt_seconds:g} s, then {continuation.generated_seconds:g} s of new audio")
+    2 s, then 1 s of new audio
+    >>> write_wav("new.wav", continuation.wav[continuation.prompt_samples :], continuation.sample_rate)
+    """
 
     wav: Waveform  # (T,) float32 at sample_rate
     sample_rate: int  # Hz, the codec's
@@ -116,7 +128,15 @@ class _Prompt:
 
 
 class Pipeline:
-    """A released model, ready to continue audio.  Sound longer than a stage was trained on is made by windows that slide."""
+    """A released model, ready to continue audio.  Sound longer than a stage was trained on is made by windows that slide.
+
+    >>> from valle import Pipeline, read_audio
+    >>> wav, sample_rate = read_audio("hello.wav")
+    >>> pipeline = Pipeline.from_pretrained()  # or a folder, or organisation/model on the hub
+    >>> [one] = pipeline.continue_audio(wav, sample_rate, prompt_seconds=3, max_seconds=2, seed=1)
+    >>> several = pipeline.continue_audio([wav, wav[:sample_rate]], sample_rate, max_seconds=1, seed=[1, 2])
+    >>> pipeline.save_pretrained("released")
+    """
 
     def __init__(self, released: Released, *, device: torch.device | str = "cpu", dtype: torch.dtype | str | None = None) -> None:
         self.released = released

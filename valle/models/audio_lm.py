@@ -36,6 +36,16 @@ class AudioLM(nn.Module):
 
     With ``num_units`` there is a semantic stage and the acoustic ones are conditioned on units; without, it is the
     VALL-E variant that continues a prompt of codes.
+
+    >>> import torch
+    >>> from valle import AudioLM
+    >>> model = AudioLM(d_model=64, nhead=4, num_layers=2, num_quantizers=4)
+    >>> prompt = torch.randint(1024, (1, 150, 4))  # (B, T, Q) codes
+    >>> model.inference(prompt, torch.tensor([150]), max_new_tokens=20).shape
+    torch.Size([1, 20, 4])
+    >>> model.save_pretrained("language-models")
+    >>> AudioLM.from_pretrained("language-models").config == model.config
+    True
     """
 
     def __init__(self, **fields: Any) -> None:

@@ -27,6 +27,11 @@ class AudioLMConfig:
     A field with a help is a flag of the trainer and declared nowhere else: flags, the sizes that fine-tuning takes over and the
     keys of checkpoints derive from here.  A new field needs a default with which older models are as they were.
     ``num_units=None`` is the VALL-E variant: no semantic stage, acoustic models conditioned on a prompt of codes.
+
+    >>> from valle import AudioLM, AudioLMConfig
+    >>> config = AudioLMConfig(d_model=64, nhead=4, num_layers=2, num_units=200)
+    >>> AudioLM.from_config(config).config == config
+    True
     """
 
     d_model: int = _size(1024, "width of every stage", flag="decoder_dim", least=1)

@@ -29,7 +29,7 @@ from valle.models.folder import ReleasedModelError
 from valle.models.hub import HubError, find_model, upload_model
 from valle.models.released import save_released
 
-HERE = Path(__file__).parent
+TESTS = Path(__file__).parents[1]
 FILES = {"config.yaml", "model.safetensors"}
 ALL_FILES = FILES | {f"tokenizers/{kind}/{name}" for kind in ("acoustic", "semantic") for name in FILES}
 WHERE_FILES_GO = ("config.yaml and model.safetensors into a folder", "tokenizers/acoustic", "tokenizers/semantic")
@@ -67,13 +67,13 @@ def visit(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vi
     """``hub_client.py`` at a hub that has other people's models, with files that run code beside those of a released folder."""
     home = tmp_path_factory.mktemp("home")
     own = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING"))}
-    own |= {"HF_HOME": str(home), "HF_HUB_DISABLE_TELEMETRY": "1", "PYTHONPATH": str(HERE.parent)}
+    own |= {"HF_HOME": str(home), "HF_HUB_DISABLE_TELEMETRY": "1", "PYTHONPATH": str(TESTS.parent)}
     pickled = pickle.dumps(Evil())
     evil = {"pytorch_model.bin": pickled, "config.py": b"open('ran', 'w')", "tokenizers/acoustic/model.pt": pickled}
     with tiny_hub() as hub:
         hub.models = {"someone/known": dict(evil), "someone/other": {**evil, "config.json": b"{}"}}
         hub.models["someone/twin"] = {**evil, **{path: (folder / path).read_bytes() for path in ALL_FILES}}
-        command = [sys.executable, str(HERE / "hub_client.py"), str(folder), TOKEN]
+        command = [sys.executable, str(TESTS / "hub_client.py"), str(folder), TOKEN]
         done = subprocess.run(command, env={**own, "HF_ENDPOINT": hub.address}, capture_output=True, text=True, cwd=home)
         assert done.returncode == 0, done.stderr
         yield Visit(json.loads(done.stdout), hub, home)

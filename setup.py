@@ -24,7 +24,15 @@ setup(
             "inference/templates/*",
             "corpora/*.html",
             "corpora/templates/*",
+            "training/presets/*",
             "py.typed",
+        ]
+    },
+    entry_points={
+        "console_scripts": [
+            "valle-infer = valle.bin.commands:infer",
+            "valle-train = valle.bin.commands:train",
+            "valle-tokenize = valle.bin.commands:tokenize",
         ]
     },
     install_requires=[
@@ -46,6 +54,7 @@ setup(
         "pystoi",
         "espeakng-loader",
         "transformers",
+        "huggingface_hub",
         "sentencepiece",
         "av",
     ],

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import pytest
 from hypothesis import given, settings
@@ -138,3 +138,71 @@ def test_help_shows_flags_texts_and_the_recipes_values(tmp_path: Path, capsys: p
 def test_two_parses_share_no_list() -> None:
     first, second = parse_flags(Example, []), parse_flags(Example, [])
     assert first.shares == [] and first.shares is not second.shares
+
+
+PRESETS = {"small": "num_epochs: 5\nmax_duration: 6\n", "large": "num_epochs: 50\n", "broken": "num_epoch: 5\n"}
+
+
+def with_presets(folder: Path) -> type[Example]:
+    """``Example`` with presets in ``folder``."""
+    for name, text in PRESETS.items():
+        (folder / f"{name}.yaml").write_text(text)
+
+    @dataclass(frozen=True)
+    class WithPresets(Example):
+        preset_folder: ClassVar[Path] = folder
+
+    return WithPresets
+
+
+@settings(max_examples=16, deadline=None, derandomize=True)
+@given(given_in=st.sets(st.sampled_from(["preset", "conf", "flag"])))
+def test_a_flag_wins_over_a_configuration_over_a_preset_over_a_default(
+    given_in: set[str], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("presets")
+    example, conf = with_presets(folder), folder / "conf.yml"
+    conf.write_text("num_epochs: 6\n" if "conf" in given_in else "")
+    argv = (["--preset", "small"] if "preset" in given_in else []) + (["--num-epochs", "7"] if "flag" in given_in else [])
+    found = parse_flags(example, argv, config_files=[conf])
+    assert found.num_epochs == (7 if "flag" in given_in else 6 if "conf" in given_in else 5 if "preset" in given_in else 20)
+    assert found.max_duration == (6.0 if "preset" in given_in else 80.0)
+
+
+def test_a_preset_of_a_flag_replaces_the_whole_preset_of_a_file(tmp_path: Path) -> None:
+    example, conf = with_presets(tmp_path), tmp_path / "conf.yml"
+    conf.write_text("preset: small\n")
+    assert parse_flags(example, [], config_files=[conf]).max_duration == 6.0
+    found = parse_flags(example, ["--preset=large"], config_files=[conf])
+    assert (found.num_epochs, found.max_duration) == (50, 80.0)
+
+
+def test_an_unknown_preset_names_its_neighbours(tmp_path: Path) -> None:
+    example = with_presets(tmp_path)
+    with pytest.raises(FlagError, match=r"unknown preset 'smal'; did you mean small\?"):
+        parse_flags(example, ["--preset", "smal"])
+    with pytest.raises(FlagError, match=r"unknown preset 'xyz'; did you mean broken or large or small\?"):
+        parse_flags(example, ["--preset", "xyz"])
+    (tmp_path / "conf.yml").write_text("preset: 3\n")
+    with pytest.raises(FlagError, match="unknown preset '3'"):
+        parse_flags(example, [], config_files=[tmp_path / "conf.yml"])
+
+
+def test_a_preset_is_checked_like_any_file_of_settings(tmp_path: Path) -> None:
+    with pytest.raises(FlagError, match=r"unknown setting 'num_epoch' in .*broken\.yaml; did you mean num_epochs"):
+        parse_flags(with_presets(tmp_path), ["--preset", "broken"])
+
+
+def test_settings_without_presets_have_no_such_flag(tmp_path: Path) -> None:
+    with pytest.raises(FlagError, match="unknown flag --preset"):
+        parse_flags(Example, ["--preset", "small"])
+    (tmp_path / "conf.yaml").write_text("preset: small\n")
+    with pytest.raises(FlagError, match="unknown setting 'preset'"):
+        parse_flags(Example, [], config_files=[tmp_path / "conf.yaml"])
+
+
+def test_help_lists_the_presets_and_the_values_of_the_chosen_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse_flags(with_presets(tmp_path), ["--preset", "small", "--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "--preset PRESET settings by name: broken, large, small" in said and "(type: int, default: 5)" in said

@@ -49,6 +49,11 @@ def read_audio(
 
     ``offset`` and ``duration`` are seconds of the file; less is returned where it ends early.  With ``sample_rate``, the
     sound is resampled (soxr, high quality).  Channels are averaged.  Raises ``AudioFileError``.
+
+    >>> from valle import read_audio
+    >>> wav, sample_rate = read_audio("hello.wav", sample_rate=24000, duration=2)
+    >>> wav.shape, wav.dtype, sample_rate
+    ((48000,), dtype('float32'), 24000)
     """
     path = Path(path)
     if offset < 0 or (duration is not None and duration <= 0):
@@ -135,7 +140,12 @@ class _Resampler:
 
 
 def write_wav(path: Path | str, wav: Waveform, sample_rate: int) -> None:
-    """Write ``wav (T,)`` as 16-bit PCM, clipped to -1..1; under a temporary name, then renamed."""
+    """Write ``wav (T,)`` as 16-bit PCM, clipped to -1..1; under a temporary name, then renamed.
+
+    >>> from valle import read_audio, write_wav
+    >>> wav, sample_rate = read_audio("hello.wav")
+    >>> write_wav("quieter.wav", wav / 2, sample_rate)
+    """
     packed = io.BytesIO()  # libsndfile would not say that a disk is full
     with soundfile.SoundFile(packed, "w", sample_rate, channels=1, subtype="PCM_16", format="WAV") as file:
         for start in range(0, len(wav), WRITTEN_AT_ONCE):

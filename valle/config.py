@@ -1,14 +1,15 @@
-"""Configuration of every program: dataclass default < ``conf/*.yaml`` < flag, flat and in icefall's style.
+"""Configuration of every program: dataclass default < preset < ``conf/*.yaml`` < flag, flat and in icefall's style.
 
 A program's settings are one dataclass; a field ``max_duration: float = field(default=80, metadata={"help": ...})``
-is the flag ``--max-duration`` and the key ``max_duration`` of a YAML file.
+is the flag ``--max-duration`` and the key ``max_duration`` of a YAML file.  Settings with presets name the folder that holds
+them, ``preset_folder: ClassVar[Path]``: ``--preset small``, or ``preset: small`` in a YAML file, reads ``small.yaml`` there.
 """
 
 from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import MISSING, Field, fields
 from difflib import get_close_matches
 from enum import Enum
@@ -52,23 +53,23 @@ def parse_flags(
 ) -> Settings:
     """An instance of ``settings`` (a dataclass) from flags, from ``--config FILE`` and from those ``config_files`` that exist.
 
-    Later sources win: the dataclass's defaults, ``config_files`` in order, ``--config``, flags.  Raises
-    ``FlagError`` for an unknown flag or key, naming its neighbours, and for values of the wrong type.
+    Later sources win: the dataclass's defaults, the preset, ``config_files`` in order, ``--config``, flags.  Of several presets
+    the one of the last source counts alone.  Raises ``FlagError`` for an unknown flag, key or preset, naming its neighbours, and
+    for values of the wrong type.
     """
     arguments = [_underscored(argument) for argument in (sys.argv[1:] if argv is None else argv)]
     known = {entry.name: entry for entry in fields(settings)}  # type: ignore[arg-type]
-    _refuse_unknown_flags(arguments, known)
-    named = _value_of("config", arguments)
-    files = [path for path in config_files if path.is_file()] + ([_existing(Path(named))] if named else [])
-    overrides: dict[str, Any] = {}
-    types = _build_parser(settings, known, {}, prog=prog, usage=usage)
-    for path in files:
-        values = _read_yaml(path, known)
-        _check_values(types, values, path)
-        overrides.update(values)
-    parser = _build_parser(settings, known, overrides, prog=prog, usage=usage)
+    presets: Path | None = getattr(settings, "preset_folder", None)
+    own = {"config": "a YAML file of these settings"}
+    if presets is not None:
+        own["preset"] = f"settings by name: {', '.join(_preset_names(presets))}; a configuration file and flags win over it"
+    _refuse_unknown_flags(arguments, [*known, *own])
+    types = _build_parser(settings, known, {}, own, prog=prog, usage=usage)
+    overrides = _from_files(types, known, arguments, config_files, presets)
+    parser = _build_parser(settings, known, overrides, own, prog=prog, usage=usage)
     values = parser.parse_args(arguments).as_dict()
-    values.pop("config", None)
+    for name in own:
+        values.pop(name, None)
     for name, value in values.items():
         if isinstance(value, float) and isnan(value):
             raise FlagError(f"expected a number for {_dashed(name)}, found nan; give another value")
@@ -80,10 +81,46 @@ def parse_flags(
     return settings(**values)
 
 
-def _build_parser(settings: type, known: dict[str, Field[Any]], overrides: dict[str, Any], *, prog: str | None, usage: str) -> _Parser:
+def _from_files(
+    types: _Parser, known: dict[str, Field[Any]], arguments: Sequence[str], config_files: Sequence[Path], presets: Path | None
+) -> dict[str, Any]:
+    """What the preset and the YAML files set."""
+    named = _value_of("config", arguments)
+    preset: str | None = None
+    found: dict[str, Any] = {}
+    for path in [path for path in config_files if path.is_file()] + ([_existing(Path(named))] if named else []):
+        values = _read_yaml(path, known if presets is None else [*known, "preset"])
+        if presets is not None and "preset" in values:
+            preset = values.pop("preset")
+        _check_values(types, values, path)
+        found.update(values)
+    if presets is None or (preset := _value_of("preset", arguments) or preset) is None:
+        return found
+    path = _preset(presets, str(preset))
+    values = _read_yaml(path, known)
+    _check_values(types, values, path)
+    return {**values, **found}
+
+
+def _preset_names(folder: Path) -> list[str]:
+    return sorted(path.stem for path in folder.glob("*.yaml"))
+
+
+def _preset(folder: Path, name: str) -> Path:
+    names = _preset_names(folder)
+    if name not in names:
+        near = get_close_matches(name, names, n=3, cutoff=0.5)
+        raise FlagError(f"unknown preset {name!r}; did you mean {' or '.join(near) if near else ' or '.join(names)}?")
+    return folder / f"{name}.yaml"
+
+
+def _build_parser(
+    settings: type, known: dict[str, Field[Any]], overrides: dict[str, Any], own: dict[str, str], *, prog: str | None, usage: str
+) -> _Parser:
     parser = _Parser(prog=prog, description=usage, exit_on_error=True, formatter_class=_HelpFormatter, env_prefix=False)
     parser.hints = hints = get_type_hints(settings)
-    parser.add_argument("--config", type=str | None, default=None, help="a YAML file of these settings")
+    for name, text in own.items():
+        parser.add_argument(f"--{name}", type=str | None, default=None, help=text)
     for name, entry in known.items():
         hint = hints[name]
         options: dict[str, Any] = {"help": entry.metadata.get("help", ""), "default": overrides.get(name, _default(entry))}
@@ -121,14 +158,14 @@ def _value_of(name: str, arguments: Sequence[str]) -> str | None:
     return None
 
 
-def _refuse_unknown_flags(arguments: Sequence[str], known: dict[str, Field[Any]]) -> None:
+def _refuse_unknown_flags(arguments: Sequence[str], known: Sequence[str]) -> None:
     for argument in arguments:
         if not argument.isascii() and any("\ud800" <= letter <= "\udfff" for letter in argument):  # bytes that are no text
             raise FlagError(f"expected flags and names in UTF-8, found {argument!a}; rename the file")
         name = argument.partition("=")[0]
         if name.startswith("-") and not name.startswith("--") and name not in ("-", "-h") and not _is_number(name):
             raise FlagError(f"unknown flag {name}; write ./{name} for a file of that name, and --help lists every flag")
-        if name.startswith("--") and name[2:] not in (*known, "config", "help"):
+        if name.startswith("--") and name[2:] not in (*known, "help"):
             raise FlagError(f"unknown flag {_dashed(name[2:])}{_neighbours(name[2:], known, flags=True)}; --help lists every flag")
 
 
@@ -140,7 +177,7 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _neighbours(name: str, known: dict[str, Field[Any]], *, flags: bool) -> str:
+def _neighbours(name: str, known: Iterable[str], *, flags: bool) -> str:
     near = get_close_matches(name, list(known), n=3, cutoff=0.5)
     return f"; did you mean {' or '.join(_dashed(other) if flags else other for other in near)}?" if near else ""
 
@@ -155,7 +192,7 @@ def _existing(path: Path) -> Path:
     return path
 
 
-def _read_yaml(path: Path, known: dict[str, Field[Any]]) -> dict[str, Any]:
+def _read_yaml(path: Path, known: Iterable[str]) -> dict[str, Any]:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -1,4 +1,4 @@
-"""The device that a flag names."""
+"""The device and the number format that a flag names."""
 
 from __future__ import annotations
 
@@ -24,3 +24,14 @@ def find_device(name: str) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UserError(f"--device {name} was asked for and torch finds {torch.cuda.device_count()} here, counted from 0; use auto")
     return device
+
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def find_dtype(name: str | torch.dtype) -> torch.dtype:
+    """``float32``, ``bfloat16`` or ``float16``, by name or as torch has it; anything else is refused."""
+    found = DTYPES.get(str(name).removeprefix("torch."))
+    if found is None:
+        raise UserError(f"expected a number format of {', '.join(DTYPES)}, found {name}; use one of these")
+    return found

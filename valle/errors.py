@@ -10,7 +10,15 @@ from collections.abc import Callable
 
 
 class UserError(Exception):
-    """A mistake of the user's: one sentence with what was expected, what was found and what to do."""
+    """A mistake of the user's: one sentence with what was expected, what was found and what to do.
+
+    >>> from valle import UserError, read_audio
+    >>> try:
+    ...     read_audio("nothing.wav")
+    ... except UserError as error:
+    ...     print(error)
+    expected ...nothing.wav...
+    """
 
 
 INTERRUPTED = "interrupted; what was finished is kept, and the same command goes on"

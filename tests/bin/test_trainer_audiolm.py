@@ -13,6 +13,7 @@ from tiny_training import TINY, tiny_manifests
 
 from valle.config import parse_flags
 from valle.models.checkpoint import load_checkpoint
+from valle.models.config import AudioLMConfig
 from valle.training.codec_task import CodecOptions
 from valle.training.options import AudioLMOptions
 
@@ -38,7 +39,7 @@ def test_the_command_of_the_design_parses_in_atepp(monkeypatch: pytest.MonkeyPat
     )
     recipe = yaml.safe_load(Path("conf/trainer_audiolm.yaml").read_text())
     for name, value in recipe.items():
-        if name not in expected:
+        if name not in expected and name != "preset":
             assert getattr(options, name) == value, name
 
 
@@ -62,6 +63,7 @@ def test_every_recipes_settings_are_settings(recipe: str) -> None:
     assert paths
     for path in paths:
         options, written = parse_flags(AudioLMOptions, [], config_files=[path]), yaml.safe_load(path.read_text())
+        written.pop("preset", None)
         assert {name: getattr(options, name) for name in written} == written
 
 
@@ -70,8 +72,27 @@ def test_help_shows_the_recipes_values(monkeypatch: pytest.MonkeyPatch, capsys: 
     with pytest.raises(SystemExit):
         parse_flags(AudioLMOptions, ["--help"], config_files=[Path("conf/trainer_audiolm.yaml")])
     said = " ".join(capsys.readouterr().out.split())
-    value = yaml.safe_load(Path("conf/trainer_audiolm.yaml").read_text())["decoder_dim"]
-    assert f"default: {value})" in said[said.index("--decoder-dim") :][:200]
+    written = yaml.safe_load(Path("conf/trainer_audiolm.yaml").read_text())
+    preset = yaml.safe_load((AudioLMOptions.preset_folder / f"{written['preset']}.yaml").read_text())
+    for flag, value in {"--max-duration": written["max_duration"], "--decoder-dim": preset["decoder_dim"]}.items():
+        assert f"default: {value})" in said[said.index(f"{flag} {flag[2:].upper()}") :][:200], flag
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_preset_given_as_a_flag_sizes_every_recipes_model(recipe: str) -> None:
+    """A recipe's file names a preset and no sizes, which would win over the flag."""
+    conf = EGS / recipe / "conf" / "trainer_audiolm.yaml"
+    options = parse_flags(AudioLMOptions, ["--preset", "base"], config_files=[conf])
+    assert (options.decoder_dim, options.nhead, options.num_decoder_layers, options.dim_feedforward) == (1024, 16, 12, None)
+    assert options.max_duration == yaml.safe_load(conf.read_text())["max_duration"]
+
+
+def test_the_base_preset_is_the_papers_size_and_the_tiny_one_the_bundled_models() -> None:
+    bundled = yaml.safe_load((EGS.parent / "valle" / "assets" / "audio-lm" / "config.yaml").read_text())["model"]
+    for preset, sizes in {"base": {}, "tiny": bundled}.items():
+        options = parse_flags(AudioLMOptions, ["--preset", preset])
+        expected = [sizes.get(name, getattr(AudioLMConfig, name)) for name in ("d_model", "nhead", "num_layers", "dim_feedforward")]
+        assert [options.decoder_dim, options.nhead, options.num_decoder_layers, options.dim_feedforward] == expected, preset
 
 
 def trainer(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:

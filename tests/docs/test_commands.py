@@ -3,6 +3,7 @@
 import ast
 import re
 import subprocess
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -12,11 +13,14 @@ from tiny_pipeline import tiny_released
 from torch import Tensor
 
 from valle.errors import UserError
+from valle.inference.infer import InferOptions
 from valle.inference.pipeline import Continuation
 from valle.models.released import save_released
+from valle.training.options import AudioLMOptions
 
 SHELL = fences("bash")
 KNOWN = {"source": [".venv/bin/activate"], "tensorboard": ["--logdir"]}  # programs of others, and what they may be given
+COMMANDS = {"valle-infer": "infer", "valle-train": "trainer_audiolm", "valle-tokenize": "tokenizer"}
 NESTED = {"--train-options": "trainer_audiolm", "--infer-options": "infer"}
 
 
@@ -38,6 +42,8 @@ def check(command: Command) -> None:
 
         options = parse_args(words[1:])
         check_program(options.training_script, options.training_script_args, folder)
+    elif words[0] in COMMANDS:
+        parse_program(COMMANDS[words[0]], words[1:], folder)
     elif words[0].startswith("./"):
         check_script(folder / words[0], words[1:], folder)
     else:
@@ -87,7 +93,9 @@ def test_options_named_in_tables_and_text_are_options_of_some_program() -> None:
     known = set().union(*(script_options(script) for script in sorted(ROOT.glob("egs/*/*.sh"))))
     source = "\n".join(path.read_text(encoding="utf-8") for path in [*ROOT.glob("valle/**/*.py"), *ROOT.glob("benchmarks/*.py")])
     known |= {"--" + name.replace("_", "-") for name in re.findall(r"^    (\w+): [^\n]*= (?:field|setting|_flag)\(", source, re.M)}
-    known |= set(re.findall(r"[\"'](--[a-z-]+)[\"']", source)) | {"--help", "--config", "--nnodes", "--nproc-per-node"}
+    declared_elsewhere = [*fields(AudioLMOptions), *fields(InferOptions)]  # by the model's configuration, and by its stages
+    known |= {"--" + entry.name.replace("_", "-") for entry in declared_elsewhere}
+    known |= set(re.findall(r"[\"'](--[a-z-]+)[\"']", source)) | {"--help", "--config", "--preset", "--nnodes", "--nproc-per-node"}
     for document in {fence.document for fence in SHELL}:
         for flag in re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", re.sub(r"<!--.*?-->", "", document.read_text(encoding="utf-8"))):
             assert flag in known or flag == "--logdir", f"{document.name} names {flag}, which nothing has"
@@ -135,6 +143,8 @@ def test_no_block_goes_unchecked() -> None:
         "python3 bin/trainer_audiolm.py --decoder-dim many",
         "python3 bin/trainer_audiolm.py --scheduler-name cosine",
         "torchrun --nproc-per-node 2 bin/trainer_audiolm.py --nheads 4",
+        "valle-train --preset huge",
+        "valle-tokenize guess --audio a.wav",
         "./run.sh --minute 3",
         "./run.sh --train-options '--no-such 3'",
         "make tests",

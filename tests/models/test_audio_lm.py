@@ -34,7 +34,7 @@ def test_the_size_of_the_papers_can_be_built() -> None:
         model = AudioLM(d_model=1024, nhead=16, num_layers=12, num_quantizers=4)
     blocks = 12 * (12 * 1024**2 + 13 * 1024 + 4 * 1024)  # attention, feed-forward and their norms
     assert 2 * blocks < count_parameters(model) < 2.2 * blocks
-    assert (model.config.codebook_size, model.config.dim_feedforward, model.semantic) == (1024, None, None)
+    assert (model.config.codebook_size, model.config.dim_feedforward, model.unit_stage) == (1024, None, None)
 
 
 @pytest.mark.parametrize("new", [0, 1, 6])

@@ -23,6 +23,7 @@ if __name__ == "__main__":
 import sys
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from time import monotonic
 from typing import Any
 
@@ -112,7 +113,7 @@ def main() -> None:
     if name not in COMMANDS:
         raise FlagError(f"expected a command ({', '.join(COMMANDS)}), found {name!r}; --help explains them")
     settings, run = COMMANDS[name]
-    run(parse_flags(settings, sys.argv[2:], prog=f"tokenizer.py {name}", usage=__doc__ or ""))
+    run(parse_flags(settings, sys.argv[2:], prog=f"{Path(sys.argv[0]).name} {name}", usage=__doc__ or ""))
 
 
 if __name__ == "__main__":

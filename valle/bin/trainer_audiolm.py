@@ -7,12 +7,13 @@ Usage, in egs/<corpus> after ./prepare.sh:
       --decoder-dim 1024 --nhead 16 --num-decoder-layers 12 --num-quantizers 4 \\
       --max-duration 150 --train-stage 0 --manifest-dir data/tokenized
 
+  a size by name:    --preset tiny | small | base   (base is the papers', the rest are for CPUs)
   several GPUs:      torchrun --nproc-per-node 4 bin/trainer_audiolm.py ...   (or --world-size 4)
   one stage:         --train-stage semantic | coarse | fine   (0 all, 1 coarse, 2 fine)
   go on:             the same command; another configuration in the same --exp-dir is refused
   fine-tune:         --init-from FOLDER_OR_CHECKPOINT
 
-Settings come from the defaults, then conf/trainer_audiolm.yaml, then --config FILE, then flags.
+Settings come from the defaults, then the preset, then conf/trainer_audiolm.yaml, then --config FILE, then flags.
 """
 
 from valle.errors import end_on_ctrl_c

@@ -19,6 +19,10 @@ class Sampling:
     ``temperature`` 0 takes the likeliest.  ``top_k`` 0 and ``top_p`` 1 keep all.  ``repetition_window`` > 0 draws
     again from the whole distribution where the token made up more than ``repetition_ratio`` of the last that many
     (VALL-E 2, Chen et al. 2024, 3.3: window 10, ratio 0.1).
+
+    >>> from valle import ContinueSettings, Sampling
+    >>> ContinueSettings(sampling={"coarse": Sampling(top_p=0.95), "fine": Sampling(temperature=0)}).sampling["fine"].greedy
+    True
     """
 
     temperature: float = 1.0

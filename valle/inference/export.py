@@ -11,7 +11,8 @@ import torch
 from valle.errors import UserError
 from valle.inference.trained_model import check_choice, trained_model
 from valle.models.audio_lm import count_parameters
-from valle.models.released import read_released_config, save_released
+from valle.models.folder import refuse_other_content
+from valle.models.released import save_released
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class ExportOptions:
 
 def export(options: ExportOptions) -> int:
     """Write the folder -> how many parameters it holds."""
-    check_output(options.output_dir)
+    refuse_other_content(options.output_dir)
     released = trained_model(
         checkpoint=options.checkpoint,
         exp_dir=options.exp_dir,
@@ -44,14 +45,3 @@ def export(options: ExportOptions) -> int:
     )
     save_released(released, options.output_dir, dtype=getattr(torch, options.dtype))
     return count_parameters(released.model)
-
-
-def check_output(folder: Path) -> None:
-    """Only nothing, an empty folder or an older released model is written over."""
-    if folder.is_file():
-        raise UserError(f"expected a folder for --output-dir, found the file {folder}; name another")
-    if folder.is_dir() and any(folder.iterdir()):
-        try:
-            read_released_config(folder)
-        except UserError as error:
-            raise UserError(f"{folder} holds something else than a released model; name another folder, so that nothing is lost") from error

@@ -20,6 +20,7 @@ from valle.inference.listening_page import PageItem, write_page
 from valle.inference.pipeline import BUNDLED_MODEL, Continuation, ContinueSettings, Pipeline
 from valle.inference.spectrogram import write_spectrogram
 from valle.inference.trained_model import check_choice, trained_model
+from valle.models.hub import find_model
 from valle.models.registry import all_stages
 from valle.models.released import Released, load_released
 from valle.models.stage import Stage
@@ -44,7 +45,7 @@ class InferOptions:
     epoch: int = _flag(0, "epoch-N.pt of --exp-dir")
     avg: int = _flag(1, "average the last so many epochs")
     use_averaged_model: bool = _flag(False, "average over all steps of those epochs")
-    model: Path | None = field(default=None, metadata={"help": "a released folder"})
+    model: Path | None = field(default=None, metadata={"help": "a released folder, or a model's name on the hub (org/name)"})
     mode: Literal["continue", "resynthesize", "acoustic"] = _flag("continue", "what to do")
     prompt_seconds: float = _flag(3.0, "how much of each file is the prompt")
     max_seconds: float = _flag(10.0, "longest new audio")
@@ -60,6 +61,7 @@ class InferOptions:
     batch_size: int = _flag(8, "continuations made at once")
     device: str = _flag("auto", "cpu, cuda or mps; auto takes the fastest that is there")
     num_threads: int = _flag(0, "CPU threads; 0 leaves torch's choice")
+    dtype: Literal["float32", "bfloat16", "float16"] = _flag("float32", "of the language models; tokenizers compute in float32")
 
     def __post_init__(self) -> None:
         if self.num_samples < 1 or self.batch_size < 1:
@@ -96,7 +98,7 @@ def infer(options: InferOptions) -> dict[str, Any]:
     check_inputs(options)
     if options.num_threads:
         torch.set_num_threads(options.num_threads)
-    pipeline = Pipeline(choose_model(options), device=find_device(options.device))
+    pipeline = Pipeline(choose_model(options), device=find_device(options.device), dtype=options.dtype)
     rate = pipeline.sample_rate
     audio = [read_prompt(path, rate, settings) for path in options.audio_prompts]  # every prompt is read before work begins
     jobs = [(row, sample) for row in range(len(audio)) for sample in range(options.num_samples)]
@@ -126,7 +128,7 @@ def read_prompt(path: Path, sample_rate: int, settings: ContinueSettings) -> Wav
 def choose_model(options: InferOptions) -> Released:
     """The model that the flags name; the bundled one if they name none."""
     if options.checkpoint is None and options.exp_dir is None:
-        return load_released(options.model or BUNDLED_MODEL)
+        return load_released(find_model(options.model) if options.model else BUNDLED_MODEL)
     return trained_model(
         checkpoint=options.checkpoint,
         exp_dir=options.exp_dir,

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from math import ceil
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -21,9 +22,12 @@ from torch import Tensor
 
 from valle.audio import Waveform, resample
 from valle.decoding.sampling import Sampling
+from valle.device import find_device, find_dtype
 from valle.errors import UserError
 from valle.inference.continuing import Continuer, TokenPrompt
-from valle.models.released import Released, load_released
+from valle.models.folder import refuse_other_content, smallest_dtype
+from valle.models.hub import find_model, upload_model
+from valle.models.released import Released, load_released, save_released
 from valle.timeline import ceil_division
 from valle.tokenizers.base import AcousticTokenizer, SemanticTokenizer
 from valle.tokenizers.stream import decode_pieces, encode_pieces
@@ -46,6 +50,10 @@ class ContinueSettings:
 
     ``continue``: new units, then their sound.  ``acoustic``: the sound of the recording's own units after the prompt, whose
     voice it takes (a prompt of 0 s leaves the voice to the model).  ``resynthesize``: the codec's round trip of all of it.
+
+    >>> from valle import ContinueSettings, Pipeline, Sampling, read_audio
+    >>> settings = ContinueSettings(max_seconds=1, sampling={"semantic": Sampling(temperature=0.6)})
+    >>> [continuation] = Pipeline.from_pretrained().continue_audio(*read_audio("hello.wav"), settings=settings)
     """
 
     mode: Mode = "continue"
@@ -72,7 +80,15 @@ class ContinueSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Continuation:
-    """One result: the prompt's own samples, then what was generated."""
+    """One result: the prompt's own samples, then what was generated.
+
+    >>> from valle import Pipeline, read_audio, write_wav
+    >>> wav, sample_rate = read_audio("hello.wav")
+    >>> [continuation] = Pipeline.from_pretrained().continue_audio(wav, sample_rate, prompt_seconds=2, max_seconds=1)
+    >>> print(f"{continuation.prompt_seconds:g} s, then {continuation.generated_seconds:g} s of new audio")
+    2 s, then 1 s of new audio
+    >>> write_wav("new.wav", continuation.wav[continuation.prompt_samples :], continuation.sample_rate)
+    """
 
     wav: Waveform  # (T,) float32 at sample_rate
     sample_rate: int  # Hz, the codec's
@@ -104,23 +120,88 @@ class _Prompt:
 
 
 class Pipeline:
-    """A released model, ready to continue audio.  Sound longer than a stage was trained on is made by windows that slide."""
+    """A released model, ready to continue audio.  Sound longer than a stage was trained on is made by windows that slide.
 
-    def __init__(self, released: Released, *, device: torch.device | str = "cpu") -> None:
+    >>> from valle import Pipeline, read_audio
+    >>> wav, sample_rate = read_audio("hello.wav")
+    >>> pipeline = Pipeline.from_pretrained()  # or a folder, or organisation/model on the hub
+    >>> [one] = pipeline.continue_audio(wav, sample_rate, prompt_seconds=3, max_seconds=2, seed=1)
+    >>> several = pipeline.continue_audio([wav, wav[:sample_rate]], sample_rate, max_seconds=1, seed=[1, 2])
+    >>> pipeline.save_pretrained("released")
+    """
+
+    def __init__(self, released: Released, *, device: torch.device | str = "cpu", dtype: torch.dtype | str | None = None) -> None:
         self.released = released
-        self.device = torch.device(device)
-        self.model, self.timeline = released.model.to(self.device).eval(), released.timeline
+        self.model, self.timeline = released.model.eval(), released.timeline
+        self.acoustic = released.acoustic.eval()
+        self.semantic = released.semantic.eval() if released.semantic is not None else None
         self.continuer = Continuer(self.model, self.timeline, released.trained_seconds)
-        self.acoustic = released.acoustic.to(self.device).eval()
-        self.semantic = released.semantic.to(self.device).eval() if released.semantic is not None else None
+        self.to(device, dtype)
         if (self.model.unit_stage is None) != (self.semantic is None):
             wanted, found = ("codes only", "units as well") if self.model.unit_stage is None else ("units", "none")
             raise UserError(f"expected the tokenizers that the model was trained with ({wanted}), found {found}; export it anew")
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path | None = None, *, device: torch.device | str = "cpu") -> Pipeline:
-        """The released model in ``folder``, or the bundled one."""
-        return cls(load_released(Path(folder) if folder is not None else BUNDLED_MODEL), device=device)
+    def from_pretrained(
+        cls,
+        name: str | Path | None = None,
+        *,
+        dtype: torch.dtype | str | None = None,
+        device: torch.device | str = "cpu",
+        revision: str | None = None,
+    ) -> Pipeline:
+        """The released model in the folder ``name``, or on the hub by the name ``org/name``; without one, the bundled model.
+
+        ``dtype`` is that of the language models, float32 if not given; tokenizers always compute in float32, so that tokens stay
+        the same.  ``device`` is cpu, cuda, mps or auto; ``revision`` a branch, tag or commit on the hub.  Only the released folder's
+        own files are fetched, and none is unpickled.  Raises ``UserError`` where nothing usable is found.
+        """
+        return cls(load_released(BUNDLED_MODEL if name is None else find_model(name, revision=revision)), device=device, dtype=dtype)
+
+    def save_pretrained(self, folder: str | Path, *, dtype: torch.dtype | str | None = None) -> None:
+        """Write a released folder, from which ``from_pretrained`` makes the same pipeline; an older released model is replaced.
+
+        Without ``dtype``, weights that float16 holds exactly are stored so, and others as they are.
+        """
+        refuse_other_content(Path(folder))
+        stored = smallest_dtype(self.model.state_dict()) if dtype is None else find_dtype(dtype)
+        save_released(self.released, Path(folder), dtype=stored)
+
+    def push_to_hub(
+        self,
+        name: str,
+        *,
+        private: bool = False,
+        dtype: torch.dtype | str | None = None,
+        commit_message: str = "Upload model",
+        token: str | None = None,
+    ) -> str:
+        """Put the files of ``save_pretrained`` into the hub's model ``org/name``, which is made if it is not there -> its address.
+
+        ``token`` is yours if you are not logged in.  Raises ``UserError`` where the hub refuses or cannot be reached.
+        """
+        with TemporaryDirectory() as temporary:
+            folder = Path(temporary) / "model"
+            self.save_pretrained(folder, dtype=dtype)
+            return upload_model(folder, name, private=private, message=commit_message, token=token)
+
+    def to(self, device: torch.device | str | torch.dtype | None = None, dtype: torch.dtype | str | None = None) -> Pipeline:
+        """Move everything to ``device`` and the language models to ``dtype``; as in torch, a dtype may stand alone -> itself."""
+        if isinstance(device, torch.dtype):
+            device, dtype = None, device
+        if dtype is not None:
+            self.model.to(find_dtype(dtype))
+        if device is not None:
+            self.device = find_device(str(device))
+            for part in (self.model, self.acoustic, self.semantic):
+                if part is not None:
+                    part.to(self.device)
+        return self
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the language models."""
+        return next(self.model.parameters()).dtype
 
     @property
     def sample_rate(self) -> int:

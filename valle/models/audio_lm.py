@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from valle.decoding.sampling import Sampling
+from valle.device import find_device, find_dtype
 from valle.errors import UserError
 from valle.models.acoustic.base import AcousticRequest, pad_codes
 from valle.models.config import AudioLMConfig
+from valle.models.folder import (
+    ReleasedModelError,
+    read_model_config,
+    read_released_weights,
+    refuse_other_content,
+    replacing_folder,
+    smallest_dtype,
+    write_model,
+)
+from valle.models.hub import find_model
 from valle.models.loss import LossTerm
 from valle.models.registry import acoustic_type, semantic_type
 from valle.models.stage import SemanticStage, Stage
@@ -22,6 +35,16 @@ class AudioLM(nn.Module):
 
     With ``num_units`` there is a semantic stage and the acoustic ones are conditioned on units; without, it is the
     VALL-E variant that continues a prompt of codes.
+
+    >>> import torch
+    >>> from valle import AudioLM
+    >>> model = AudioLM(d_model=64, nhead=4, num_layers=2, num_quantizers=4)
+    >>> prompt = torch.randint(1024, (1, 150, 4))  # (B, T, Q) codes
+    >>> model.inference(prompt, torch.tensor([150]), max_new_tokens=20).shape
+    torch.Size([1, 20, 4])
+    >>> model.save_pretrained("language-models")
+    >>> AudioLM.from_pretrained("language-models").config == model.config
+    True
     """
 
     def __init__(self, **fields: Any) -> None:
@@ -60,6 +83,38 @@ class AudioLM(nn.Module):
         model = cls(**fields)
         model.load_state_dict(dict(weights))
         return model.eval()
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | Path,
+        *,
+        dtype: torch.dtype | str = torch.float32,
+        device: torch.device | str = "cpu",
+        revision: str | None = None,
+    ) -> AudioLM:
+        """The stages of a released model, by its folder or its name on the hub, in evaluation mode; tokenizers stay where they are.
+
+        ``revision`` is a branch, tag or commit on the hub.  Raises ``UserError`` where nothing usable is found.
+        """
+        folder = find_model(name, revision=revision, with_tokenizers=False)
+        config, weights = read_model_config(folder), read_released_weights(folder)
+        try:
+            model = cls.from_weights(config["model"], weights)
+        except UserError as error:
+            raise ReleasedModelError(f"the model in {folder} is damaged ({error}); copy or export it anew") from error
+        return model.to(device=find_device(str(device)), dtype=find_dtype(dtype))
+
+    def save_pretrained(self, folder: str | Path, *, dtype: torch.dtype | str | None = None) -> None:
+        """Write ``config.yaml`` and ``model.safetensors``, from which ``from_pretrained`` builds the same model; no tokenizers.
+
+        Without ``dtype``, weights that float16 holds exactly are stored so, and others as they are.
+        """
+        folder, weights = Path(folder), self.state_dict()
+        refuse_other_content(folder)
+        with replacing_folder(folder) as temporary:
+            stored = smallest_dtype(weights) if dtype is None else find_dtype(dtype)
+            write_model(temporary, {"model": asdict(self.config)}, weights, dtype=stored)
 
     def stages(self) -> dict[str, Stage]:
         """The stages by name, in the order in which they run; they share no parameter."""

@@ -5,48 +5,65 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
-from typing import Literal, get_args, get_type_hints
+from typing import Any, Literal, get_args, get_type_hints
 
 from valle.errors import UserError
 from valle.modules.transformer import TransformerConfig
+from valle.settings import setting
 from valle.timeline import Periods
 
 MOST, MOST_LAYERS = 2**20, 1000  # no model is larger
+ALWAYS_THERE = ("d_model", "nhead", "num_layers", "num_quantizers")  # in any model's file; of later fields, it may have the default
+
+
+def _size(default: Any, text: str, *, flag: str = "", least: float | None = None) -> Any:
+    """A field that is a flag of the trainer, and that a model which is tuned takes over."""
+    return setting(default, text, flag=flag, size=True, least=least)
 
 
 @dataclass(frozen=True)
 class AudioLMConfig:
     """Sizes and choices of all stages; the defaults of the sizes are those of the papers.
 
+    A field with a help is a flag of the trainer and declared nowhere else: flags, the sizes that fine-tuning takes over and the
+    keys of checkpoints derive from here.  A new field needs a default with which older models are as they were.
     ``num_units=None`` is the VALL-E variant: no semantic stage, acoustic models conditioned on a prompt of codes.
+
+    >>> from valle import AudioLM, AudioLMConfig
+    >>> config = AudioLMConfig(d_model=64, nhead=4, num_layers=2, num_units=200)
+    >>> AudioLM.from_config(config).config == config
+    True
     """
 
-    d_model: int = 1024
-    nhead: int = 16
-    num_layers: int = 12
-    dim_feedforward: int | None = None  # 4 * d_model
-    dropout: float = 0.1
-    norm_first: bool = True
-    num_quantizers: int = 8
+    d_model: int = _size(1024, "width of every stage", flag="decoder_dim", least=1)
+    nhead: int = _size(16, "attention heads", least=1)
+    num_layers: int = _size(12, "layers of every stage", flag="num_decoder_layers", least=1)
+    semantic_num_layers: int | None = _size(None, "layers of the semantic stage, if other", least=1)
+    coarse_num_layers: int | None = _size(None, "layers of the coarse stage, if other", least=1)
+    fine_num_layers: int | None = _size(None, "layers of the fine stage, if other", least=1)
+    dim_feedforward: int | None = _size(None, "width inside the feed-forward layers; 4 times --decoder-dim if not given", least=1)
+    dropout: float = setting(0.1, "dropout")
+    norm_first: bool = _size(True, "norms before attention and feed-forward (false: after)")
+    num_quantizers: int = _size(8, "codebooks to model, of those in the manifests", least=1)
+    acoustic_model: str = _size("ar-nar", "how units become codes")  # a name of valle/models/registry.py
+    num_coarse: int = _size(1, "codebooks of the coarse stage", least=1)
+    coarse_conditioning: Literal["aligned", "prefix"] = _size("aligned", "units beside each frame, or before all codes as in the paper")
+    unit_window: int = _size(4, "units on each side that a frame sees", least=0)
+    unit_sequence: str = _size(  # a name of valle/models/registry.py
+        "frames", "what the semantic stage predicts: a unit a frame (frames), runs with durations (runs), or byte pairs of units (bpe)"
+    )
+    longest_run: int = _size(32, "frames of the longest run; longer ones are several", least=1)
+    fine_units: bool = _size(True, "the fine stage sees units")
+    prefix_mode: int = _size(1, "fine stage: 1 learns beside a random acoustic prompt, 0 without")
+    prompt_share: float = _size(0.4, "share of a crop that is prompt, without units")
+    # What tokenized the data decides the rest.
     codebook_size: int = 1024
     num_units: int | None = None
-    unit_sequence: str = "frames"  # what the semantic stage predicts: a name of valle/models/registry.py
-    longest_run: int = 32  # frames; of runs, longer ones are several
     unit_bpe_model: str | None = None  # of bpe, as UnitBpe.text
     unit_bpe_sha256: str | None = None
     frames_per_token: float = 1.0  # of the unit grid, on average: turns trained seconds into tokens
-    acoustic_model: str = "ar-nar"  # a name of valle/models/registry.py
-    num_coarse: int = 1
-    coarse_conditioning: Literal["aligned", "prefix"] = "aligned"
-    unit_window: int = 4  # units on each side of a frame's own
-    fine_units: bool = True
-    prefix_mode: int = 1  # 1: the fine stage learns with a random acoustic prompt, 0: without
-    prompt_share: float = 0.4  # of a crop, for the variant without units
     units_per_period: int = 1
     frames_per_period: int = 2
-    semantic_num_layers: int | None = None
-    coarse_num_layers: int | None = None
-    fine_num_layers: int | None = None
 
     def __post_init__(self) -> None:
         self._refuse_impossible()

@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import asdict, dataclass
 from math import inf
 from pathlib import Path
-from typing import Any
 
 import torch
-import yaml
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from valle.errors import UserError
-from valle.files import replacing
 from valle.models.audio_lm import AudioLM
+from valle.models.folder import ReleasedModelError, read_released_config, read_released_weights, replacing_folder, write_model
 from valle.timeline import Timeline
 from valle.tokenizers.base import AcousticTokenizer, SemanticTokenizer
 from valle.tokenizers.registry import expect_acoustic, expect_semantic, load_tokenizer, save_tokenizer
 
-CONFIG_FILE, WEIGHTS_FILE = "config.yaml", "model.safetensors"
-
-
-class ReleasedModelError(UserError):
-    """A released folder that is missing, damaged, or holds tokenizers of another model."""
+__all__ = ["Released", "ReleasedModelError", "load_released", "read_released_config", "read_released_weights", "save_released"]
 
 
 @dataclass(frozen=True)
@@ -59,10 +49,6 @@ class Released:
 
 def save_released(released: Released, folder: Path, *, dtype: torch.dtype = torch.float16) -> None:
     """Write the folder under a temporary name, then rename it; an existing one is replaced."""
-    weights = {name: tensor.detach().cpu().to(dtype).contiguous() for name, tensor in released.model.state_dict().items()}
-    broken = [name for name, tensor in weights.items() if not tensor.isfinite().all()]
-    if broken:
-        raise ReleasedModelError(f"the weights {broken[0]} are not finite as {dtype}; use an earlier checkpoint, or float32")
     config = {
         "model": asdict(released.model.config),
         "timeline": released.timeline.to_dict(),
@@ -72,19 +58,11 @@ def save_released(released: Released, folder: Path, *, dtype: torch.dtype = torc
             "semantic": released.semantic.identity.to_dict() if released.semantic else None,
         },
     }
-    old = folder.with_name(f".{folder.name}.old")
-    shutil.rmtree(folder.with_name(f".{folder.name}.tmp"), ignore_errors=True)  # of a killed export
-    with replacing(folder) as temporary:
-        temporary.mkdir()
-        save_file(weights, temporary / WEIGHTS_FILE)
+    with replacing_folder(folder) as temporary:
+        write_model(temporary, config, released.model.state_dict(), dtype=dtype)
         save_tokenizer(released.acoustic, temporary / "tokenizers" / "acoustic")
         if released.semantic is not None:
             save_tokenizer(released.semantic, temporary / "tokenizers" / "semantic")
-        (temporary / CONFIG_FILE).write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
-        shutil.rmtree(old, ignore_errors=True)
-        if folder.exists():
-            folder.rename(old)  # whole at all times, but for the moment between two renames
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def load_released(folder: Path) -> Released:
@@ -110,32 +88,6 @@ def load_released(folder: Path) -> Released:
                 f"and its folder holds {tokenizer.identity}; copy or export it anew"
             )
     return Released(model=model, timeline=timeline, acoustic=acoustic, semantic=semantic, trained_seconds=trained)
-
-
-def read_released_config(folder: Path) -> dict[str, Any]:
-    """``config.yaml`` of a released folder."""
-    path = folder / CONFIG_FILE
-    if not path.is_file() or not (folder / WEIGHTS_FILE).is_file():
-        raise ReleasedModelError(
-            f"expected a released model ({CONFIG_FILE} and {WEIGHTS_FILE}) in {folder}, found none; "
-            "name such a folder, or a checkpoint with --checkpoint"
-        )
-    try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ReleasedModelError(f"{path} cannot be read ({' '.join(str(error).split())[:120]}); copy or export the model anew") from error
-    if not isinstance(config, dict) or not {"model", "timeline", "trained_seconds"} <= config.keys():
-        raise ReleasedModelError(f"expected the keys model, timeline and trained_seconds in {path}; copy or export the model anew")
-    return config
-
-
-def read_released_weights(folder: Path) -> dict[str, Tensor]:
-    """The weights of a released folder, fp32."""
-    read_released_config(folder)
-    try:
-        return {name: tensor.float() for name, tensor in load_file(folder / WEIGHTS_FILE).items()}
-    except (SafetensorError, OSError) as error:
-        raise ReleasedModelError(f"{folder / WEIGHTS_FILE} is damaged ({error}); copy or export the model anew") from error
 
 
 def _inside(folder: Path, kind: str) -> Path:

@@ -44,7 +44,16 @@ def known_names() -> list[str]:
 
 
 def load_tokenizer(name: str) -> Tokenizer:
-    """``NAME`` (bundled, or a hub's), ``NAME=FILE_OR_FOLDER``, or the folder of a saved tokenizer; in evaluation mode, fp32."""
+    """``NAME`` (bundled, or a hub's), ``NAME=FILE_OR_FOLDER``, or the folder of a saved tokenizer; in evaluation mode, fp32.
+
+    >>> import torch
+    >>> from valle import load_tokenizer, read_audio
+    >>> codec = load_tokenizer("valle-convnext")
+    >>> wav, _ = read_audio("hello.wav", sample_rate=codec.sample_rate)
+    >>> codes, lengths = codec.encode(torch.from_numpy(wav)[None], torch.tensor([len(wav)]))  # (B, T, Q), (B,)
+    >>> codec.decode(codes, lengths).shape
+    torch.Size([1, 56000])
+    """
     label, _, path = name.partition("=")
     if label in _CODECS and not (path and (Path(path) / CONFIG_FILE).is_file()):
         return _CODECS[label](label, Path(path) if path else None)

@@ -20,6 +20,7 @@ from valle.models.checkpoint import hyper_parameters, load_checkpoint
 from valle.models.loss import LossTerm
 from valle.models.released import read_released_weights
 from valle.models.stage import ExampleSettings, Stage
+from valle.settings import fields_from_flags
 from valle.tokenizers.base import AcousticTokenizer, Tokenizer
 from valle.tokenizers.registry import expect_acoustic, load_tokenizer, tokenizer_to_checkpoint
 from valle.tokenizing.token_manifests import ManifestError, TokenManifests, read_manifests
@@ -191,17 +192,11 @@ def model_config(options: AudioLMOptions, manifests: TokenManifests) -> AudioLMC
             f"--num-quantizers {options.num_quantizers} asks for more codebooks than the {manifests.acoustic.num_codebooks} of "
             f"{manifests.acoustic.name} in {manifests.folder}; lower it or tokenize with more"
         )
-    return AudioLMConfig(
-        d_model=options.decoder_dim, nhead=options.nhead, num_layers=options.num_decoder_layers, dim_feedforward=options.dim_feedforward,
-        dropout=options.dropout, norm_first=options.norm_first, num_quantizers=options.num_quantizers,
-        codebook_size=manifests.acoustic.codebook_size, num_units=manifests.semantic.codebook_size if manifests.semantic else None,
-        acoustic_model=options.acoustic_model,
-        num_coarse=options.num_coarse, coarse_conditioning=options.coarse_conditioning, unit_window=options.unit_window,
-        fine_units=options.fine_units, prefix_mode=options.prefix_mode, prompt_share=options.prompt_share,
-        units_per_period=manifests.timeline.units_per_period, frames_per_period=manifests.timeline.frames_per_period,
-        semantic_num_layers=options.semantic_num_layers, coarse_num_layers=options.coarse_num_layers,
-        fine_num_layers=options.fine_num_layers, **sequence_fields(options, manifests),
-    )  # fmt: skip
+    return AudioLMConfig(**{
+        **fields_from_flags(AudioLMConfig, options), **sequence_fields(options, manifests),
+        "codebook_size": manifests.acoustic.codebook_size, "num_units": manifests.semantic.codebook_size if manifests.semantic else None,
+        "units_per_period": manifests.timeline.units_per_period, "frames_per_period": manifests.timeline.frames_per_period,
+    })  # fmt: skip
 
 
 def take_stages(model: AudioLM, source: Path) -> list[str]:

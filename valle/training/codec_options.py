@@ -9,7 +9,8 @@ from typing import Literal
 
 from valle.errors import UserError
 from valle.modules.discriminators import GROUPS, KINDS, kinds_of
-from valle.training.options import AudioOptions, require_at_least, setting
+from valle.settings import require_at_least, setting
+from valle.training.options import AudioOptions
 
 GAN_BETAS = (0.8, 0.99)  # of both sides where there is an adversary, as in HiFi-GAN
 

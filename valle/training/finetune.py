@@ -13,24 +13,15 @@ import yaml
 from valle.errors import UserError
 from valle.files import replacing
 from valle.models.checkpoint import load_checkpoint, plain
-from valle.models.config import AudioLMConfig
+from valle.models.config import ALWAYS_THERE, AudioLMConfig
 from valle.models.registry import all_stages
 from valle.models.released import read_released_config
+from valle.settings import sizes_of
 from valle.training.audio_lm_task import AudioLMTask
 from valle.training.distributed import World
 from valle.training.logs import Sums, add_sums, sums_of
 from valle.training.options import AudioLMOptions
 from valle.training.summary import summarise
-
-# Fields of AudioLMConfig that are flags of the trainer, under the flags' names.
-SIZES = {
-    "d_model": "decoder_dim", "nhead": "nhead", "num_layers": "num_decoder_layers", "dim_feedforward": "dim_feedforward",
-    "norm_first": "norm_first", "num_quantizers": "num_quantizers", "num_coarse": "num_coarse",
-    "coarse_conditioning": "coarse_conditioning", "unit_window": "unit_window", "fine_units": "fine_units",
-    "unit_sequence": "unit_sequence", "longest_run": "longest_run", "prefix_mode": "prefix_mode", "prompt_share": "prompt_share",
-    "semantic_num_layers": "semantic_num_layers", "coarse_num_layers": "coarse_num_layers", "fine_num_layers": "fine_num_layers",
-}  # fmt: skip
-NEWER = ("unit_sequence", "longest_run")  # older models lack them, and have their defaults
 
 
 @dataclass(frozen=True)
@@ -55,16 +46,16 @@ def trainer_settings(source: Path) -> dict[str, Any]:
         sizes, seconds = config["model"], {f"{stage}_seconds": value for stage, value in config["trained_seconds"].items()}
     else:
         sizes = seconds = load_checkpoint(source)
-    sizes = {**{name: getattr(AudioLMConfig, name) for name in NEWER}, **sizes}
-    missing = [name for name in SIZES if name not in sizes]
+    missing = [name for name in ALWAYS_THERE if name not in sizes]
     if missing:
         raise UserError(
             f"expected an AudioLM's settings in {source}, found none of {', '.join(missing)}; "
             "use what trainer_audiolm.py or export.py wrote"
         )
+    flags = {flag: sizes.get(name, getattr(AudioLMConfig, name)) for name, flag in sizes_of(AudioLMConfig).items()}
     return {
-        **{flag: sizes[name] for name, flag in SIZES.items()},
-        **({"unit_bpe": source} if sizes["unit_sequence"] == "bpe" else {}),
+        **flags,
+        **({"unit_bpe": source} if flags["unit_sequence"] == "bpe" else {}),
         **{f"{stage}_seconds": float(seconds[f"{stage}_seconds"]) for stage in all_stages() if f"{stage}_seconds" in seconds},
     }
 

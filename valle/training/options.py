@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import inf
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from valle.errors import UserError
-from valle.models.registry import ACOUSTIC_MODELS, SEMANTIC_STAGES, acoustic_type, all_stages
+from valle.models.config import AudioLMConfig
+from valle.models.registry import SEMANTIC_STAGES, acoustic_type, all_stages
 from valle.models.stage_flags import a_flag_per_stage, of_stage
-
-
-def setting(default: Any, text: str) -> Any:
-    """A field with its help; lists are copied for each instance."""
-    if isinstance(default, list):
-        return field(default_factory=lambda: list(default), metadata={"help": text})
-    return field(default=default, metadata={"help": text})
-
-
-def require_at_least(settings: Any, least: int, *names: str) -> None:
-    """Refuse the first of these settings that is below ``least``, or no number."""
-    for name in names:
-        if not getattr(settings, name) >= least:
-            raise UserError(f"--{name.replace('_', '-')} must be {least} or more, found {getattr(settings, name)}")
+from valle.settings import flags_of, refuse_small, require_at_least, setting
 
 
 @dataclass(frozen=True)
@@ -114,42 +102,26 @@ class AudioOptions(LoopOptions):
         require_at_least(self, 0, "num_workers")
 
 
+AudioLMFlags: Any = flags_of(AudioLMConfig, "AudioLMFlags")
+
+
 @dataclass(frozen=True)
 @a_flag_per_stage("seconds", float, lambda stage: stage.crop_seconds, lambda stage: f"longest crop of the {stage.name} stage")
-class AudioLMOptions(LoopOptions):
-    """A run that trains an AudioLM."""
+class AudioLMOptions(AudioLMFlags, LoopOptions):
+    """A run that trains an AudioLM; the model's own flags are declared in ``AudioLMConfig``."""
+
+    preset_folder: ClassVar[Path] = Path(__file__).parent / "presets"  # of --preset
 
     model_name: Literal["audio-lm"] = setting("audio-lm", "model to train")
     train_stage: str = setting(
         "all", "semantic, coarse, fine or all; several with commas; 0 is all, 1 and 2 the acoustic model's first and second stage"
     )
     init_from: Path | None = setting(None, "checkpoint or released folder from which stages of the same shape are taken")
-    decoder_dim: int = setting(1024, "width of every stage")
-    nhead: int = setting(16, "attention heads")
-    num_decoder_layers: int = setting(12, "layers of every stage")
-    semantic_num_layers: int | None = setting(None, "layers of the semantic stage, if other")
-    coarse_num_layers: int | None = setting(None, "layers of the coarse stage, if other")
-    fine_num_layers: int | None = setting(None, "layers of the fine stage, if other")
-    dim_feedforward: int | None = setting(None, "width inside the feed-forward layers; 4 times --decoder-dim if not given")
-    dropout: float = setting(0.1, "dropout")
-    norm_first: bool = setting(True, "norms before attention and feed-forward (false: after)")
-    num_quantizers: int = setting(8, "codebooks to model, of those in the manifests")
-    num_coarse: int = setting(1, "codebooks of the coarse stage")
-    coarse_conditioning: Literal["aligned", "prefix"] = setting("aligned", "units beside each frame, or before all codes as in the paper")
     codebook_init: bool = setting(True, "codes start where the codec's own vectors lie, rather than at random")
-    unit_window: int = setting(4, "units on each side that a frame sees")
-    acoustic_model: str = setting("ar-nar", f"how units become codes: {', '.join(ACOUSTIC_MODELS)}")
-    unit_sequence: str = setting(
-        "frames", "what the semantic stage predicts: a unit a frame (frames), runs with durations (runs), or byte pairs of units (bpe)"
-    )
-    longest_run: int = setting(32, "frames of the longest run; longer ones are several")
     unit_bpe: Path = setting(
         Path("data/unit_bpe.json"),
         "byte pairs, where --unit-sequence is bpe: a file of fit_unit_bpe.py, or a checkpoint or released folder",
     )
-    fine_units: bool = setting(True, "the fine stage sees units")
-    prefix_mode: int = setting(1, "fine stage: 1 learns beside a random acoustic prompt, 0 without")
-    prompt_share: float = setting(0.4, "share of a crop that is prompt, without units")
     prompt_share_to: float = setting(0.0, "draw each example's share between --prompt-share and this; 0 for always the same")
     manifest_dir: Path = setting(Path("data/tokenized"), "where prepare.sh left cuts_train.jsonl.gz, cuts_dev.jsonl.gz and info.json")
     max_duration: float = setting(80.0, "seconds of audio in a batch; as much as fits your memory")
@@ -177,11 +149,9 @@ class AudioLMOptions(LoopOptions):
         for stage in self.known_stages():
             if not self.seconds_of(stage) > 0:
                 raise UserError(f"--{stage}-seconds must be above 0 seconds, found {self.seconds_of(stage)}")
-        require_at_least(self, 1, "num_buckets", "buffer_size", "shuffle_buffer_size", "valid_max_cuts", "num_quantizers")
-        require_at_least(self, 1, "decoder_dim", "nhead", "num_decoder_layers", "num_coarse", "longest_run")
-        optional = ("dim_feedforward", "semantic_num_layers", "coarse_num_layers", "fine_num_layers")
-        require_at_least(self, 1, *(name for name in optional if getattr(self, name) is not None))
-        require_at_least(self, 0, "num_workers", "filter_min_duration", "unit_window")
+        require_at_least(self, 1, "num_buckets", "buffer_size", "shuffle_buffer_size", "valid_max_cuts")
+        require_at_least(self, 0, "num_workers", "filter_min_duration")
+        refuse_small(self)
         if self.prompt_share_to and not self.prompt_share < self.prompt_share_to < 1:
             raise UserError(f"--prompt-share-to must lie between --prompt-share {self.prompt_share} and 1, found {self.prompt_share_to}")
 

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Literal
 
 from valle.errors import UserError
+from valle.settings import require_at_least, setting
 from valle.tokenizers.speech_encoder import SpeechEncoderConfig
-from valle.training.options import AudioOptions, require_at_least, setting
+from valle.training.options import AudioOptions
 
 OBJECTIVES = ("hubert", "wav2vec", "vq-wav2vec", "wav2vec2", "w2v-bert")
 PREDICTIVE = ("wav2vec", "vq-wav2vec")  # which tell the future from the past

@@ -81,6 +81,7 @@ class AudioLMTask:
         crops = crop_settings(
             self.config, [type(stages[name]) for name in self.stages], seconds={name: options.seconds_of(name) for name in self.stages},
             prompt_share_to=options.prompt_share_to if epoch else 0.0, seed=options.seed if epoch else 0,
+            crops={name: options.crops_of(name) if epoch else 1 for name in self.stages},
         )  # fmt: skip
         return TokenDataset(self.manifests, crops, epoch=epoch)
 
@@ -112,9 +113,9 @@ class AudioLMTask:
         return {stage: {name: tensor.to(device, non_blocking=True) for name, tensor in tensors.items()} for stage, tensors in batch.items()}
 
     def describe(self, batch: Batch) -> dict[str, float]:
-        first = next(iter(batch.values()))
+        stage, first = next(iter(batch.items()))
         return {
-            "batch_size": len(first["lengths"]),
+            "batch_size": len(first["lengths"]) // self.options.crops_of(stage),
             "frames": sum(int(part["lengths"].sum()) for part in batch.values()),
             "padding": padding_share(batch),
         }

@@ -107,6 +107,7 @@ AudioLMFlags: Any = flags_of(AudioLMConfig, "AudioLMFlags")
 
 @dataclass(frozen=True)
 @a_flag_per_stage("seconds", float, lambda stage: stage.crop_seconds, lambda stage: f"longest crop of the {stage.name} stage")
+@a_flag_per_stage("crops", int, lambda stage: 1, lambda stage: f"crops of each cut for the {stage.name} stage")
 class AudioLMOptions(AudioLMFlags, LoopOptions):
     """A run that trains an AudioLM; the model's own flags are declared in ``AudioLMConfig``."""
 
@@ -149,6 +150,8 @@ class AudioLMOptions(AudioLMFlags, LoopOptions):
         for stage in self.known_stages():
             if not self.seconds_of(stage) > 0:
                 raise UserError(f"--{stage}-seconds must be above 0 seconds, found {self.seconds_of(stage)}")
+            if self.crops_of(stage) < 1:
+                raise UserError(f"--{stage}-crops must be 1 or more, found {self.crops_of(stage)}")
         require_at_least(self, 1, "num_buckets", "buffer_size", "shuffle_buffer_size", "valid_max_cuts")
         require_at_least(self, 0, "num_workers", "filter_min_duration")
         refuse_small(self)
@@ -177,3 +180,8 @@ class AudioLMOptions(AudioLMFlags, LoopOptions):
         """The longest crop of a stage."""
         own: float | None = of_stage(self, stage, "seconds")
         return all_stages()[stage].crop_seconds if own is None else own
+
+    def crops_of(self, stage: str) -> int:
+        """Crops that a stage takes of each cut of a batch."""
+        own: int | None = of_stage(self, stage, "crops")
+        return 1 if own is None else own

@@ -15,9 +15,10 @@ from lhotse.cut import Cut
 from lhotse.dataset import DynamicBucketingSampler
 from lhotse.dataset.sampling.base import TimeConstraint
 from lhotse.utils import fastcopy
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset, Sampler
 
 from valle.data.dataset import Batch, TokenDataset
+from valle.data.workers import read_batches
 from valle.errors import UserError
 from valle.seeds import draw
 from valle.tokenizing.token_manifests import ManifestError
@@ -101,7 +102,8 @@ def epoch_batches(
         drop_last=settings.drop_last, seed=settings.seed, rank=rank, world_size=world_size,
     )  # fmt: skip
     sampler.set_epoch(epoch)
-    for batch in _loader(_Guarded(dataset), _Skipping(sampler, skip), num_workers):
+    order = _Skipping(sampler, skip)
+    for batch in read_batches(_Guarded(dataset), order, num_workers=num_workers, at_start=_forget_open_files):
         if isinstance(batch, str):
             raise ManifestError(batch)
         yield batch
@@ -159,11 +161,6 @@ def _by_length(cuts: list[Cut], max_duration: float) -> Iterator[list[Cut]]:
         batch.append(cut)
     if batch:
         yield batch
-
-
-def _loader(dataset: Dataset[Any], sampler: Sampler[CutSet], num_workers: int) -> DataLoader[Any]:
-    options: dict[str, Any] = {"prefetch_factor": 4, "worker_init_fn": _forget_open_files} if num_workers else {}
-    return DataLoader(dataset, sampler=sampler, batch_size=None, num_workers=num_workers, **options)
 
 
 def _forget_open_files(worker: int) -> None:

@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from lhotse.cut import Cut
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from valle.audio import Waveform, read_audio, resample
 from valle.corpora.cut_audio import read_cut
 from valle.corpora.manifests import read_cuts
+from valle.data.workers import read_batches
 from valle.seeds import draw
 from valle.tokenizing.token_manifests import ManifestError
 
@@ -92,4 +93,4 @@ class PairedDataset(Dataset[Tensor]):
 
 def segment_batches(dataset: SegmentDataset | PairedDataset, *, skip: int, num_workers: int) -> Iterator[Tensor]:
     """Batches ``skip``.. of the dataset's epoch, in order."""
-    return iter(DataLoader(dataset, sampler=range(skip, len(dataset)), batch_size=None, num_workers=num_workers))
+    return read_batches(dataset, range(skip, len(dataset)), num_workers=num_workers)

@@ -18,11 +18,12 @@ from lhotse.cut import Cut
 from lhotse.utils import fastcopy
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from valle.audio import Waveform, resample
 from valle.corpora.cut_audio import read_cut
 from valle.corpora.manifests import read_cuts
+from valle.data.workers import read_batches
 from valle.seeds import draw
 from valle.timeline import ceil_division
 from valle.tokenizing.token_manifests import ManifestError
@@ -159,4 +160,4 @@ def span_mask(frames: int, *, share: float, span: int, seed: int) -> NDArray[np.
 
 def crop_batches(dataset: SpeechCrops, *, skip: int, num_workers: int) -> Iterator[dict[str, Tensor]]:
     """Batches ``skip``.. of the dataset's epoch, in order."""
-    return iter(DataLoader(dataset, sampler=range(skip, len(dataset)), batch_size=None, num_workers=num_workers))
+    return read_batches(dataset, range(skip, len(dataset)), num_workers=num_workers)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -17,6 +16,7 @@ from torch.multiprocessing.spawn import ProcessExitedException, spawn
 
 from valle.device import find_device
 from valle.errors import UserError, explained
+from valle.training.meeting import join_meeting, open_meeting, place_of_cluster
 
 
 @dataclass(frozen=True)
@@ -65,45 +65,42 @@ def launch(
 ) -> None:
     """Call ``run(world, *args)`` in every process: those of torchrun, or ``world_size`` started here.
 
-    A ``UserError`` of any process ends all, and is raised here.  To wait for another process longer than ``patience`` is an error.
+    Processes that are started here meet on this machine, whatever a cluster's variables say.  A ``UserError`` of any process
+    ends all, and is raised here.  To wait for another process longer than ``patience`` is an error.
     """
-    if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
-        rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-        _run_one(int(os.environ.get("LOCAL_RANK", rank)), run, size, rank, device, patience, args)
+    place = place_of_cluster()
+    if place is not None:
+        world = World(rank=place.rank, size=place.size, local_rank=place.local_rank)
+        _run_one(world, run, device, patience, None, args)
     elif world_size == 1:
         run(World(), *args)
     else:
-        os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
-        os.environ["MASTER_PORT"] = str(master_port)
-        _refuse_taken(master_port)
+        store = open_meeting(master_port)
         errors = torch.multiprocessing.get_context("spawn").SimpleQueue()
         method = torch.multiprocessing.get_start_method()
         try:
-            spawn(_run_spawned, args=(run, world_size, device, patience, errors, method, args), nprocs=world_size)
+            spawn(_run_spawned, args=(run, world_size, device, patience, store.port, errors, method, args), nprocs=world_size)
         except ProcessExitedException as error:
             if not errors.empty():
                 raise UserError(errors.get()) from None
             raise SystemExit(error.exit_code if error.exit_code > 0 else 1) from None
 
 
-def _refuse_taken(port: int) -> None:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError as error:
-            raise UserError(
-                f"expected port {port} to be free for the processes to meet, found it taken ({error.strerror}); give another --master-port"
-            ) from None
-
-
 def _run_spawned(
-    local_rank: int, run: Callable[..., None], size: int, device: str, patience: timedelta, errors: Any, method: str, args: tuple[Any, ...]
+    rank: int,
+    run: Callable[..., None],
+    size: int,
+    device: str,
+    patience: timedelta,
+    port: int,
+    errors: Any,
+    method: str,
+    args: tuple[Any, ...],
 ) -> None:
     # A spawned process would spawn its own readers of batches too, which import everything anew in every epoch.
     torch.multiprocessing.set_start_method(method, force=True)
     try:
-        _run_one(local_rank, run, size, None, device, patience, args)
+        _run_one(World(rank=rank, size=size, local_rank=rank), run, device, patience, port, args)
     except (UserError, OSError) as error:
         text = explained(error) if isinstance(error, OSError) else str(error)
         if text is None:
@@ -112,20 +109,17 @@ def _run_spawned(
         raise SystemExit(2) from None
 
 
-def _run_one(
-    local_rank: int, run: Callable[..., None], size: int, rank: int | None, device: str, patience: timedelta, args: tuple[Any, ...]
-) -> None:
-    rank = local_rank if rank is None else rank
+def _run_one(world: World, run: Callable[..., None], device: str, patience: timedelta, port: int | None, args: tuple[Any, ...]) -> None:
     use_cuda = torch.cuda.is_available() and device in ("auto", "cuda")
     if use_cuda:
-        if local_rank >= torch.cuda.device_count():
-            raise UserError(f"expected at most {torch.cuda.device_count()} processes, one a GPU, found {size}; lower --world-size")
-        torch.cuda.set_device(local_rank)
+        if world.local_rank >= torch.cuda.device_count():
+            raise UserError(f"expected at most {torch.cuda.device_count()} processes, one a GPU, found {world.size}; lower --world-size")
+        torch.cuda.set_device(world.local_rank)
     elif "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // size))  # every process would take all cores otherwise
-    dist.init_process_group("nccl" if use_cuda else "gloo", rank=rank, world_size=size, timeout=patience)
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // world.size))  # every process would take all cores otherwise
+    join_meeting("nccl" if use_cuda else "gloo", rank=world.rank, size=world.size, patience=patience, port=port)
     try:
-        run(World(rank=rank, size=size, local_rank=local_rank), *args)
+        run(world, *args)
     finally:
         dist.destroy_process_group()
 

@@ -8,6 +8,7 @@ import logging
 from valle.memory import peak_memory_gib
 from valle.training.audio_lm_task import AudioLMTask
 from valle.training.distributed import World, launch, pick_device
+from valle.training.exp_lock import exp_dir_locked
 from valle.training.logs import setup_logging
 from valle.training.loop import Loop
 from valle.training.options import AudioLMOptions
@@ -16,7 +17,8 @@ from valle.training.summary import summarise
 
 def train_audio_lm(options: AudioLMOptions) -> None:
     """Train on as many processes as asked for; ends with ``exp_dir/summary.json``."""
-    launch(_train, options.world_size, options.master_port, options, device=options.device)
+    with exp_dir_locked(options.exp_dir):
+        launch(_train, options.world_size, options.master_port, options, device=options.device)
 
 
 def _train(world: World, options: AudioLMOptions) -> None:

@@ -9,13 +9,15 @@ from valle.tokenizers.registry import save_tokenizer
 from valle.tokenizers.weights import rounded
 from valle.training.codec_task import CodecOptions, CodecTask
 from valle.training.distributed import World, launch, pick_device
+from valle.training.exp_lock import exp_dir_locked
 from valle.training.logs import setup_logging
 from valle.training.loop import Loop
 
 
 def train_codec(options: CodecOptions) -> None:
     """Train on as many processes as asked for; ends with the tokenizer's folder ``exp_dir/codec``, in half precision."""
-    launch(_train, options.world_size, options.master_port, options, device=options.device)
+    with exp_dir_locked(options.exp_dir):
+        launch(_train, options.world_size, options.master_port, options, device=options.device)
 
 
 def _train(world: World, options: CodecOptions) -> None:

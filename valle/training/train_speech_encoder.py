@@ -6,6 +6,7 @@ import json
 import logging
 
 from valle.training.distributed import World, launch
+from valle.training.exp_lock import exp_dir_locked
 from valle.training.logs import setup_logging
 from valle.training.loop import Loop
 from valle.training.speech_encoder_options import SpeechEncoderOptions
@@ -14,7 +15,8 @@ from valle.training.speech_encoder_task import SpeechEncoderTask
 
 def train_speech_encoder(options: SpeechEncoderOptions) -> None:
     """Train on as many processes as asked for; ends with ``exp_dir/summary.json``."""
-    launch(_train, options.world_size, options.master_port, options, device=options.device)
+    with exp_dir_locked(options.exp_dir):
+        launch(_train, options.world_size, options.master_port, options, device=options.device)
 
 
 def _train(world: World, options: SpeechEncoderOptions) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -39,20 +38,6 @@ def _truncate_checkpoint(folder: Path) -> None:
     _run_of("")(folder)
     path = folder / "exp" / "checkpoint-1.pt"
     path.write_bytes(path.read_bytes()[:-1000])
-
-
-_taken: list[socket.socket] = []
-
-
-def _take_a_port(folder: Path) -> None:
-    """Port 12399 is held until the process ends, or by somebody else already."""
-    holder = socket.socket()
-    _taken.append(holder)
-    try:
-        holder.bind(("127.0.0.1", 12399))
-        holder.listen()
-    except OSError:
-        pass
 
 
 RUNS = [
@@ -124,13 +109,6 @@ RUNS = [
         flags=TRAIN,
         make=lambda folder: (folder / "exp").write_text("mine"),
         says=("exp",),
-    ),
-    Case(
-        given="`--world-size 2` and a port that is taken",
-        program="trainer_audiolm",
-        flags=f"{TRAIN} --world-size 2 --master-port 12399",
-        make=_take_a_port,
-        says=("port 12399", "--master-port"),
     ),
     Case(
         given="`demo_report.py` before the training ended",

@@ -25,7 +25,7 @@ class LoopOptions:
     start_epoch: int = setting(1, "resume from epoch-(N-1).pt; 1 resumes from the newest checkpoint, if there is one")
     start_batch: int = setting(0, "resume from checkpoint-N.pt; 0 for automatic")
     world_size: int = setting(1, "processes on this machine; under torchrun its own number counts")
-    master_port: int = setting(12354, "port on which the processes meet")
+    master_port: int = setting(12354, "port on which the processes of --world-size meet; a free one if it is taken")
     optimizer_name: Literal["ScaledAdam", "AdamW"] = setting("ScaledAdam", "optimizer")
     scheduler_name: Literal["Eden", "cosine"] = setting("Eden", "learning-rate schedule; cosine needs --max-steps or --max-minutes")
     base_lr: float = setting(0.05, "learning rate at its highest (0.05 for ScaledAdam, about 0.001 for AdamW)")

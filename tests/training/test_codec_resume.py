@@ -19,6 +19,7 @@ from valle.training.codec_task import REVIVE_EVERY, CodecOptions, CodecTask
 from valle.training.distributed import World
 from valle.training.errors import OtherRunError
 from valle.training.loop import Loop
+from valle.training.memory_check import try_largest
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +77,7 @@ def test_the_memory_check_leaves_codebooks_alone(recordings: Path, tmp_path: Pat
     options = codec_options(recordings, tmp_path)
     loop = Loop(CodecTask(options), options, World())
     before = {name: tensor.clone() for name, tensor in loop.task.model.state_dict().items()}
-    loop._try_longest()
+    try_largest(loop.task, loop.optimizer, loop.precision, loop.device, loop.world)
     assert differences(before, dict(loop.task.model.state_dict())) == []
 
 

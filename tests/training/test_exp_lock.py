@@ -15,10 +15,10 @@ from tiny_training import tiny_options
 
 from valle.training.codec_options import CodecOptions
 from valle.training.exp_lock import FolderInUseError, exp_dir_locked
-from valle.training.hubert_options import HubertOptions
+from valle.training.speech_encoder_options import SpeechEncoderOptions
 from valle.training.train import train_audio_lm
 from valle.training.train_codec import train_codec
-from valle.training.train_hubert import train_hubert
+from valle.training.train_speech_encoder import train_speech_encoder
 
 
 def hold(exp_dir: Path, held: Any, has_child: bool) -> None:
@@ -48,10 +48,12 @@ def holder(tmp_path: Path) -> Any:
     [
         (train_audio_lm, lambda exp_dir: tiny_options(Path("none"), exp_dir)),
         (train_codec, lambda exp_dir: CodecOptions(exp_dir=exp_dir, manifests=[Path("none")])),
-        (train_hubert, lambda exp_dir: HubertOptions(exp_dir=exp_dir)),
+        (train_speech_encoder, lambda exp_dir: SpeechEncoderOptions(exp_dir=exp_dir)),
     ],
 )
-def test_a_second_trainer_is_refused_at_once(train: Callable[[Any], None], options: Callable[[Path], Any], holder: Any, tmp_path: Path) -> None:
+def test_a_second_trainer_is_refused_at_once(
+    train: Callable[[Any], None], options: Callable[[Path], Any], holder: Any, tmp_path: Path
+) -> None:
     with pytest.raises(FolderInUseError, match=rf"found another at work there \(process {holder.pid} on .*\); .* another --exp-dir"):
         train(options(tmp_path / "exp"))
 

@@ -7,13 +7,15 @@ from typing import Any
 import pytest
 import torch
 from tiny_training import Run, differences, in_processes, run_to_end, tiny_loop, tiny_manifests, tiny_options
+from torch import nn
 
 from valle.errors import UserError
-from valle.models.checkpoint import load_checkpoint
+from valle.models.checkpoint import load_checkpoint, save_checkpoint
 from valle.training.audio_lm_task import AudioLMTask
 from valle.training.distributed import World
 from valle.training.logs import means
 from valle.training.loop import Loop
+from valle.training.memory_check import try_largest
 from valle.training.options import AudioLMOptions
 from valle.training.train import train_audio_lm
 
@@ -68,11 +70,11 @@ def test_validation_changes_nothing_that_is_trained(manifests: Path, tmp_path: P
     assert differences(dict(seldom.task.model.state_dict()), dict(often.task.model.state_dict())) == []
 
 
-def test_the_best_file_holds_the_weights_that_scored_best(manifests: Path, tmp_path: Path) -> None:
-    """Others copied the file of the epoch's end. Here the rate is so high that weights get worse after the third step."""
+def test_the_best_file_holds_the_weights_of_each_stage_that_scored_best(manifests: Path, tmp_path: Path) -> None:
+    """Others copied the file of the epoch's end.  Here the coarse stage gets worse after the third step, and the loss of all with it."""
     options = tiny_options(manifests, tmp_path, valid_interval=1, num_epochs=1, optimizer_name="AdamW", base_lr=0.02, warmup_steps=0)
     loop = tiny_loop(options)
-    scores: dict[int, float] = {}
+    scores: dict[str, list[float]] = {"semantic": [], "coarse": [], "fine": []}
     weights: dict[int, dict[str, torch.Tensor]] = {}
     batches = loop.task.batches(epoch=1, skip=0, world=World())
     for batch in batches:
@@ -81,13 +83,35 @@ def test_the_best_file_holds_the_weights_that_scored_best(manifests: Path, tmp_p
             with torch.no_grad():
                 loop.task.model.coarse.head.weight.normal_(std=3.0)
         loop.train_step([batch])
-        scores[loop.progress.step] = sum(means(loop.validate()).values())
+        found = means(loop.validate())
+        for stage, values in scores.items():
+            values.append(sum(score for name, score in found.items() if name.partition("_")[0] == stage))
         weights[loop.progress.step] = {name: tensor.clone() for name, tensor in loop.task.model.state_dict().items()}
-    best = min(scores, key=lambda step: scores[step])
-    assert best == 3 < max(scores)
+    best = {stage: values.index(min(values)) + 1 for stage, values in scores.items()}
+    assert best["coarse"] <= 3 < best["semantic"], best
     kept = load_checkpoint(tmp_path / "best-valid-loss.pt")
-    assert kept["counters"]["step"] == best and differences(kept["model"], weights[best]) == []
-    assert kept["counters"]["best_valid"] == scores[best] and "optimizer" not in kept
+    assert differences(kept["model"], {name: weights[best[name.partition(".")[0]]][name] for name in kept["model"]}) == []
+    assert kept["counters"]["best_of_parts"] == {stage: min(values) for stage, values in scores.items()}
+    assert kept["counters"]["best_valid"] == min(map(sum, zip(*scores.values(), strict=True))) and "optimizer" not in kept
+
+
+def test_a_best_file_of_an_older_version_is_not_lost(manifests: Path, tmp_path: Path) -> None:
+    """Which was chosen by the sum of all losses: its own dev losses say how good each stage in it is."""
+    tiny_loop(tiny_options(manifests, tmp_path, max_steps=5)).run()
+    for path in (tmp_path / "checkpoint-5.pt", tmp_path / "best-valid-loss.pt"):
+        state = load_checkpoint(path)
+        for key in ("best_of_parts", "seen", "bad_in_a_row"):
+            del state["counters"][key]
+        save_checkpoint(path, state)
+    loop = tiny_loop(tiny_options(manifests, tmp_path))
+    assert set(loop.progress.best_of_parts) == {"semantic", "coarse", "fine"}
+    before = load_checkpoint(tmp_path / "best-valid-loss.pt")["model"]
+    with torch.no_grad():
+        loop.task.model.coarse.head.weight.normal_(std=9.0)
+    loop.progress.validated_at = -1
+    loop.validate()
+    after = load_checkpoint(tmp_path / "best-valid-loss.pt")["model"]
+    assert torch.equal(before["coarse.head.weight"], after["coarse.head.weight"])
 
 
 def ranks_run(world: World, options: AudioLMOptions) -> None:
@@ -194,9 +218,26 @@ def test_the_unigram_is_that_of_the_counts(manifests: Path, tmp_path: Path) -> N
 def test_the_memory_check_leaves_weights_and_gradients_alone(manifests: Path, unbroken: Run, tmp_path: Path) -> None:
     loop = tiny_loop(tiny_options(manifests, tmp_path, oom_check=True))
     before = {name: tensor.clone() for name, tensor in loop.task.model.state_dict().items()}
-    loop._try_longest()
+    try_largest(loop.task, loop.optimizer, loop.precision, loop.device, loop.world)
     assert differences(before, dict(loop.task.model.state_dict())) == []
-    assert all(parameter.grad is None for parameter in loop.task.model.parameters())
+    assert all(parameter.grad is None for parameter in loop.task.model.parameters()) and not loop.optimizer.state
+
+
+def test_the_memory_check_counts_the_optimizers_state_and_the_longest_cuts(tmp_path: Path) -> None:
+    """One cut in thirty is long: the first batches of an epoch need not hold it."""
+    manifests = tiny_manifests(tmp_path / "data", num_train=30, shortest=0.6, longest=4.0)
+    loop = tiny_loop(tiny_options(manifests, tmp_path / "exp", max_duration=4.0, semantic_seconds=30.0))
+    longest, states = [], []
+
+    def watch(module: nn.Module, inputs: Any) -> None:
+        longest.append(int(inputs[0]["semantic"]["lengths"].max()))
+        states.append(len(loop.optimizer.state))
+
+    loop.task.model.register_forward_pre_hook(watch)
+    assert try_largest(loop.task, loop.optimizer, loop.precision, loop.device, loop.world) == len(longest) >= 2
+    durations = [cut.duration for cut in loop.task.manifests.cuts("train")]  # type: ignore[attr-defined]
+    assert max(longest) == round(max(durations) * 25)
+    assert set(states) == {len(list(loop.task.model.parameters()))}
 
 
 def test_a_run_without_units_trains_and_resumes(tmp_path: Path) -> None:

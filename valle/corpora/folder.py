@@ -23,6 +23,7 @@ from valle.corpora.folder_scan import Scanned, ScanSettings, scan_folder
 from valle.corpora.folder_segments import Cutting, Segment
 from valle.corpora.folder_walk import AudioFile, FolderError, walk_folder
 from valle.corpora.manifests import write_cuts
+from valle.corpora.pieces import ends_of_piece
 from valle.corpora.report import write_left_out
 from valle.corpora.report_reasons import PARTS, LeftOut
 from valle.corpora.splits import split_groups, split_time
@@ -202,7 +203,10 @@ def _cut(item: Scanned, segment: Segment) -> Cut:
         id=identity, recording_id=name, start=0.0, duration=duration, channel=channel, speaker=speaker_of(item.path) or None
     )
     kind = MultiCut if len(channels) > 1 else MonoCut
-    cut = kind(id=identity, start=start, duration=duration, channel=channel, recording=recording, supervisions=[supervision])
+    custom = ends_of_piece(item.segments.index(segment), len(item.segments))  # what is silent before and after is no speech
+    cut = kind(
+        id=identity, start=start, duration=duration, channel=channel, recording=recording, supervisions=[supervision], custom=custom or None
+    )
     validate(cut)
     return cut
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from valle.corpora.pieces import FIRST_PIECE, LAST_PIECE
 from valle.crops import CroppedTokens, choose_crop, numbered
 from valle.seeds import draw
 from valle.tokenizers.base import TokenizerIdentity
@@ -22,7 +23,12 @@ from valle.tokenizing.flat_tokens import STORAGE as FLAT_STORAGE
 from valle.tokenizing.flat_tokens import read_flat
 from valle.tokenizing.token_manifests import ManifestError, TokenManifests
 
-Batch = dict[str, dict[str, Tensor]]
+
+class Batch(dict[str, dict[str, Tensor]]):
+    """The tensors of every stage, and whose they are."""
+
+    cut_ids: tuple[str, ...] = ()
+
 
 MAX_OPEN_FILES = 200  # shards that lhotse keeps open; systems allow a process 1024, and a large corpus has more shards
 
@@ -46,6 +52,8 @@ class Tokens:
     units: NDArray[np.int64]  # (T_u,), empty without units
     codes: NDArray[np.int64]  # (T, Q)
     num_periods: int
+    is_first: bool = True  # piece of its recording
+    is_last: bool = True
 
 
 class TokenDataset(Dataset[Batch]):
@@ -64,7 +72,9 @@ class TokenDataset(Dataset[Batch]):
 
     def collate(self, examples: Sequence[Tokens]) -> Batch:
         """Every trained stage's tensors, as ``AudioLM.loss`` takes them."""
-        return {stage: collate(self.cropped(examples, stage)) for stage, collate in self.settings.collate.items()}
+        batch = Batch({stage: collate(self.cropped(examples, stage)) for stage, collate in self.settings.collate.items()})
+        batch.cut_ids = tuple(example.cut_id for example in examples)
+        return batch
 
     def cropped(self, examples: Sequence[Tokens], stage: str) -> list[CroppedTokens]:
         """What a stage sees of each example: all first crops, then all second ones."""
@@ -78,8 +88,8 @@ class TokenDataset(Dataset[Batch]):
             self.manifests.timeline, num_periods=example.num_periods, seconds=settings.seconds[stage], chance=chance
         )
         return CroppedTokens(
-            cut_id=example.cut_id, units=example.units[crop.units], codes=example.codes[crop.frames], starts=crop.holds_start,
-            ends=crop.holds_end, seed=settings.seed, epoch=self.epoch, number=number,
+            cut_id=example.cut_id, units=example.units[crop.units], codes=example.codes[crop.frames],
+            starts=crop.holds_start and example.is_first, ends=crop.holds_end and example.is_last, seed=settings.seed, epoch=self.epoch, number=number,
         )  # fmt: skip
 
 
@@ -100,7 +110,11 @@ def read_tokens(cut: Cut, manifests: TokenManifests, num_quantizers: int) -> Tok
     periods = manifests.timeline.periods_in(len(units), len(codes))
     if periods == 0:
         raise ManifestError(f"cut {cut.id} holds no whole period of tokens; raise --filter-min-duration")
-    return Tokens(cut_id=cut.id, units=units, codes=codes[:, :num_quantizers], num_periods=periods)
+    custom = cut.custom or {}
+    return Tokens(
+        cut_id=cut.id, units=units, codes=codes[:, :num_quantizers], num_periods=periods,
+        is_first=bool(custom.get(FIRST_PIECE, True)), is_last=bool(custom.get(LAST_PIECE, True)),
+    )  # fmt: skip
 
 
 def _load(cut: Cut, field: str, identity: TokenizerIdentity) -> NDArray[np.int64]:

@@ -145,6 +145,22 @@ def fixed_batches(cuts: list[Cut], dataset: TokenDataset, *, max_duration: float
             yield dataset[CutSet.from_cuts(batch)]
 
 
+def largest_batches(cuts: CutSet, dataset: TokenDataset, settings: SamplerSettings) -> Iterator[Batch]:
+    """A batch as full as any of training, of cuts of each length at which a stage's crops are the most or the longest.
+
+    Durations are read once; of cuts nearest above each crop's length there are most, and all of them whole.
+    """
+    lengths = sorted({*dataset.settings.seconds.values(), dataset.longest_seconds})
+    kept = [_as_read(dataset.longest_seconds, cut) for cut in keep_durations(cuts, settings)]
+    for seconds in lengths:
+        above = sorted((cut for cut in kept if cut.duration >= seconds), key=lambda cut: (cut.duration, cut.id))
+        near = above or heapq.nlargest(len(kept), kept, key=lambda cut: (cut.duration, cut.id))
+        if not near:
+            continue
+        count = max(1, int(settings.max_duration / near[0].duration))
+        yield dataset[CutSet.from_cuts(near[:count])]
+
+
 def choose_cuts(cuts: CutSet, settings: SamplerSettings, *, most: int) -> list[Cut]:
     """At most ``most`` cuts, those whose hash of the id is smallest: the same choice every time, spread over the corpus."""
     kept = keep_durations(cuts, settings)

@@ -57,12 +57,22 @@ class SegmentDataset(Dataset[Tensor]):
     def __getitem__(self, index: int) -> Tensor:
         return torch.stack([self._piece(f"{index}/{row}") for row in range(self.batch_size)])
 
+    def cut_ids(self, index: int) -> list[str]:
+        """Whose pieces batch number ``index`` holds."""
+        return [self._cut(f"{index}/{row}").id for row in range(self.batch_size)]
+
+    def _cut(self, name: str) -> Cut:
+        source = self.sources[min(int(np.searchsorted(self.bounds, self._chance(name, "source"))), len(self.sources) - 1)]
+        return source.cuts[int(self._chance(name, "cut") * len(source.cuts))]
+
+    def _chance(self, name: str, what: str) -> float:
+        return draw(self.seed, self.epoch, name, what)
+
     def _piece(self, name: str) -> Tensor:
         def chance(what: str) -> float:
-            return draw(self.seed, self.epoch, name, what)
+            return self._chance(name, what)
 
-        source = self.sources[min(int(np.searchsorted(self.bounds, chance("source"))), len(self.sources) - 1)]
-        cut = source.cuts[int(chance("cut") * len(source.cuts))]
+        cut = self._cut(name)
         seconds = self.num_samples / self.sample_rate
         wav = self._read(cut, chance("offset") * (cut.duration - seconds), seconds)
         wav = np.pad(wav, (0, max(0, self.num_samples - len(wav))))[: self.num_samples]

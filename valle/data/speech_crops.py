@@ -127,6 +127,14 @@ class SpeechCrops(Dataset[dict[str, Tensor]]):
                 batch["targets"][row, : len(mask)] = torch.from_numpy(self.targets[start : start + len(mask)].astype(np.int64))
         return batch
 
+    def cut_ids(self, index: int) -> list[str]:
+        """Whose crops batch number ``index`` holds."""
+        return [self.corpus.cuts[self._cut(f"{index}/{row}")].id for row in range(self.shape.batch_size)]
+
+    def _cut(self, name: str) -> int:
+        starts = self.corpus.starts
+        return int(np.searchsorted(starts, draw(self.seed, self.epoch, name, "cut") * starts[-1], side="right")) - 1
+
     def _row(self, name: str) -> tuple[Waveform, NDArray[np.bool_], int]:
         """A crop, its mask, and the place of its first frame among all of the corpus."""
 
@@ -134,7 +142,7 @@ class SpeechCrops(Dataset[dict[str, Tensor]]):
             return draw(self.seed, self.epoch, name, what)
 
         shape, starts = self.shape, self.corpus.starts
-        cut = int(np.searchsorted(starts, chance("cut") * starts[-1], side="right")) - 1
+        cut = self._cut(name)
         total = int(starts[cut + 1] - starts[cut])
         first = int(chance("offset") * (max(0, total - shape.frames) + 1))
         count = min(shape.frames, total - first)

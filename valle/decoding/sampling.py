@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import index
 
 import torch
 from torch import Tensor
@@ -57,7 +58,7 @@ class RowNoise:
     """
 
     def __init__(self, seeds: list[int], size: int, device: torch.device) -> None:
-        self.generators = [torch.Generator("cpu").manual_seed(seed % 2**63) for seed in seeds]
+        self.generators = [torch.Generator("cpu").manual_seed(index(seed) % 2**63) for seed in seeds]
         self.size, self.device = size, device
         self.block = torch.empty(0)
         self.used = NOISE_BLOCK

@@ -38,7 +38,8 @@ def released_from_checkpoint(state: dict[str, Any]) -> Released:
     if missing:
         raise UserError(f"expected an AudioLM's checkpoint, found one without {', '.join(missing)}; use a file of trainer_audiolm.py")
     try:
-        trained = {stage: float(state[f"{stage}_seconds"]) for stage in stages}
-    except (TypeError, ValueError) as error:
+        seen = state.get("trained_seconds", {})  # older checkpoints say only what was asked for
+        trained = {stage: float(seen.get(stage, state[f"{stage}_seconds"])) for stage in stages}
+    except (AttributeError, TypeError, ValueError) as error:
         raise UserError(f"expected numbers for the checkpoint's {', '.join(f'{stage}_seconds' for stage in stages)} ({error})") from error
     return Released(model=model, timeline=timeline, acoustic=acoustic, semantic=semantic, trained_seconds=trained)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from operator import index
 from pathlib import Path
 from typing import Any
 
@@ -163,8 +164,9 @@ class AudioLM(nn.Module):
     ) -> Tensor:
         """Continue codes without units: ``x (B, T, Q)``, ``x_lens (B,)`` frames -> the new codes ``(B, max_new_tokens, Q)``.
 
-        Exactly ``max_new_tokens`` frames follow each row's own prompt; ``window`` is the trained length in frames
-        past which the context slides (by default it does not).
+        Exactly ``max_new_tokens`` frames follow each row's own prompt; ``window`` is the length in frames past which the
+        context slides, by default those that the stages were trained on, or none where the configuration does not know them.
+        ``seed`` is of any integer type.
         """
         if self.config.num_units is not None:
             raise UserError(
@@ -188,9 +190,10 @@ class AudioLM(nn.Module):
         totals = [len(prompt) + max_new_tokens for prompt in prompts]
         sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p)
         unbounded = 2 * max(totals) + 2  # half of a window is context, so that every row sees all of its prompt
+        trained = self.config.trained_frames or {}
         request = AcousticRequest(
-            prompt_codes=prompts, num_frames=totals, seeds=[seed + row for row in range(len(prompts))], units=None,
-            sampling=dict.fromkeys(self.stages(), sampling), windows=dict.fromkeys(self.stages(), window or unbounded),
+            prompt_codes=prompts, num_frames=totals, seeds=[index(seed) + row for row in range(len(prompts))], units=None,
+            sampling=dict.fromkeys(self.stages(), sampling), windows={stage: window or trained.get(stage, unbounded) for stage in self.stages()},
         )  # fmt: skip
         rows = self.acoustic.generate(request)
         new, _ = pad_codes([codes[len(prompt) :] for codes, prompt in zip(rows, prompts, strict=True)])

@@ -64,6 +64,7 @@ class AudioLMConfig:
     frames_per_token: float = 1.0  # of the unit grid, on average: turns trained seconds into tokens
     units_per_period: int = 1
     frames_per_period: int = 2
+    trained_frames: dict | None = None  # by stage, the longest crop of frames that was learned from; None: not known
 
     def __post_init__(self) -> None:
         self._refuse_impossible()
@@ -75,6 +76,8 @@ class AudioLMConfig:
             raise UserError(f"the prefix mode must be 0 (no acoustic prompt) or 1 (a random one), found {self.prefix_mode}")
         if self.codebook_size < 1 or (self.num_units is not None and self.num_units < 1):
             raise UserError(f"codebooks need at least one token, found {self.codebook_size} codes and {self.num_units} units")
+        if not all(isinstance(frames, int) and frames >= 1 for frames in (self.trained_frames or {}).values()):
+            raise UserError(f"expected trained lengths of 1 frame or more, found {self.trained_frames}")
         if not 0 < self.prompt_share < 1:
             raise UserError(f"the prompt's share must lie between 0 and 1, found {self.prompt_share}")
         if self.num_units is not None and (self.unit_window < 0 or self.units_per_period < 1 or self.frames_per_period < 1):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from valle.data.dataset import Batch, CropSettings, TokenDataset, padding_share, read_tokens
-from valle.data.loader import SamplerSettings, choose_cuts, epoch_batches, fixed_batches, keep_durations
+from valle.data.loader import SamplerSettings, choose_cuts, epoch_batches, fixed_batches, keep_durations, largest_batches
 from valle.errors import UserError
 from valle.inference.continuing import Continuer
 from valle.models import AudioLM, AudioLMConfig
@@ -27,6 +27,7 @@ from valle.tokenizing.token_manifests import ManifestError, TokenManifests, read
 from valle.training.distributed import World
 from valle.training.options import AudioLMOptions
 from valle.training.samples import NUM_SAMPLES, dev_continuations
+from valle.training.trained_length import seconds_in, seconds_seen_by, trained_frames, trained_seconds
 from valle.training.unit_sequence import model_fields, sequence_fields
 
 
@@ -44,8 +45,10 @@ class AudioLMTask:
         if options.codebook_init:
             self._start_from_codebooks()
         self.stages = self._stages()
+        self.seen_before: dict[str, float] = {}
         if options.init_from is not None:
-            take_stages(self.model, options.init_from)
+            taken = take_stages(self.model, options.init_from)
+            self.seen_before = {stage: seconds for stage, seconds in seconds_seen_by(options.init_from).items() if stage in taken}
         for name, stage in self.model.stages().items():
             stage.requires_grad_(name in self.stages)
         self.sampler = SamplerSettings(
@@ -110,7 +113,20 @@ class AudioLMTask:
         return {name: term for stage in self.stages for name, term in stages[stage].validation_terms(**batch[stage]).items()}
 
     def to_device(self, batch: Batch, device: torch.device) -> Batch:
-        return {stage: {name: tensor.to(device, non_blocking=True) for name, tensor in tensors.items()} for stage, tensors in batch.items()}
+        moved = {stage: {name: values.to(device, non_blocking=True) for name, values in part.items()} for stage, part in batch.items()}
+        return Batch(moved)
+
+    def part_of(self, valid_name: str) -> str:
+        return valid_name.partition("_")[0]
+
+    def cuts_of(self, batch: Batch, *, epoch: int, number: int, world: World) -> list[str]:
+        return list(batch.cut_ids)
+
+    def seen_seconds(self, batch: Batch) -> dict[str, float]:
+        return seconds_in(batch, self.manifests.timeline)
+
+    def longest_batches(self) -> Iterator[Batch]:
+        return largest_batches(self.manifests.cuts("train"), self.dataset(1), self.sampler)
 
     def describe(self, batch: Batch) -> dict[str, float]:
         stage, first = next(iter(batch.items()))
@@ -123,12 +139,16 @@ class AudioLMTask:
     def after_step(self, step: int, share_done: float) -> None:
         """Nothing follows a step of a language model."""
 
-    def checkpoint_fields(self) -> dict[str, Any]:
+    def checkpoint_fields(self, seen: Mapping[str, float] | None = None) -> dict[str, Any]:
         manifests = self.manifests
+        asked = {stage: self.options.seconds_of(stage) for stage in self.model.stages()}
+        trained = trained_seconds(seen or {}, before=self.seen_before, asked=asked)
         return {
             **hyper_parameters(self.options),
             **hyper_parameters(self.config),
-            **{f"{stage}_seconds": self.options.seconds_of(stage) for stage in self.model.stages()},
+            **{f"{stage}_seconds": seconds for stage, seconds in asked.items()},
+            "trained_seconds": trained,
+            "trained_frames": trained_frames(trained, manifests.timeline),
             "timeline": manifests.timeline.to_dict(),
             "tokenizers": {kind: tokenizer_to_checkpoint(tokenizer) if tokenizer else None for kind, tokenizer in self.tokenizers.items()},
             "identities": {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -93,6 +93,19 @@ class CodecTask:
     def to_device(self, batch: Tensor, device: torch.device) -> Tensor:
         return batch.to(device)
 
+    def part_of(self, valid_name: str) -> str:
+        return valid_name
+
+    def cuts_of(self, batch: Tensor, *, epoch: int, number: int, world: World) -> list[str]:
+        dataset = self._dataset(epoch * world.size + world.rank, self.sources, self.options.batches_per_epoch)
+        return dataset.cut_ids(number)
+
+    def seen_seconds(self, batch: Tensor) -> dict[str, float]:
+        return {}  # every piece is as long
+
+    def longest_batches(self) -> Iterator[Tensor]:
+        return iter(())
+
     def describe(self, batch: Tensor) -> dict[str, float]:
         frames = len(batch) * batch.shape[-1] / self.codec.hop_length
         return {"batch_size": len(batch), "frames": frames, "padding": 0.0, **self.model.report()}
@@ -102,7 +115,7 @@ class CodecTask:
         self.model.is_judged = step >= self.options.adversarial_start_step
         self.model.revive = step % REVIVE_EVERY == REVIVE_EVERY - 1 and share_done <= 0.8
 
-    def checkpoint_fields(self) -> dict[str, Any]:
+    def checkpoint_fields(self, seen: Mapping[str, float] | None = None) -> dict[str, Any]:
         return {
             **hyper_parameters(self.options),
             "tokenizers": {"acoustic": tokenizer_to_state(self.codec), "semantic": None},

@@ -10,10 +10,12 @@ from valle.errors import UserError
 class BrokenBatchError(UserError):
     """A loss, or gradients, not a number or infinite."""
 
-    def __init__(self, *, step: int, what: list[str], path: Path, where: str, dtype: str) -> None:
+    def __init__(self, *, step: int, what: list[str], in_a_row: int, path: Path, where: str, dtype: str) -> None:
         advice = "a lower --base-lr" if dtype == "float32" else "--dtype float32 or a lower --base-lr"
+        before = f", the last of {in_a_row} in a row" if in_a_row > 1 else ""
         super().__init__(
-            f"{' and '.join(what)} became infinite or not a number at step {step} ({where}); the batch is kept in {path}, try {advice}"
+            f"{' and '.join(what)} became infinite or not a number at step {step}{before} ({where}); the batch is kept in {path}, "
+            f"try {advice}"
         )
 
 

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import logging
 import math
-import time
 from collections.abc import Iterable, Iterator
-from itertools import islice
-from typing import NoReturn
 
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
+from valle.data.workers import explaining_dead_readers
 from valle.errors import UserError
 from valle.memory import give_memory_back
-from valle.models.checkpoint import save_checkpoint
 from valle.seeds import step_seed
+from valle.training.bad_batches import BadBatches, NotFiniteError
+from valle.training.clock import Clock
 from valle.training.diagnose import first_not_finite
 from valle.training.distributed import World, pick_device
 from valle.training.errors import BrokenBatchError, MemoryShortError
 from valle.training.logs import Recorder, Sums, add_sums, loss_text, means, sums_of
+from valle.training.memory_check import try_largest
 from valle.training.optim import build_optimizer, learning_rate
 from valle.training.options import LoopOptions
 from valle.training.precision import Precision, resolve_dtype
@@ -45,21 +45,28 @@ class Loop:
         self.optimizer = build_optimizer(task.model, options, self.parts)
         self.state = RunState(task, options, self.optimizer, world)
         self.progress: Progress = self.state.restore(self.device)
-        self.started = time.monotonic() - self.progress.seconds
-        if self.progress.step:
-            task.after_step(self.progress.step, self._share_done())  # what it sets for the next step is no part of a checkpoint
+        task.validation_batches(world)  # what dev cuts must be like is said now, and not at the first validation
         dtype = self.progress.dtype or world.broadcast(resolve_dtype(task, options, self.device, world))
         self.progress.dtype = dtype
         self.precision = Precision(dtype, self.device)
         self.precision.load(self.state.grad_scaler)
         self.model = self._wrapped()
+        self.bad = BadBatches(options, world)
+        self.clock = Clock(options, world, seconds=self.progress.seconds)  # not before: choosing a format costs no training
+        if self.progress.step:
+            task.after_step(self.progress.step, self._share_done())  # what it sets for the next step is no part of a checkpoint
         self.recorder = Recorder(options.exp_dir, enabled=world.is_first, tensorboard=options.tensorboard, step=self.progress.step)
 
     def run(self) -> dict[str, float]:
         """Train until the last epoch, step or minute -> the dev set's nats a target by part, at the end."""
+        with explaining_dead_readers():
+            return self._run()
+
+    def _run(self) -> dict[str, float]:
         options = self.options
         if options.oom_check:
-            self._try_longest()
+            try_largest(self.task, self.optimizer, self.precision, self.device, self.world)
+        self.clock.restart(self.progress.seconds)
         while self.progress.epoch <= options.num_epochs and not self._is_over():
             self._train_epoch()
             if self._is_over():
@@ -103,27 +110,42 @@ class Loop:
         return batches
 
     def train_step(self, micro_batches: list[Batch]) -> Sums:
-        """One step of the optimizer on the mean over all ranks and micro-batches."""
-        progress, options = self.progress, self.options
-        torch.manual_seed(step_seed(options.seed, self.world.rank, progress.step))
+        """One step of the optimizer on the mean over all ranks and micro-batches; nothing where that is not finite."""
+        progress = self.progress
+        torch.manual_seed(step_seed(self.options.seed, self.world.rank, progress.step))
+        buffers = [(buffer, buffer.clone()) for buffer in self.task.model.buffers()]  # such as codebooks, which a pass moves
         try:
             sums = self.gradients(micro_batches)
+            self._optimize()
         except torch.OutOfMemoryError as error:
             raise MemoryShortError(step=progress.step, device=str(self.device)) from error
-        share_done = self._share_done()
-        progress.rate = learning_rate(options, step=progress.step, epoch=progress.epoch, share_done=share_done)
-        for group in self.optimizer.param_groups:
-            group["lr"] = progress.rate * (options.rate_of_part(group["part"], progress.step) if "part" in group else 1.0)
-        apart = list(self.parts.values()) if options.separates_parts else []
-        progress.grad_norm = self.precision.step(self.optimizer, self.task.model, options.clip_grad_norm, apart=apart)
-        if self.precision.is_broken(progress.grad_norm):
-            self._refuse(["the gradients"], micro_batches)
+        except NotFiniteError as error:
+            self._pass_over(error.what, micro_batches)
+            for buffer, before in buffers:
+                buffer.copy_(before)
+            sums = {}
+        else:
+            progress.bad_in_a_row = 0
+            for batch in micro_batches:
+                for part, seconds in self.task.seen_seconds(batch).items():
+                    progress.seen[part] = max(seconds, progress.seen.get(part, 0.0))
         self.optimizer.zero_grad(set_to_none=True)
-        self.task.after_step(progress.step, share_done)
+        self.task.after_step(progress.step, self._share_done())
         self.state.update_average(progress.step)
         for kept in (progress.recent, progress.total, progress.since_valid):
             add_sums(kept, sums)
         return sums
+
+    def _optimize(self) -> None:
+        """Move the weights by their gradients, at the rate of this step; raises ``NotFiniteError``, with nothing moved."""
+        progress, options = self.progress, self.options
+        progress.rate = learning_rate(options, step=progress.step, epoch=progress.epoch, share_done=self._share_done())
+        for group in self.optimizer.param_groups:
+            group["lr"] = progress.rate * (options.rate_of_part(group["part"], progress.step) if "part" in group else 1.0)
+        norm = self.precision.step(self.optimizer, self.task.model, options.clip_grad_norm, apart=list(self.parts.values()))
+        if self.precision.is_broken(norm):
+            raise NotFiniteError(["the gradients"])
+        progress.grad_norm = norm
 
     def gradients(self, micro_batches: list[Batch]) -> Sums:
         """Leave in every parameter the gradient of its part's mean over all ranks and micro-batches -> the sums of all."""
@@ -141,7 +163,7 @@ class Loop:
         sums = self._sum_over_ranks(sums, self.parts)
         broken = [f"the loss of {name}" for name, (nats, _, _) in sums.items() if not math.isfinite(nats)]
         if broken:
-            self._refuse(broken, micro_batches)
+            raise NotFiniteError(broken)
         self._divide_by_counts(sums)
         return sums
 
@@ -161,17 +183,29 @@ class Loop:
         table = torch.tensor([sums.get(name, (0.0, 0.0, 0.0)) for name in names], dtype=torch.float64, device=self.device)
         return {name: (row[0], row[1], row[2]) for name, row in zip(names, self.world.sum(table).tolist(), strict=True)}
 
-    def _refuse(self, what: list[str], micro_batches: list[Batch]) -> NoReturn:
-        """Stop with the batch kept; every rank finds the same, as sums and gradients are those of all."""
-        name = f"batch-{self.progress.step}" + (f"-rank{self.world.rank}" if self.world.rank else "")
-        path = self.options.exp_dir / f"{name}.pt"
-        save_checkpoint(path, {"batches": micro_batches, "step": self.progress.step, "seed": self.options.seed})
+    def _pass_over(self, what: list[str], micro_batches: list[Batch]) -> None:
+        """Keep the batch, and stop where there were too many: every rank finds the same, as sums and gradients are those of all."""
+        progress, first = self.progress, self.progress.batch - len(micro_batches)
+        if progress.step in self.bad.known:
+            logging.warning("Step %d is not finite, as before: passed over", progress.step)
+            return
+        progress.bad_in_a_row += 1
+        cuts = [
+            cut
+            for index, batch in enumerate(micro_batches)
+            for cut in self.task.cuts_of(batch, epoch=progress.epoch, number=first + index, world=self.world)
+        ]
+        path = self.bad.keep(micro_batches, cuts, what=what, step=progress.step, epoch=progress.epoch, number=progress.batch)
+        if progress.bad_in_a_row <= self.options.max_bad_batches:
+            return
         advice = "--inf-check true names the module"
         if self.options.inf_check:
             here = first_not_finite(self.task.model, lambda: self._repeat(micro_batches))
             culprit = next((name for name in self.world.gather(here) if name), None)
             advice = f"first in module {culprit}" if culprit else "in no module alone"
-        raise BrokenBatchError(step=self.progress.step, what=what, path=path, where=advice, dtype=self.precision.name)
+        raise BrokenBatchError(
+            step=progress.step, what=what, in_a_row=progress.bad_in_a_row, path=path, where=advice, dtype=self.precision.name
+        )
 
     def _repeat(self, micro_batches: list[Batch]) -> None:
         """The last step's passes once more, with the same draws."""
@@ -217,10 +251,11 @@ class Loop:
             return progress.valid
         progress.valid = sums = self.evaluate()
         progress.validated_at = progress.step
+        self._share_what_was_seen()
         logging.info("Epoch %d, validation: loss%s", progress.epoch, loss_text(sums))
         self.recorder.scalars("valid", sums, progress.step)
         self.recorder.curve(progress.step, self._seconds(), "valid", sums)
-        self.state.keep_best_valid(sum(means(sums).values()), progress)
+        self.state.keep_best_valid(progress)
         if progress.since_valid:
             self.state.keep_best_train(sum(means(progress.since_valid).values()), progress)
             progress.since_valid = {}
@@ -241,7 +276,13 @@ class Loop:
 
     def _save(self, name: str) -> None:
         self.progress.seconds = self._seconds()
+        self._share_what_was_seen()
         self.state.save(name, self.progress, self.precision)
+
+    def _share_what_was_seen(self) -> None:
+        """Each rank sees other crops."""
+        ranks = self.world.gather(self.progress.seen)
+        self.progress.seen = {part: max(seen.get(part, 0.0) for seen in ranks) for part in sorted(set[str]().union(*ranks))}
 
     def _wrapped(self) -> nn.Module:
         if self.world.size == 1:
@@ -250,38 +291,13 @@ class Loop:
         return DistributedDataParallel(self.task.model, device_ids=ids, gradient_as_bucket_view=True)
 
     def _seconds(self) -> float:
-        return time.monotonic() - self.started
+        return self.clock.seconds()
 
     def _share_done(self) -> float:
-        options = self.options
-        by_steps = self.progress.step / options.max_steps if options.max_steps else 0.0
-        by_time = self._seconds() / (60 * options.max_minutes) if options.max_minutes else 0.0
-        return self.world.broadcast(max(by_steps, by_time)) if options.max_minutes else by_steps
+        return self.clock.share_done(self.progress.step)
 
     def _is_over(self) -> bool:
-        options = self.options
-        over = bool(options.max_steps) and self.progress.step >= options.max_steps
-        if options.max_minutes:
-            over = over or bool(self.world.broadcast(self._seconds() >= 60 * options.max_minutes))
-        return over
-
-    def _try_longest(self) -> None:
-        """One pass over the largest of the first batches of a sampler of its own, before anything is trained."""
-        largest = max(
-            islice(self.task.batches(epoch=1, skip=0, world=self.world), 20), key=lambda batch: self.task.describe(batch)["frames"]
-        )
-        model = self.task.model
-        buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}  # such as codebooks, which a pass moves
-        try:
-            with self.precision.autocast():
-                parts = model(self.task.to_device(largest, self.device))
-            torch.stack([part.sum for part in parts.values()]).sum().backward()
-        except torch.OutOfMemoryError as error:
-            raise MemoryShortError(step=0, device=str(self.device)) from error
-        self.optimizer.zero_grad(set_to_none=True)
-        for name, buffer in model.named_buffers():
-            buffer.copy_(buffers[name])
-        logging.info("The largest of the first batches fits")
+        return self.clock.is_over(self.progress.step)
 
 
 def grouped(batches: Iterator[Batch], size: int) -> Iterator[list[Batch]]:

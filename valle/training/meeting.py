@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 import torch.distributed as dist
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from valle.errors import UserError
 
@@ -55,12 +56,12 @@ def place_of_cluster() -> ClusterPlace | None:
     return ClusterPlace(rank=rank, size=size, local_rank=local_rank)
 
 
-def open_meeting(port: int) -> dist.TCPStore:
+def open_meeting(port: int) -> TCPStore:
     """A store on this machine that its processes meet at: at ``port``, or where that is taken at a free one."""
     if _is_taken(port):
         logging.warning("Port %d is taken; the processes meet at a free one", port)
         port = 0
-    return dist.TCPStore(HERE, port, is_master=True, wait_for_workers=False)
+    return TCPStore(HERE, port, is_master=True, wait_for_workers=False)
 
 
 def join_meeting(backend: str, *, rank: int, size: int, patience: timedelta, port: int | None) -> None:
@@ -70,7 +71,7 @@ def join_meeting(backend: str, *, rank: int, size: int, patience: timedelta, por
             dist.init_process_group(backend, rank=rank, world_size=size, timeout=patience)
         else:
             _forget_absent_interfaces()
-            store = dist.TCPStore(HERE, port, is_master=False, timeout=patience)
+            store = TCPStore(HERE, port, is_master=False, timeout=patience)
             dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=patience)
     except (dist.DistStoreError, dist.DistNetworkError) as error:
         place = HERE if port is not None else f"{os.environ['MASTER_ADDR']} port {os.environ['MASTER_PORT']}"

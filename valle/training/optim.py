@@ -97,11 +97,17 @@ def _groups(parameters: list[nn.Parameter], options: LoopOptions) -> list[dict[s
 
 
 def learning_rate(options: LoopOptions, *, step: int, epoch: int, share_done: float) -> float:
-    """The rate of step number ``step`` (from 1) in epoch number ``epoch`` (from 1); ``share_done`` 0..1 of a run of known length."""
-    warmup = min(1.0, step / options.warmup_steps) if options.warmup_steps else 1.0
+    """The rate of step number ``step`` (from 1) in epoch number ``epoch`` (from 1); ``share_done`` 0..1 of a run of known length.
+
+    A cosine rises and falls by one clock, the share of the run, whether steps or minutes bound it; Eden by steps and epochs.
+    """
     if options.scheduler_name == "cosine":
-        fall = 0.5 * (1 + math.cos(math.pi * min(1.0, max(0.0, share_done))))
-        return options.base_lr * warmup * (COSINE_FLOOR + (1 - COSINE_FLOOR) * fall)
+        done, warmup = min(1.0, max(0.0, share_done)), options.warmup
+        if done < warmup:
+            return options.base_lr * done / warmup
+        fall = 0.5 * (1 + math.cos(math.pi * (done - warmup) / (1 - warmup)))
+        return options.base_lr * (COSINE_FLOOR + (1 - COSINE_FLOOR) * fall)
+    warmup = min(1.0, step / options.warmup_steps) if options.warmup_steps else 1.0
     by_step = ((step**2 + EDEN_STEPS**2) / EDEN_STEPS**2) ** -0.25
     by_epoch = (((epoch - 1) ** 2 + EDEN_EPOCHS**2) / EDEN_EPOCHS**2) ** -0.25
     return options.base_lr * by_step * by_epoch * (0.5 + 0.5 * warmup)

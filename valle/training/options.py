@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import inf
+from operator import index
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -12,6 +13,8 @@ from valle.models.config import AudioLMConfig
 from valle.models.registry import SEMANTIC_STAGES, acoustic_type, all_stages
 from valle.models.stage_flags import a_flag_per_stage, of_stage
 from valle.settings import flags_of, refuse_small, require_at_least, setting
+
+WARMUP_SHARE = 0.05  # of a run that the clock ends
 
 
 @dataclass(frozen=True)
@@ -29,9 +32,12 @@ class LoopOptions:
     optimizer_name: Literal["ScaledAdam", "AdamW"] = setting("ScaledAdam", "optimizer")
     scheduler_name: Literal["Eden", "cosine"] = setting("Eden", "learning-rate schedule; cosine needs --max-steps or --max-minutes")
     base_lr: float = setting(0.05, "learning rate at its highest (0.05 for ScaledAdam, about 0.001 for AdamW)")
-    warmup_steps: int = setting(200, "steps over which the learning rate rises")
+    warmup_steps: int = setting(200, "steps over which the learning rate rises; at most half of a cosine's --max-steps")
+    warmup_share: float | None = setting(
+        None, "share of a cosine's run over which the learning rate rises; not given: 0.05 where --max-minutes ends it, else --warmup-steps"
+    )
     weight_decay: float = setting(0.01, "of AdamW")
-    clip_grad_norm: float = setting(1.0, "largest norm of all gradients together; 0 for no clipping")
+    clip_grad_norm: float = setting(1.0, "largest norm of each part's gradients, such as a stage's; 0 for no clipping")
     accumulate_grad_steps: int = setting(1, "batches to a step")
     seed: int = setting(42, "of everything random")
     dtype: Literal["float32", "bfloat16", "float16", "auto"] = setting(
@@ -46,7 +52,8 @@ class LoopOptions:
     log_interval: int = setting(50, "steps between log lines")
     average_period: int = setting(100, "steps between updates of the averaged model")
     inf_check: bool = setting(False, "name the first module whose output is not finite")
-    oom_check: bool = setting(False, "try the longest batch before training")
+    max_bad_batches: int = setting(3, "batches in a row to pass over whose loss or gradients are not finite; one more ends the run")
+    oom_check: bool = setting(False, "try the longest batches before training")
     tensorboard: bool = setting(True, "write tensorboard events")
     visualize: bool = setting(False, "write spectrograms and audio of dev continuations at validations")
     overfit_one_batch: bool = setting(False, "train on the first batch only, to see the loss go to nothing")
@@ -58,8 +65,13 @@ class LoopOptions:
         )  # fmt: skip
         require_at_least(
             self, 0, "max_steps", "max_minutes", "start_batch", "warmup_steps", "weight_decay", "clip_grad_norm", "num_threads",
-            "save_every_n", "seed",
+            "save_every_n", "seed", "max_bad_batches",
         )  # fmt: skip
+        object.__setattr__(self, "seed", index(self.seed))  # of any integer type
+        if self.warmup_share is not None and not 0 <= self.warmup_share < 1:
+            raise UserError(f"--warmup-share must be 0 or more and below 1, found {self.warmup_share}")
+        if self.warmup_share is not None and self.scheduler_name != "cosine":
+            raise UserError("--warmup-share is for --scheduler-name cosine, found Eden, which rises over --warmup-steps; give one of them")
         if self.seed >= 2**63:
             raise UserError(f"--seed must be below 2 to the power of 63, found {self.seed}")
         if not 1 <= self.master_port <= 65535:
@@ -73,8 +85,15 @@ class LoopOptions:
 
     @property
     def separates_parts(self) -> bool:
-        """Whether each part of the loss has a clip norm, and groups of the optimizer, of its own."""
+        """Whether each part of the loss has groups of the optimizer of its own."""
         return False
+
+    @property
+    def warmup(self) -> float:
+        """The share of a cosine's run over which the rate rises."""
+        if self.warmup_share is not None:
+            return self.warmup_share
+        return WARMUP_SHARE if self.max_minutes else min(0.5, self.warmup_steps / self.max_steps)
 
     @property
     def adam_betas(self) -> tuple[float, float]:

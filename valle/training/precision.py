@@ -19,7 +19,7 @@ from valle.training.task import Batch, Task
 SMALLEST_SCALE = 2.0**-16  # below which float16 gradients say nothing any more
 WORTH = 1.1  # times faster that bfloat16 must be to be chosen
 NEAR = 0.05  # how far off float32's loss the one of bfloat16 may lie, as a share of it; kernels that are wrong there exist
-HOPELESS, PATIENCE = 4.0, 5.0  # a first pass in it of so many times float32's, and of so many seconds, is the last that is timed
+BUDGET = 1.5  # seconds to choose in, of which the last pass may need somewhat more
 
 
 class Precision:
@@ -41,7 +41,7 @@ class Precision:
     ) -> float:
         """Unscale, clip to ``clip`` (0 for not), step -> the norm of all gradients before clipping.
 
-        ``apart`` names sets of parameters that are clipped each by its own norm, instead of the whole model by one.
+        ``apart`` names the sets of parameters that are clipped each by its own norm, all of the model's if there are none.
         Without a scaler, which expects overflows and skips them, gradients that are not finite move nothing.
         """
         self.scaler.unscale_(optimizer)
@@ -71,39 +71,80 @@ class Precision:
 
 
 def resolve_dtype(task: Task, options: LoopOptions, device: torch.device, world: World) -> str:
-    """The format to train in; ``auto`` times the model on a real batch, on the first rank, compares losses, and leaves no trace in it."""
+    """The format to train in; ``auto`` times the model on a few rows, on the first rank, compares losses, and leaves no trace in it.
+
+    Where the processor has no instructions for bfloat16 nothing is tried, and where it has, trying takes about ``BUDGET`` seconds.
+    """
     if options.dtype != "auto":
         return options.dtype
     if device.type == "cuda":
         return "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
     if device.type != "cpu" or not world.is_first:
         return "float32"
-    batch = task.to_device(next(iter(task.batches(epoch=1, skip=0, world=World()))), device)
-    exact_seconds, exact = _time(task, batch, Precision("float32", device))
-    seconds, loss = _time(task, batch, Precision("bfloat16", device), hopeless=max(PATIENCE, HOPELESS * exact_seconds))
-    if not math.isclose(loss, exact, rel_tol=NEAR):
-        logging.warning("The same batch has a loss of %.4g in float32 and %.4g in bfloat16: training in float32", exact, loss)
+    if has_bfloat16_instructions() is False:
+        logging.info("This processor has no instructions for bfloat16: training in float32")
         return "float32"
-    chosen = "bfloat16" if seconds * WORTH < exact_seconds else "float32"
-    logging.info("A pass takes %.2f s in float32 and %.2f s in bfloat16: training in %s", exact_seconds, seconds, chosen)
-    return chosen
+    batch = task.to_device(next(iter(task.validation_batches(World()))), device)
+    return _Trial(task, batch).choose()
 
 
-def _time(task: Task, batch: Batch, precision: Precision, *, hopeless: float = float("inf")) -> tuple[float, float]:
-    """Seconds of the faster of two passes forward and backward after one to warm up, or of that one if it takes ``hopeless`` seconds;
-    and the loss."""
-    best = float("inf")
-    task.model.eval()  # no dropout, no running statistics
-    for attempt in range(3):
+def has_bfloat16_instructions() -> bool | None:
+    """Whether the processor multiplies in bfloat16, by its own flags; None where they are not known.
+
+    Without, kernels convert to float32 and back, and a pass can take ten times as long as in float32.
+    """
+    flags = torch.cpu.get_capabilities()
+    if flags.get("architecture") in ("x86_64", "amd64"):
+        return bool(flags.get("avx512_bf16") or flags.get("amx_bf16"))
+    return bool(flags["bf16"]) if "bf16" in flags else None
+
+
+class _Trial:
+    """A few rows of a batch, in both formats by turns, for as long as the budget lasts."""
+
+    def __init__(self, task: Task, batch: Batch) -> None:
+        self.task, self.batch, self.rows = task, batch, first_rows(batch, 1)
+        self.began = time.perf_counter()
+        self.exact, self.half = Precision("float32", torch.device("cpu")), Precision("bfloat16", torch.device("cpu"))
+
+    def choose(self) -> str:
+        cold, exact = self._pass(self.exact)
+        if self._left() > 4 * cold:  # as many more rows as there is time for
+            warm, _ = self._pass(self.exact)
+            self.rows = first_rows(self.batch, max(1, int(BUDGET / 12 / max(warm, 1e-6))))
+            cold, exact = self._pass(self.exact)
+        seconds, loss = self._pass(self.half)
+        if not math.isclose(loss, exact, rel_tol=NEAR):
+            logging.warning("The same batch has a loss of %.4g in float32 and %.4g in bfloat16: training in float32", exact, loss)
+            return "float32"
+        times = [(cold, seconds)]
+        while len(times) < 3 and self._left() > sum(times[-1]):
+            times.append((self._pass(self.exact)[0], self._pass(self.half)[0]))
+        if len(times) > 1:
+            del times[0]  # the first passes prepare much
+        exact_seconds, seconds = (min(column) for column in zip(*times, strict=True))
+        chosen = "bfloat16" if seconds * WORTH < exact_seconds else "float32"
+        logging.info("A pass takes %.3f s in float32 and %.3f s in bfloat16: training in %s", exact_seconds, seconds, chosen)
+        return chosen
+
+    def _left(self) -> float:
+        return BUDGET - (time.perf_counter() - self.began)
+
+    def _pass(self, precision: Precision) -> tuple[float, float]:
+        """Seconds of a pass forward and backward, and the loss."""
         start = time.perf_counter()
+        self.task.model.eval()  # no dropout, no running statistics
         with precision.autocast():
-            parts = task.model(batch)
+            parts = self.task.model(self.rows)
         loss = torch.stack([part.sum for part in parts.values()]).sum()
         loss.backward()
         seconds = time.perf_counter() - start
-        task.model.zero_grad(set_to_none=True)
-        if attempt or seconds > hopeless:
-            best = min(best, seconds)
-        if seconds > hopeless:
-            break
-    return best, float(loss.detach())
+        self.task.model.zero_grad(set_to_none=True)
+        return seconds, float(loss.detach())
+
+
+def first_rows(batch: Batch, count: int) -> Batch:
+    """``batch`` cut to its first ``count`` examples, in all its tensors of one row an example."""
+    if isinstance(batch, Tensor):
+        return batch[:count] if batch.ndim else batch
+    return {name: first_rows(value, count) for name, value in batch.items()} if isinstance(batch, dict) else batch

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from valle.models.checkpoint import CheckpointError, hyper_parameters, load_checkpoint, newest_checkpoint, remove_old, save_checkpoint
+from valle.training.best_parts import assembled, losses_by_part
 from valle.training.distributed import World
 from valle.training.errors import OtherRunError
-from valle.training.logs import Sums
+from valle.training.logs import Sums, means
 from valle.training.options import LoopOptions
 from valle.training.precision import Precision
 from valle.training.task import Task
@@ -22,9 +23,10 @@ from valle.training.task import Task
 FREE = {
     "num_epochs", "max_steps", "max_minutes", "start_epoch", "start_batch", "exp_dir", "save_every_n", "keep_last_k", "valid_interval",
     "epoch_ends", "log_interval", "tensorboard", "visualize", "num_workers", "master_port", "device", "num_threads", "inf_check",
-    "oom_check", "world_size", "unit_bpe",  # whose content counts, not its place
+    "oom_check", "world_size", "max_bad_batches", "unit_bpe",  # whose content counts, not its place
 }  # fmt: skip
 
+BEST_VALID = "best-valid-loss.pt"
 NEEDED = ("model", "optimizer", "grad_scaler", "sampler", "model_avg", "dtype", "counters")  # to go on
 
 
@@ -38,6 +40,9 @@ class Progress:
     seconds: float = 0.0
     best_valid: float = float("inf")
     best_train: float = float("inf")
+    best_of_parts: dict[str, float] = field(default_factory=dict)  # dev loss of each part's best weights
+    seen: dict[str, float] = field(default_factory=dict)  # longest crop of each part until now, seconds
+    bad_in_a_row: int = 0  # batches just before that were not finite
     validated_at: int = -1
     valid: Sums = field(default_factory=dict)  # of the last validation
     recent: Sums = field(default_factory=dict)  # of training since the last log line,
@@ -80,6 +85,8 @@ class RunState:
             raise CheckpointError(f"{path} does not fit its own settings ({reason}); use another, such as the one before it") from error
         self.grad_scaler = state["grad_scaler"]
         self.average = state["model_avg"] if self.world.is_first else None
+        if not progress.best_of_parts and progress.best_valid < float("inf"):
+            progress.best_of_parts = self._of_older_version()
         logging.info("Resuming from %s", path)
         return progress
 
@@ -103,12 +110,26 @@ class RunState:
             remove_old(self.options.exp_dir, self.options.keep_last_k)
         self.world.barrier()
 
-    def keep_best_valid(self, loss: float, progress: Progress) -> None:
-        """``best-valid-loss.pt``: the very weights that scored best, not those of the epoch's end."""
-        if loss < progress.best_valid:
-            progress.best_valid = loss
-            if self.world.is_first:
-                save_checkpoint(self.options.exp_dir / "best-valid-loss.pt", self._weights(progress))
+    def _of_older_version(self) -> dict[str, float]:
+        """The parts' dev losses of a best file that was chosen by their sum."""
+        path = self.options.exp_dir / BEST_VALID
+        try:
+            return losses_by_part(load_checkpoint(path)["counters"]["valid"], self.task.part_of) if path.is_file() else {}
+        except (CheckpointError, KeyError, TypeError, ValueError):
+            return {}
+
+    def keep_best_valid(self, progress: Progress) -> None:
+        """``best-valid-loss.pt``: of each part the very weights that scored best on the dev set, assembled."""
+        progress.best_valid = min(progress.best_valid, sum(means(progress.valid).values()))
+        losses = losses_by_part(progress.valid, self.task.part_of)
+        improved = {part for part, loss in losses.items() if loss < progress.best_of_parts.get(part, float("inf"))}
+        if not improved:
+            return
+        progress.best_of_parts = {**progress.best_of_parts, **{part: losses[part] for part in improved}}
+        if self.world.is_first:
+            path = self.options.exp_dir / BEST_VALID
+            parts = {part: parameters for part, parameters in self.task.part_parameters().items() if part in progress.best_of_parts}
+            save_checkpoint(path, {**self._weights(progress), "model": assembled(self.task.model, parts, improved, path)})
 
     def keep_best_train(self, loss: float, progress: Progress) -> None:
         """``best-train-loss.pt``, by the mean since the last validation."""
@@ -155,7 +176,7 @@ class RunState:
     def _weights(self, progress: Progress) -> dict[str, Any]:
         counters = asdict(progress)
         dtype = counters.pop("dtype")
-        fields = {key: value for key, value in self.task.checkpoint_fields().items() if key != "dtype"}
+        fields = {key: value for key, value in self.task.checkpoint_fields(progress.seen).items() if key != "dtype"}
         return {**fields, "model": self.task.model.state_dict(), "dtype": dtype, "counters": counters}
 
     def _everything(self, progress: Progress, precision: Precision) -> dict[str, Any]:

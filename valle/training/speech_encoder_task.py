@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
@@ -94,6 +94,18 @@ class SpeechEncoderTask:
     def to_device(self, batch: Batch, device: torch.device) -> Batch:
         return {name: tensor if name == "seed" else tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
 
+    def part_of(self, valid_name: str) -> str:
+        return self.options.objective  # the only part, of all loss terms
+
+    def cuts_of(self, batch: Batch, *, epoch: int, number: int, world: World) -> list[str]:
+        return self._crops(self.corpus, epoch=epoch * world.size + world.rank, num_batches=number + 1).cut_ids(number)
+
+    def seen_seconds(self, batch: Batch) -> dict[str, float]:
+        return {}  # an encoder hears any length
+
+    def longest_batches(self) -> Iterator[Batch]:
+        return iter(())
+
     def describe(self, batch: Batch) -> dict[str, float]:
         samples = batch["wav"].numel()
         heard = float(batch["lengths"].sum())
@@ -105,7 +117,7 @@ class SpeechEncoderTask:
         if isinstance(quantizer, GumbelQuantizer):
             quantizer.temperature = gumbel_temperature(step, factor=self.options.gumbel_decay)
 
-    def checkpoint_fields(self) -> dict[str, Any]:
+    def checkpoint_fields(self, seen: Mapping[str, float] | None = None) -> dict[str, Any]:
         return {
             **hyper_parameters(self.options),
             "encoder": asdict(self.encoder.config),

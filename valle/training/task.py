@@ -54,6 +54,22 @@ class Task(Protocol):
         """Parts of one fixed batch, deterministic; may name more parts than training does (``fine_1``, ``fine_2``, ...)."""
         ...
 
+    def part_of(self, valid_name: str) -> str:
+        """The part of training that a part of ``validation_loss`` speaks of: ``fine_3`` of ``fine``."""
+        ...
+
+    def cuts_of(self, batch: Batch, *, epoch: int, number: int, world: World) -> list[str]:
+        """The ids of the cuts in a batch, which is number ``number`` (from 0) of ``epoch`` on this rank."""
+        ...
+
+    def seen_seconds(self, batch: Batch) -> Mapping[str, float]:
+        """The longest crop that each part sees in a batch, where parts have crops of their own; else nothing."""
+        ...
+
+    def longest_batches(self) -> Iterator[Batch]:
+        """Batches of training as large as any can be, such as those of the longest cuts; none where all are alike."""
+        ...
+
     def after_step(self, step: int, share_done: float) -> None:
         """Anything that follows an optimizer step, when ``share_done`` of ``max_steps`` or ``max_minutes`` is over (0 without either).
 
@@ -61,8 +77,8 @@ class Task(Protocol):
         """
         ...
 
-    def checkpoint_fields(self) -> dict[str, Any]:
-        """What a checkpoint must hold beside the loop's own: hyper-parameters, tokenizers, identities."""
+    def checkpoint_fields(self, seen: Mapping[str, float] | None = None) -> dict[str, Any]:
+        """What a checkpoint must hold beside the loop's own: hyper-parameters, tokenizers, identities, and what parts have ``seen``."""
         ...
 
     def samples(self, step: int) -> list[tuple[str, Tensor, int]]:

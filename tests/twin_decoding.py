@@ -58,9 +58,9 @@ def semantic_twin(
     return units[len(prompt) :].tolist()
 
 
-def draw(logits: Tensor, sampling: Sampling, noise: RowNoise, past: Tensor) -> int:
+def draw(logits: Tensor, sampling: Sampling, noise: RowNoise, past: Tensor, *, tokens_a_frame: int = 1) -> int:
     """One token of ``logits (V,)`` after the tokens ``past (n,)``."""
-    recent = past[-sampling.repetition_window :][None] if sampling.repetition_window else None
+    recent = past[-sampling.repetition_window * tokens_a_frame :][None] if sampling.repetition_window else None
     return int(sample(logits[None], sampling, noise, recent))
 
 
@@ -119,6 +119,6 @@ def coarse_twin(
         logits = coarse_logits(model, tokens, start, units=units, num_frames=num_frames, prompt=freely, window=window * levels)
         level = len(tokens) % levels
         others = torch.arange(len(logits)) // model.codebook_size != level
-        token = draw(logits.masked_fill(others, -torch.inf), sampling, noise, tokens)
+        token = draw(logits.masked_fill(others, -torch.inf), sampling, noise, tokens, tokens_a_frame=levels)
         tokens = torch.cat([tokens, torch.tensor([token])])
     return (tokens % model.codebook_size).view(-1, levels).tolist()

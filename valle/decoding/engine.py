@@ -37,10 +37,19 @@ class Known:
         """Tokens ``(B, capacity)``, of several numbers the first."""
         return first_numbers(self.tokens)
 
-    def recent(self, window: int) -> Tensor:
-        """The last ``window`` tokens before each row's next one ``(B, window)``, -1 where there are fewer."""
-        index = self.positions[:, None] - 1 - torch.arange(window, device=self.tokens.device)
-        return torch.where(index >= 0, self.numbers.gather(1, index.clamp(min=0)), -1)
+    def recent(self, window: int, frames: Tensor | None = None) -> Tensor:
+        """The last ``window`` tokens before each row's next one ``(B, window)``, -1 where there are fewer.
+
+        With ``frames (B, capacity)`` that each token lasts, what stood in the last ``window`` frames: a token as often as it lasted.
+        """
+        place = torch.arange(window, device=self.tokens.device)
+        index = self.positions[:, None] - 1 - place
+        tokens = torch.where(index >= 0, self.numbers.gather(1, index.clamp(min=0)), -1)
+        if frames is None:
+            return tokens
+        lasting = torch.where(index >= 0, frames.gather(1, index.clamp(min=0)), 1)
+        which = torch.searchsorted(lasting.cumsum(1), place.expand(len(tokens), -1).contiguous(), right=True)
+        return tokens.gather(1, which.clamp(max=window - 1)).masked_fill(which >= window, -1)
 
     def new(self, values: Tensor) -> Tensor:
         """``values (B, capacity)`` of tokens, kept where a token is new to its row and 0 elsewhere."""
@@ -104,12 +113,25 @@ class Autoregressor(Protocol):
         ...
 
 
-def draw_token(logits: Tensor, known: Known, sampling: Sampling, noise: Noise, *, end_token: int | None) -> Drawn:
-    """One token a row from ``logits (B, V)``, which are written to: the end not before its time, repetitions drawn again."""
+def draw_token(
+    logits: Tensor,
+    known: Known,
+    sampling: Sampling,
+    noise: Noise,
+    *,
+    end_token: int | None,
+    frames: Tensor | None = None,
+    tokens_a_frame: int = 1,
+) -> Drawn:
+    """One token a row from ``logits (B, V)``, which are written to: the end not before its time, repetitions drawn again.
+
+    Repetitions are counted in frames: a token lasts as many as ``frames (B, capacity)`` says, or one frame has ``tokens_a_frame``.
+    """
     early = known.too_early() if end_token is not None else None
     if early is not None:
         logits[early, end_token] = -torch.inf
-    recent = known.recent(sampling.repetition_window) if sampling.repetition_window else None
+    window = sampling.repetition_window * tokens_a_frame
+    recent = known.recent(window, frames) if window else None
     return Drawn(sample(logits, sampling, noise.of(logits.shape[-1]), recent)[:, None])
 
 

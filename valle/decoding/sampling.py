@@ -19,7 +19,8 @@ class Sampling:
 
     ``temperature`` 0 takes the likeliest.  ``top_k`` 0 and ``top_p`` 1 keep all.  ``repetition_window`` > 0 draws
     again from the whole distribution where the token made up more than ``repetition_ratio`` of the last that many
-    (VALL-E 2, Chen et al. 2024, 3.3: window 10, ratio 0.1).
+    frames (VALL-E 2, Chen et al. 2024, 3.3: window 10, ratio 0.1); of several tokens a frame each has its own, and one that
+    lasts several frames counts as often.
 
     >>> from valle import ContinueSettings, Sampling
     >>> ContinueSettings(sampling={"coarse": Sampling(top_p=0.95), "fine": Sampling(temperature=0)}).sampling["fine"].greedy

@@ -216,7 +216,7 @@ class _Continuation:
         if self.model.num_coarse > 1:
             level = torch.arange(logits.shape[1], device=hidden.device) // self.model.codebook_size
             logits = logits.masked_fill(level != (known.positions % self.model.num_coarse)[:, None], -torch.inf)
-        return draw_token(logits, known, sampling, noise, end_token=None)
+        return draw_token(logits, known, sampling, noise, end_token=None, tokens_a_frame=self.model.num_coarse)
 
     def attend_window(self, lengths: Tensor, max_length: int) -> Attend:
         return Attend.causally() if self.model.conditioning else Attend.after_prompt(lengths - 1, max_length)

@@ -33,7 +33,7 @@ class LongTokens(_Continuation):
 
     def draw(self, hidden: Tensor, known: Known, sampling: Sampling, noise: Noise) -> Drawn:
         logits = self.allowed(self.next_logits(hidden, known), self.edges_left(known), known)
-        return draw_token(logits, known, sampling, noise, end_token=self.end_token)
+        return draw_token(logits, known, sampling, noise, end_token=self.end_token, frames=self.frames_of(known.tokens))
 
     def frames_said(self, known: Known) -> list[int]:
         """Frames that each row's new tokens last, those of its edge among them."""

@@ -150,9 +150,9 @@ class _Runs(LongTokens):
 
     def draw(self, hidden: Tensor, known: Known, sampling: Sampling, noise: Noise) -> Drawn:
         edges = self.edges_left(known)
-        units = draw_token(
-            self.allowed(self.next_logits(hidden, known), edges, known), known, sampling, noise, end_token=self.end_token
-        ).tokens[:, 0]
+        allowed = self.allowed(self.next_logits(hidden, known), edges, known)
+        frames = self.frames_of(known.tokens)
+        units = draw_token(allowed, known, sampling, noise, end_token=self.end_token, frames=frames).tokens[:, 0]
         logits = self.model.duration_logits(hidden, units)
         for row, edge in enumerate(edges):
             if edge:  # it lasted so long already

@@ -12,7 +12,7 @@ if [ -z "${VIRTUAL_ENV:-}" ] && [ -x ../../.venv/bin/python3 ]; then
 fi
 
 stages_folder=data/.stages
-layout_version=1  # raise it when a stage leaves something else for the same settings
+layout_version=2  # raise it when a stage leaves something else for the same settings
 
 log() {
   echo "$(date '+%Y-%m-%d %H:%M:%S') ($(basename "$0")) $*"
@@ -147,7 +147,8 @@ run_training() {
 }
 
 run_continuations() {
-  $python bin/write_prompts.py --manifest-dir data/tokenized --output-dir "$exp_dir/prompts" --num-prompts "$num_prompts" --min-seconds "$prompt_seconds"
+  $python bin/write_prompts.py --manifest-dir data/tokenized --output-dir "$exp_dir/prompts" --num-prompts "$num_prompts" --min-seconds "$prompt_seconds" \
+    --or-longest true
   # shellcheck disable=SC2086  # options are words
   $python bin/infer.py --exp-dir "$exp_dir" --audio-prompts "$exp_dir"/prompts/*.wav --output-dir "$exp_dir/continued" \
     --prompt-seconds "$prompt_seconds" --max-seconds "$max_seconds" $infer_options

@@ -15,7 +15,7 @@ from lhotse import CutSet
 from lhotse.cut import Cut
 from tiny_audio import sound, write_sound
 
-from valle.corpora.cut_audio import PromptsConfig, read_cut, write_prompts
+from valle.corpora.cut_audio import CutAudioError, PromptsConfig, read_cut, write_prompts
 from valle.corpora.folder import FolderConfig, FolderReport, SplitBy, prepare_folder, recording_name
 from valle.corpora.folder_segments import Cutting
 from valle.corpora.folder_walk import FolderError, fingerprint
@@ -202,12 +202,53 @@ def test_one_file_is_split_in_time(tmp_path: Path, seconds: float) -> None:
     assert abs(pieces[-1].end - seconds) < 1e-6
 
 
-def test_too_little_for_three_parts_is_said(tmp_path: Path) -> None:
+def test_one_short_recording_is_enough_for_three_parts(tmp_path: Path) -> None:
     write_sound(tmp_path / "in" / "only.wav", 1.5)
     report = prepare(tmp_path / "in", tmp_path)
-    assert report.sizes["train"][0] == 1 and [note for note in report.notes if "empty" in note] == [
-        "dev is empty: there is too little audio for three parts", "test is empty: there is too little audio for three parts",
-    ]  # fmt: skip
+    assert report.sizes == {part: (1, pytest.approx(0.5, abs=1e-3)) for part in PARTS}
+    [note] = report.notes
+    assert "split in time" in note and "dev and test are pieces of the recordings that train has" in note
+    write_report(tmp_path / "report.html", title="One", left_out=tmp_path / "manifests" / "left_out.jsonl", sizes=report.sizes)
+    assert "dev and test are pieces of the recordings that train has" in (tmp_path / "report.html").read_text()
+
+
+def test_sound_with_a_silent_end_is_enough_for_three_parts(tmp_path: Path) -> None:
+    """Two of its three pieces were silent, and dev was empty."""
+    (tmp_path / "in").mkdir()
+    soundfile.write(tmp_path / "in" / "only.wav", np.concatenate([sound(2.0), np.zeros(3 * 16000, np.float32)]), 16000)
+    report = prepare(tmp_path / "in", tmp_path)
+    assert all(count > 0 for count, _ in report.sizes.values())
+
+
+def test_what_leaves_nothing_for_dev_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    """It was found out at the first validation, after twenty minutes."""
+    write_sound(tmp_path / "in" / "only.wav", 1.2)
+    with pytest.raises(FolderError, match=r"found 1.20 s in all and nothing for dev; give three recordings or more, or one of 1.5 s or more"):
+        prepare(tmp_path / "in", tmp_path)
+
+
+def test_pieces_of_a_recording_say_whether_they_begin_or_end_it(tmp_path: Path) -> None:
+    write_sound(tmp_path / "in" / "long.wav", 40.0)
+    for number in range(3):
+        write_sound(tmp_path / "in" / f"{number}.wav", 2.0, seed=number)
+    prepare(tmp_path / "in", tmp_path)
+    found = {cut.id: cut for cut in all_cuts(tmp_path)}
+    pieces = sorted((cut for cut in found.values() if cut.recording.duration > 30), key=lambda cut: cut.start)
+    assert len(pieces) > 2
+    assert [cut.custom["is_first_piece"] for cut in pieces] == [True] + [False] * (len(pieces) - 1)
+    assert [cut.custom["is_last_piece"] for cut in pieces] == [False] * (len(pieces) - 1) + [True]
+    assert all(not cut.custom for cut in found.values() if cut.recording.duration < 30)  # a whole recording holds both ends
+
+
+def test_prompts_are_the_longest_where_all_are_short(tmp_path: Path) -> None:
+    write_sound(tmp_path / "in" / "only.wav", 5.0)
+    prepare(tmp_path / "in", tmp_path)
+    settings = {"manifest_dir": tmp_path / "manifests", "output_dir": tmp_path / "prompts", "min_seconds": 3.0, "num_prompts": 1}
+    with pytest.raises(CutAudioError, match="expected cuts of at least 3 s"):
+        write_prompts(PromptsConfig(**settings))
+    [path] = write_prompts(PromptsConfig(**settings, or_longest=True))
+    longest = max(cut.duration for cut in cuts(tmp_path, "test"))
+    assert soundfile.info(path).duration == pytest.approx(longest, abs=1e-3)
 
 
 def test_no_speaker_is_in_two_parts(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,6 +48,7 @@ class PromptsConfig:
     output_dir: Path = field(metadata={"help": "where the wavs go"})
     num_prompts: int = field(default=8, metadata={"help": "how many"})
     min_seconds: float = field(default=4.0, metadata={"help": "shorter cuts are passed over"})
+    or_longest: bool = field(default=False, metadata={"help": "take the longest where all are shorter, rather than none"})
 
     def __post_init__(self) -> None:
         if self.num_prompts < 1:
@@ -55,6 +57,7 @@ class PromptsConfig:
 
 def write_prompts(config: PromptsConfig) -> list[Path]:
     """Write cuts of test (of dev, where test has none; then of train) as wavs, of as many speakers as there are; returns their paths."""
+    chosen: list[Cut] = []
     for part in ("test", "dev", "train"):
         path = config.manifest_dir / f"cuts_{part}.jsonl.gz"
         if not path.is_file():
@@ -62,7 +65,9 @@ def write_prompts(config: PromptsConfig) -> list[Path]:
         chosen = _choose(read_cuts(path), config)
         if chosen:
             break
-    else:
+    if not chosen and config.or_longest:
+        chosen = _longest(config)
+    if not chosen:
         raise CutAudioError(f"expected cuts of at least {config.min_seconds:g} s in {config.manifest_dir}, found none; lower --min-seconds")
     config.output_dir.mkdir(parents=True, exist_ok=True)
     paths = []
@@ -74,6 +79,15 @@ def write_prompts(config: PromptsConfig) -> list[Path]:
         if path not in paths:
             path.unlink()
     return paths
+
+
+def _longest(config: PromptsConfig) -> list[Cut]:
+    """Of the first part that has any cuts."""
+    for part in ("test", "dev", "train"):
+        cuts = heapq.nlargest(config.num_prompts, read_cuts(config.manifest_dir / f"cuts_{part}.jsonl.gz"), key=lambda cut: cut.duration)
+        if cuts:
+            return cuts
+    return []
 
 
 def _choose(cuts: Iterable[Cut], config: PromptsConfig) -> list[Cut]:

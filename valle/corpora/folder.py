@@ -10,8 +10,9 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from itertools import pairwise
 from pathlib import Path
 
 from lhotse import Recording, SupervisionSegment
@@ -24,10 +25,12 @@ from valle.corpora.folder_segments import Cutting, Segment
 from valle.corpora.folder_walk import AudioFile, FolderError, walk_folder
 from valle.corpora.manifests import write_cuts
 from valle.corpora.pieces import ends_of_piece
-from valle.corpora.report import write_left_out
+from valle.corpora.report import write_left_out, write_notes
 from valle.corpora.report_reasons import PARTS, LeftOut
 from valle.corpora.splits import split_groups, split_time
 from valle.progress import Progress
+
+SHORTEST_PIECE = 0.5  # seconds: what the trainer's --filter-min-duration keeps
 
 
 class SplitBy(StrEnum):
@@ -101,26 +104,53 @@ def prepare_folder(
             f"expected recordings of at least {config.min_seconds:g} s in {config.audio_dir}, found {counts}; give another folder"
         )
     parts = _split(config, scanned, groups, part_of, notes)
+    write_left_out(sorted(left_out, key=lambda entry: (entry.path, entry.detail)), config.output_dir / "left_out.jsonl")
+    _refuse_empty(parts)
     sizes = {}
     for part in PARTS:
         sizes[part] = (len(parts[part]), sum((last - first) / item.sample_rate for item, (first, last) in parts[part]))
         write_cuts(_cuts(config.audio_dir, parts[part]), config.output_dir / f"cuts_{part}.jsonl.gz")
         if not parts[part]:
             notes.append(f"{part} is empty: there is too little audio for three parts")
-    write_left_out(sorted(left_out, key=lambda entry: (entry.path, entry.detail)), config.output_dir / "left_out.jsonl")
+    write_notes(notes, config.output_dir)
     return FolderReport(sizes=sizes, notes=notes)
 
 
 def _scan(config: FolderConfig, files: list[AudioFile], left_out: list[LeftOut], progress: Progress | None) -> list[Scanned]:
-    """Usable recordings; one or two short ones are cut finer, so that all three parts get some."""
+    """Usable recordings; one or two short ones are cut finer, and at last into thirds, so that all three parts get some."""
     kept = _scan_once(config, files, config.max_seconds, left_out, progress)
     seconds = sum(item.num_samples / item.sample_rate for item in kept)
     if 0 < len(kept) < 3 and sum(len(item.segments) for item in kept) < 3 * len(kept):
         finer = max(2 * config.min_seconds, min(config.max_seconds, seconds / len(kept) / 4))
         names = {item.path for item in kept}
         left_out[:] = [entry for entry in left_out if entry.path not in names]
-        return _scan_once(config, [file for file in files if file.path in names], finer, left_out, progress)
+        kept = _scan_once(config, [file for file in files if file.path in names], finer, left_out, progress)
+        if all(len(item.segments) < 3 for item in kept):
+            kept = [replace(item, segments=_thirds(item)) for item in kept]
     return kept
+
+
+def _thirds(item: Scanned) -> list[Segment]:
+    """A recording in three, from its first sound to its last; as it is where that makes pieces that are too short to learn from."""
+    if not item.segments:
+        return []
+    first, last = item.segments[0][0], item.segments[-1][1]
+    if last - first < 3 * SHORTEST_PIECE * item.sample_rate:
+        return item.segments
+    edges = [first + (last - first) * number // 3 for number in range(4)]
+    return list(pairwise(edges))
+
+
+def _refuse_empty(parts: dict[str, list[tuple[Scanned, Segment]]]) -> None:
+    """Training needs something to learn from and something to be judged by: better said now than after it."""
+    empty = [part for part in ("train", "dev") if not parts[part]]
+    if empty:
+        cuts = [piece for pieces in parts.values() for piece in pieces]
+        seconds = sum((last - first) / item.sample_rate for item, (first, last) in cuts)
+        raise FolderError(
+            f"expected recordings for train and dev, found {seconds:.2f} s in all and nothing for {' and '.join(empty)}; "
+            f"give three recordings or more, or one of {3 * SHORTEST_PIECE:g} s or more"
+        )
 
 
 def _scan_once(
@@ -164,7 +194,10 @@ def _split(
     groups = {group_of(item.path) for item in usable if part_of(item.path) is None}
     by_lists = {part_of(item.path) for item in usable} - {None}
     if len(groups) < 3 and not by_lists:
-        notes.append(f"split in time: three recordings or more are needed to split by them, found {len(groups)}")
+        notes.append(
+            f"split in time: three recordings or more are needed to split by them, found {len(groups)}; dev and test are pieces of the "
+            "recordings that train has, so their figures say nothing about others"
+        )
         for item in usable:
             pieces = split_time(item.segments, dev_share=config.dev_share, test_share=config.test_share)
             for part in PARTS:

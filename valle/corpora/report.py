@@ -13,7 +13,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from lhotse import CutSet
 
 from valle.corpora.report_reasons import LeftOut, Reason
+from valle.files import replacing
 
+NOTES_FILE = "notes.txt"
 MAX_LISTED = 5000  # a page of more rows is no longer read; the JSON lines beside it hold all
 
 
@@ -28,6 +30,17 @@ def write_left_out(entries: Iterable[LeftOut], path: Path) -> Counter[Reason]:
             counts[entry.reason] += 1
     temporary.replace(path)
     return counts
+
+
+def write_notes(notes: Sequence[str], manifest_dir: Path) -> None:
+    """What was done otherwise than asked, for every report that is made of these manifests."""
+    with replacing(manifest_dir / NOTES_FILE) as temporary:
+        temporary.write_text("".join(f"{note}\n" for note in notes), encoding="utf-8")
+
+
+def _read_notes(manifest_dir: Path) -> list[str]:
+    path = manifest_dir / NOTES_FILE
+    return path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
 
 
 def part_sizes(sets: dict[str, CutSet]) -> dict[str, tuple[int, float]]:
@@ -101,6 +114,7 @@ def write_report(
     )
     page = environment.get_template("report.html").render(
         title=title,
+        notes=_read_notes(left_out.parent),
         sizes=sizes,
         counts=sorted(counts.items()),
         num_left_out=counts.total(),

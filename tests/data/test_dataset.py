@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from lhotse import CutSet
 from lhotse.cut import Cut
 from lhotse.features.io import close_cached_file_handles, lookup_cache_or_open
+from lhotse.utils import fastcopy
 from tiny_corpus import CODEBOOKS, CODES, UNITS, Corpus, write_corpus
 from tiny_crops import tiny_crops
 from torch import Tensor
@@ -61,6 +62,19 @@ def assert_equal(one: dict[str, dict[str, Tensor]], other: dict[str, dict[str, T
         assert tensors.keys() == other[stage].keys()
         for name, values in tensors.items():
             assert torch.equal(values, other[stage][name]), (stage, name)
+
+
+def test_a_piece_that_does_not_end_its_recording_has_no_eos(manifests: TokenManifests) -> None:
+    settings = CropSettings(
+        stages=("semantic",), seconds={"semantic": 30.0}, num_quantizers=CODEBOOKS, num_coarse=1, prefix_mode=1, prompt_share=0.4,
+        prompt_share_to=0.0, seed=0,
+    )  # fmt: skip
+    cut = next(iter(manifests.cuts("train")))
+    for custom, ends in (({}, (True, True)), ({"is_first_piece": True, "is_last_piece": False}, (True, False)),
+                         ({"is_first_piece": False, "is_last_piece": True}, (False, True))):  # fmt: skip
+        piece = fastcopy(cut, custom={**cut.custom, **custom})
+        batch = TokenDataset(manifests, settings, epoch=1)[CutSet.from_cuts([piece])]["semantic"]
+        assert (bool(batch["starts"]), bool(batch["ends"])) == ends
 
 
 @settings(max_examples=20, deadline=None, derandomize=True)

@@ -1,7 +1,9 @@
 """Number formats: auto is measured once and stored; float16 keeps its scaler."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,9 +13,15 @@ from valle.models.checkpoint import load_checkpoint
 from valle.models.loss import LossTerm
 from valle.training.distributed import World
 from valle.training.errors import OtherRunError
-from valle.training.precision import SMALLEST_SCALE, Precision, resolve_dtype
+from valle.training.precision import SMALLEST_SCALE, Precision, has_bfloat16_instructions, resolve_dtype
 
 CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def any_processor(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is tried where a processor says nothing of bfloat16, whatever the one of this machine says."""
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
 
 
 def times_measured(exp_dir: Path) -> int:
@@ -106,34 +114,74 @@ def test_half_formats_train_and_keep_float32_weights(dtype: str, manifests: Path
     assert load_checkpoint(tmp_path / "checkpoint-2.pt")["dtype"] == dtype
 
 
-@pytest.mark.parametrize(("cost", "passes", "chosen"), [(100.0, 1, "float32"), (3.0, 3, "float32"), (0.5, 3, "bfloat16")])
-def test_a_format_without_hope_is_tried_once(
-    cost: float, passes: int, chosen: str, manifests: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("flags", "has"), [
+    ({"architecture": "x86_64", "avx512_bf16": True}, True), ({"architecture": "x86_64", "amx_bf16": True, "avx512_bf16": False}, True),
+    ({"architecture": "x86_64", "avx512_f": True, "avx512_bf16": False, "amx_bf16": False}, False),
+    ({"architecture": "arm64", "bf16": True}, True), ({"architecture": "arm64", "bf16": False}, False), ({"architecture": "arm64"}, None),
+])  # fmt: skip
+def test_a_processor_without_instructions_for_bfloat16_tries_nothing(
+    flags: dict[str, Any], has: bool | None, manifests: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where a processor has no instructions for bfloat16, a pass in it can take a quarter of a minute."""
-    assert chosen_by_cost(lambda half, _: cost if half else 1.0, manifests, tmp_path, monkeypatch) == (chosen, {False: 3, True: passes})
+    """There a pass in it takes ten times as long: 33 s were lost before the first step."""
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: flags)
+    assert has_bfloat16_instructions() is has
+    loop, passes = tiny_loop(tiny_options(manifests, tmp_path)), []
+    loop.task.model.register_forward_pre_hook(lambda *_: passes.append(1))
+    chosen = resolve_dtype(loop.task, tiny_options(manifests, tmp_path, dtype="auto"), CPU, World())
+    assert (chosen == "float32" and not passes) if has is False else passes
 
 
-def test_a_first_pass_that_prepares_much_is_not_taken_for_the_rest(
-    manifests: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("cost", "chosen"),
+    [
+        (lambda half, before, rows: (0.02 if half else 0.05) * rows, "bfloat16"),
+        (lambda half, before, rows: (0.15 if half else 0.05) * rows, "float32"),
+        (lambda half, before, rows: 1.0 if half else 0.3, "float32"),  # rows that are long
+        (lambda half, before, rows: 0.2 if half and before == 0 else 0.005 if half else 0.01, "bfloat16"),  # the first prepares much
+        (lambda half, before, rows: 0.001 * rows, "float32"),
+    ],
+)
+def test_choosing_takes_two_seconds_at_most(
+    cost: Callable[[bool, int, int], float], chosen: str, manifests: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def cost(half: bool, before: int) -> float:
-        return 0.01 if not half else 0.2 if before == 0 else 0.005
+    loop, now, tried = tiny_loop(tiny_options(manifests, tmp_path, max_duration=100.0)), [0.0], {True: 0, False: 0}
 
-    assert chosen_by_cost(cost, manifests, tmp_path, monkeypatch) == ("bfloat16", {False: 3, True: 3})
-
-
-def chosen_by_cost(
-    cost: Callable[[bool, int], float], manifests: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> tuple[str, dict[bool, int]]:
-    """What is chosen where a pass takes ``cost(is it bfloat16, passes before)`` seconds, and how many of each were tried."""
-    loop, now, tried = tiny_loop(tiny_options(manifests, tmp_path)), [0.0], {True: 0, False: 0}
-
-    def spend(*_: object) -> None:
+    def spend(module: torch.nn.Module, inputs: Any) -> None:
         half = torch.is_autocast_enabled("cpu")
-        now[0] += cost(half, tried[half])
+        now[0] += cost(half, tried[half], len(inputs[0]["coarse"]["lengths"]))
         tried[half] += 1
 
     loop.task.model.register_forward_pre_hook(spend)
+    monkeypatch.setattr("valle.training.precision.has_bfloat16_instructions", lambda: True)
     monkeypatch.setattr("valle.training.precision.time.perf_counter", lambda: now[0])
-    return resolve_dtype(loop.task, tiny_options(manifests, tmp_path, dtype="auto"), CPU, World()), tried
+    assert resolve_dtype(loop.task, tiny_options(manifests, tmp_path, dtype="auto"), CPU, World()) == chosen
+    assert now[0] <= 2.0 and min(tried.values()) >= 1
+
+
+def test_the_clock_starts_after_the_format_is_chosen(manifests: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("valle.training.loop.resolve_dtype", lambda *_: time.sleep(0.3) or "float32")
+    loop = tiny_loop(tiny_options(manifests, tmp_path, dtype="auto"))
+    assert loop.clock.seconds() < 0.25
+
+
+def test_each_stage_is_clipped_by_its_own_norm(manifests: Path, tmp_path: Path) -> None:
+    """One stage with large gradients shrank the steps of all others."""
+    moved = {}
+    for scale in (1.0, 1e4):
+        options = tiny_options(manifests, tmp_path / str(scale), optimizer_name="AdamW", clip_grad_norm=0.01, dropout=0.0)
+        loop = tiny_loop(options)
+        loop.progress.step = 1
+        loop.task.model.fine.head_bias.register_hook(lambda grad, scale=scale: grad * scale)
+        norms = {}
+        step = loop.optimizer.step
+
+        def watch(*_: Any, loop: Any = loop, norms: Any = norms, step: Any = step) -> None:
+            for name, parameters in loop.parts.items():
+                norms[name] = float(torch.stack([value.grad.norm() for value in parameters if value.grad is not None]).norm())
+            step()
+
+        loop.optimizer.step = watch
+        loop.train_step([next(loop.task.batches(epoch=1, skip=0, world=World()))])
+        assert norms == {name: pytest.approx(0.01, rel=1e-3) for name in ("semantic", "coarse", "fine")}
+        moved[scale] = loop.task.model.coarse.head.weight.detach().clone()
+    assert torch.equal(moved[1.0], moved[1e4])

@@ -50,9 +50,7 @@ def place_of_cluster() -> ClusterPlace | None:
     except ValueError:
         raise MeetingError(f"expected numbers, found {said}, MASTER_PORT={os.environ['MASTER_PORT']}; {advice}") from None
     if not (0 <= local_rank <= rank < size and 1 <= port <= 65535):
-        raise MeetingError(
-            f"expected LOCAL_RANK up to RANK, RANK below WORLD_SIZE and a port, found {said}, MASTER_PORT={port}; {advice}"
-        )
+        raise MeetingError(f"expected LOCAL_RANK up to RANK, RANK below WORLD_SIZE and a port, found {said}, MASTER_PORT={port}; {advice}")
     return ClusterPlace(rank=rank, size=size, local_rank=local_rank)
 
 

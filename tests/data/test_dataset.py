@@ -65,15 +65,11 @@ def assert_equal(one: dict[str, dict[str, Tensor]], other: dict[str, dict[str, T
 
 
 def test_a_piece_that_does_not_end_its_recording_has_no_eos(manifests: TokenManifests) -> None:
-    settings = CropSettings(
-        stages=("semantic",), seconds={"semantic": 30.0}, num_quantizers=CODEBOOKS, num_coarse=1, prefix_mode=1, prompt_share=0.4,
-        prompt_share_to=0.0, seed=0,
-    )  # fmt: skip
     cut = next(iter(manifests.cuts("train")))
     for custom, ends in (({}, (True, True)), ({"is_first_piece": True, "is_last_piece": False}, (True, False)),
                          ({"is_first_piece": False, "is_last_piece": True}, (False, True))):  # fmt: skip
         piece = fastcopy(cut, custom={**cut.custom, **custom})
-        batch = TokenDataset(manifests, settings, epoch=1)[CutSet.from_cuts([piece])]["semantic"]
+        batch = make(manifests, seconds={"semantic": 30.0, "coarse": 1.0, "fine": 1.0})[CutSet.from_cuts([piece])]["semantic"]
         assert (bool(batch["starts"]), bool(batch["ends"])) == ends
 
 

@@ -33,7 +33,8 @@ def test_the_trained_length_is_the_longest_crop_that_was_seen(manifests: Path, t
     save_released(best, tmp_path / "model")
     loaded = load_released(tmp_path / "model")
     assert loaded.trained_seconds == state["trained_seconds"]
-    assert loaded.model.config.trained_frames == round(longest * 50) and loaded.model.config.trained_fine_frames == 50
+    frames = round(longest * 50)
+    assert loaded.model.config.trained_frames == {"semantic": frames, "coarse": frames, "fine": 50}
 
 
 def test_what_a_stage_saw_before_counts_too(manifests: Path, unbroken: Run, tmp_path: Path) -> None:
@@ -51,7 +52,7 @@ def test_a_run_that_goes_on_remembers_what_it_saw(manifests: Path, tmp_path: Pat
 
 
 def test_an_older_checkpoint_says_what_was_asked_for(unbroken: Run) -> None:
-    names = ("trained_seconds", "trained_frames", "trained_fine_frames")
+    names = ("trained_seconds", "trained_frames")
     state = {name: value for name, value in unbroken.state.items() if name not in names}
     assert released_from_checkpoint(state).trained_seconds == {"semantic": 30.0, "coarse": 2.0, "fine": 1.0}
     assert model_from_checkpoint(state)[0].config.trained_frames is None
@@ -60,7 +61,7 @@ def test_an_older_checkpoint_says_what_was_asked_for(unbroken: Run) -> None:
 def test_inference_slides_at_the_trained_length() -> None:
     fields = {**vars(tiny_model(num_units=None).config)}
     unknown = tiny_model(num_units=None)
-    known = AudioLM(**{**fields, "trained_frames": 8, "trained_fine_frames": 6}).eval()
+    known = AudioLM(**{**fields, "trained_frames": {"coarse": 8, "fine": 6}}).eval()
     known.load_state_dict(unknown.state_dict())
     x, lengths = torch.arange(24).view(1, 8, 3) % 5, torch.tensor([8])
 

@@ -84,12 +84,11 @@ class TokenDataset(Dataset[Batch]):
     def _crop(self, example: Tokens, stage: str, number: int) -> CroppedTokens:
         settings = self.settings
         chance = draw(settings.seed, self.epoch, example.cut_id, numbered(stage, number))
-        crop = choose_crop(
-            self.manifests.timeline, num_periods=example.num_periods, seconds=settings.seconds[stage], chance=chance
-        )
+        crop = choose_crop(self.manifests.timeline, num_periods=example.num_periods, seconds=settings.seconds[stage], chance=chance)
         return CroppedTokens(
             cut_id=example.cut_id, units=example.units[crop.units], codes=example.codes[crop.frames],
-            starts=crop.holds_start and example.is_first, ends=crop.holds_end and example.is_last, seed=settings.seed, epoch=self.epoch, number=number,
+            starts=crop.holds_start and example.is_first, ends=crop.holds_end and example.is_last,
+            seed=settings.seed, epoch=self.epoch, number=number,
         )  # fmt: skip
 
 

@@ -169,9 +169,7 @@ class AudioLM(nn.Module):
         ``seed`` is of any integer type.
         """
         if self.config.num_units is not None:
-            raise UserError(
-                "this model is conditioned on units: continue audio by valle.Pipeline, or build AudioLM without num_units"
-            )
+            raise UserError("this model is conditioned on units: continue audio by valle.Pipeline, or build AudioLM without num_units")
         if x.ndim != 3 or x.shape[2] < self.config.num_quantizers:
             raise UserError(f"expected codes of shape (B, T, Q) with Q at least {self.config.num_quantizers}, found {tuple(x.shape)}")
         if x_lens.shape != (len(x),) or (len(x) and not 0 <= int(x_lens.min()) <= int(x_lens.max()) <= x.shape[1]):
@@ -191,9 +189,10 @@ class AudioLM(nn.Module):
         sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p)
         unbounded = 2 * max(totals) + 2  # half of a window is context, so that every row sees all of its prompt
         trained = self.config.trained_frames or {}
+        windows = {stage: window or trained.get(stage, unbounded) for stage in self.stages()}
         request = AcousticRequest(
             prompt_codes=prompts, num_frames=totals, seeds=[index(seed) + row for row in range(len(prompts))], units=None,
-            sampling=dict.fromkeys(self.stages(), sampling), windows={stage: window or trained.get(stage, unbounded) for stage in self.stages()},
+            sampling=dict.fromkeys(self.stages(), sampling), windows=windows,
         )  # fmt: skip
         rows = self.acoustic.generate(request)
         new, _ = pad_codes([codes[len(prompt) :] for codes, prompt in zip(rows, prompts, strict=True)])

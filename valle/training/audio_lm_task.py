@@ -117,7 +117,8 @@ class AudioLMTask:
         return Batch(moved)
 
     def part_of(self, valid_name: str) -> str:
-        return valid_name.partition("_")[0]
+        named = [stage for stage in self.stages if valid_name == stage or valid_name.startswith(f"{stage}_")]
+        return max(named, key=len)
 
     def cuts_of(self, batch: Batch, *, epoch: int, number: int, world: World) -> list[str]:
         return list(batch.cut_ids)

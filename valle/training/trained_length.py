@@ -18,6 +18,8 @@ def seconds_in(batch: Mapping[str, Mapping[str, Tensor]], timeline: Timeline) ->
     """The longest crop of each stage in a batch."""
     longest = {}
     for stage, tensors in batch.items():
+        if "lengths" not in tensors:
+            continue
         grid = timeline.codes if "codes" in tensors else timeline.units
         assert grid is not None
         longest[stage] = float(int(tensors["lengths"].max()) * grid.step)

@@ -49,7 +49,7 @@ def test_a_demo_ends_with_a_page_a_summary_and_its_sounds(run: DemoOptions) -> N
         assert (run.exp_dir / item["wav"]).is_file() and Path(item["prompt"]).is_file()
         assert item["seconds"] == pytest.approx(2.5)
     page = (run.exp_dir / "index.html").read_text()
-    assert "A voice goes on" in page and "Nats a token" in page and page.count("<audio") == 2
+    assert "A voice goes on" in page and "Loss in nats per token" in page and page.count("<audio") == 2
     assert not [path for path in run.exp_dir.rglob("*") if "tmp" in path.name]
 
 

@@ -1,8 +1,9 @@
-"""Makes the five sample sounds beside it: recording k of ``valle/assets/samples``, in order of name, continued with seed k.
+"""Makes the five sample sounds beside it, and the README's picture of the first.
 
 python3 docs/samples/make.py
 
-Nothing is chosen by ear. Everything but the lengths and the seeds is the default of ``Pipeline.continue_audio``.
+Recording k of ``valle/assets/samples``, in order of name, is continued with seed k.  Nothing is chosen by ear, and everything
+but lengths and seeds is the default of ``Pipeline.continue_audio``.
 """
 
 from pathlib import Path
@@ -11,9 +12,11 @@ import soundfile
 
 from valle.audio import read_audio
 from valle.inference.pipeline import Pipeline
+from valle.inference.spectrogram import write_spectrogram
 
 HERE = Path(__file__).parent
 PROMPTS = HERE.parent.parent / "valle" / "assets" / "samples"
+PICTURE = HERE.parent / "images" / "continuation.png"
 PROMPT_SECONDS, MAX_SECONDS = 3, 5
 
 
@@ -24,6 +27,8 @@ def main() -> None:
         wav, sample_rate = read_audio(prompt)
         [continued] = pipeline.continue_audio(wav, sample_rate, prompt_seconds=PROMPT_SECONDS, max_seconds=MAX_SECONDS, seed=seed)
         soundfile.write(HERE / f"{seed}.flac", continued.wav, continued.sample_rate)
+        if seed == 1:
+            write_spectrogram(PICTURE, continued.wav, continued.sample_rate, prompt_seconds=continued.prompt_seconds)
 
 
 if __name__ == "__main__":

@@ -115,5 +115,5 @@ def _write_page(options: DemoOptions, summary: dict[str, Any]) -> None:
     )
     write_page(
         options.exp_dir / "index.html", items, mode="continue", rtf=summary["rtf_infer"], title="A voice goes on", lead=lead,
-        tables=demo_tables(summary), pictures=[PagePicture("Training curves", options.exp_dir / "curves.png", "Loss in nats per token over steps.")],
+        tables=demo_tables(summary), pictures=[PagePicture("Training curves", options.exp_dir / "curves.png", "Loss, nats per token.")],
     )  # fmt: skip

@@ -34,6 +34,7 @@ OBJECTIVES = ("mfcc50", "hubert-1", "wav2vec-1", "vq-wav2vec-1", "wav2vec2-1", "
 ITERATIONS = ("mfcc50-200", "hubert-1-published", "hubert-2-published", "hubert-1", "hubert-2", "hubert-3")
 IN_TOKENIZERS = "the command in docs/tokenizers.md"
 IN_CODECS = "the command in docs/codec-training.md"
+PREVIOUS = {"the one before": "previous model"}  # what voices_kept.json calls it
 CURVES = "Loss in nats per token over training steps, on train and dev, one panel per stage"
 RUNS = "Loss over training steps, on train and dev, one panel per run"
 STAGE_COLUMNS = ("stage", "train", "dev", "unigram", "below unigram", "accuracy")
@@ -217,7 +218,7 @@ def voices_kept(values: Mapping[str, Any]) -> str:
     for corpus, models in values["corpora"].items():
         for name, report in models.items():
             controls = (interval(report["round_trip"]), interval(report["shuffled"]))
-            rows.append((f"{corpus}: {name}", interval(report["generated"]), *controls, *_heard(report, "generated")))
+            rows.append((f"{corpus}: {PREVIOUS.get(name, name)}", interval(report["generated"]), *controls, *_heard(report, "generated")))
         report = next(iter(models.values()))
         rows.append((f"{corpus}: real speech", interval(report["real"]), "", "", *_heard(report, "real")))
     columns = ("", "voice kept", "real speech through the codec", "wrong prompt", "silence", "clips")

@@ -86,7 +86,7 @@ def test_a_run_that_has_not_ended_is_one_sentence(run: DemoOptions, capsys: pyte
     with pytest.raises(SystemExit) as caught:
         run_program(demo_report.main)
     errors = capsys.readouterr().err.splitlines()
-    assert caught.value.code == 2 and len(errors) == 1 and "let the training end" in errors[0]
+    assert caught.value.code == 2 and len(errors) == 1 and "wait until training ends" in errors[0]
     assert not (run.exp_dir / "index.html").exists() and not (run.exp_dir / "continued").exists()
 
 

@@ -73,7 +73,7 @@ def demo_summary(measured: Measured) -> dict[str, Any]:
 def read_training_summary(path: Path) -> dict[str, Any]:
     """The trainer's ``summary.json``, or a demo's, which holds the same entries."""
     if not path.is_file():
-        raise DemoError(f"expected the trainer's summary at {path}, found none; let the training end, then report it")
+        raise DemoError(f"expected the trainer's summary at {path}, found none; wait until training ends")
     try:
         summary = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:

@@ -53,14 +53,7 @@ class InferOptions:
     temperature: float | None = _flag(
         None, "of all stages; not given: " + ", ".join(f"{stage.sampling.temperature:g} {name}" for name, stage in all_stages().items())
     )
-<<<<<<< HEAD
     top_k: int = _flag(0, "sample from this many most likely tokens; 0 for all")
-=======
-    semantic_temperature: float | None = _flag(None, "of the semantic stage alone")
-    coarse_temperature: float | None = _flag(None, "of the coarse stage alone")
-    fine_temperature: float | None = _flag(None, "of the fine stage alone")
-    top_k: int = _flag(0, "sample from this many most likely tokens; 0 for all")
->>>>>>> a1f53a3 (Say help texts, errors, log lines and pages in plain words)
     top_p: float = _flag(1.0, "draw from the likeliest that make up this probability")
     repetition_aware: bool = _flag(False, "draw again where a coarse code repeats too often")
     seed: int = _flag(0, "seed of all random choices")

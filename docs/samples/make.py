@@ -10,8 +10,7 @@ from pathlib import Path
 
 import soundfile
 
-from valle.audio import read_audio
-from valle.inference.pipeline import Pipeline
+from valle import Pipeline, read_audio
 from valle.inference.spectrogram import write_spectrogram
 
 HERE = Path(__file__).parent

@@ -1,6 +1,6 @@
 """Puts figures into the documents: every table between ``<!-- figures: NAME -->`` and ``<!-- end -->`` is written here.
 
-python3 -m benchmarks.figures            write them anew
+python3 -m benchmarks.figures            write them again
 python3 -m benchmarks.figures --check    status 1 where a document does not say what benchmarks/results says
 
 A block whose results are not there keeps what it has.
@@ -15,7 +15,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.tables import Results, markdown, page_table, percent, text, where, written_from
+from benchmarks.front_page import goals, works
+from benchmarks.row_names import figures_of
+from benchmarks.tables import Results, interval, markdown, page_table, percent, text, where, written_from
 from benchmarks.tokenizer_tables import across_speakers, codecs, command, curves, limits, reports, unit_choice, units
 from valle.evaluation.demo_summary import demo_tables
 from valle.evaluation.evaluate_codec import codec_table
@@ -32,7 +34,10 @@ OBJECTIVES = ("mfcc50", "hubert-1", "wav2vec-1", "vq-wav2vec-1", "wav2vec2-1", "
 ITERATIONS = ("mfcc50-200", "hubert-1-published", "hubert-2-published", "hubert-1", "hubert-2", "hubert-3")
 IN_TOKENIZERS = "the command in docs/tokenizers.md"
 IN_CODECS = "the command in docs/codec-training.md"
-STAGE_COLUMNS = ("stage", "train", "dev", "unigram", "below it", "accuracy")
+PREVIOUS = {"the one before": "previous model"}  # what voices_kept.json calls it
+CURVES = "Loss in nats per token over training steps, on train and dev, one panel per stage"
+RUNS = "Loss over training steps, on train and dev, one panel per run"
+STAGE_COLUMNS = ("stage", "train", "dev", "unigram", "below unigram", "accuracy")
 
 
 def documents(root: Path = ROOT) -> list[Path]:
@@ -46,7 +51,7 @@ def read_results(root: Path = ROOT) -> dict[str, Any]:
 
 
 def fill(path: Path, results: Results, root: Path = ROOT) -> str:
-    """The text of a document with every block that has results written anew."""
+    """The text of a document with every block that has results written again."""
 
     def content(match: re.Match[str]) -> str:
         name = match["name"]
@@ -83,8 +88,8 @@ def demo_block(title: str) -> Callable[[Results], str | None]:
 def demo_compared(results: Results) -> str | None:
     """The demo as it was, on two machines, as it is, and with the units of the bundled model."""
     runs = {
-        "before, with bfloat16": "demo_bfloat16", "before": "demo_before",
-        "now, with bfloat16": "demo_now_bfloat16", "now": "demo", "now, with the bundled units": "demo_bundled_units",
+        "older codec, bfloat16": "demo_bfloat16", "older codec, float32": "demo_before",
+        "today, bfloat16": "demo_now_bfloat16", "today, float32": "demo", "today, bundled units": "demo_bundled_units",
     }  # fmt: skip
     if not results.keys() >= set(runs.values()):
         return None
@@ -97,66 +102,22 @@ def _compared(demo: Mapping[str, Any]) -> dict[str, str]:
     silence = [100 * voices["silence_share"][which]["mean"] for which in ("generated", "real")]
     below = [unigram - nll for unigram, nll in zip(fine["unigram_nll_per_codebook"], fine["nll_per_codebook"], strict=True)]
     return {
-        "voice kept": _share(voices["generated"]),
-        "what was said, through the codec": _share(voices["round_trip"]),
-        "silence in continuations (in what was said)": f"{silence[0]:.0f} % ({silence[1]:.0f} %)",
-        "codec, real speech: STOI, mel distance": f"{codec['stoi_real_test']:.3f}, {codec['mel_l1']:.2f}",
-        "codec, synthetic speech: STOI, mel distance": f"{codec['stoi_synthetic_test']:.3f}, {codec['mel_l1_synthetic_test']:.2f}",
-        "units: nats a token on dev, below the unigram": _below(demo["semantic"]),
-        "coarse: nats a token on dev, below the unigram": _below(demo["coarse"]),
-        "fine, mean of levels: below the unigram": f"{sum(below) / len(below):.2f}",
-        "speech, steps": f"{demo['hours_train']:.1f} h, {demo['steps']}",
-        "the whole demo": f"{demo['wall_seconds'] / 60:.1f} min",
-        "work for a second of new audio": f"{demo['rtf_infer']:.2f} s",
+        "voice kept": interval(voices["generated"]),
+        "real speech through the codec": interval(voices["round_trip"]),
+        "silence in continuations (in real speech)": f"{silence[0]:.0f} % ({silence[1]:.0f} %)",
+        "codec on real speech: STOI, mel distance": f"{codec['stoi_real_test']:.3f}, {codec['mel_l1']:.2f}",
+        "codec on synthetic speech: STOI, mel distance": f"{codec['stoi_synthetic_test']:.3f}, {codec['mel_l1_synthetic_test']:.2f}",
+        "semantic stage: dev loss, nats below the unigram": _below(demo["semantic"]),
+        "coarse stage: dev loss, nats below the unigram": _below(demo["coarse"]),
+        "fine stage, mean over levels: nats below the unigram": f"{sum(below) / len(below):.2f}",
+        "training speech, steps": f"{demo['hours_train']:.1f} h, {demo['steps']}",
+        "wall time of the demo": f"{demo['wall_seconds'] / 60:.1f} min",
+        "work per second of new audio": f"{demo['rtf_infer']:.2f} s",
     }
 
 
 def _below(stage: Mapping[str, float]) -> str:
     return f"{stage['valid_nll']:.2f}, {stage['unigram_nll'] - stage['valid_nll']:.2f}"
-
-
-def works(results: Results) -> str | None:
-    """What works, in one table for the front page."""
-    rows: list[tuple[str, str]] = []
-    if "demo" in results:
-        rows += _demo_rows(results["demo"])
-    found = results.get("tokenizers", {}).get("codecs", [])
-    bundled = [row for row in found if row["name"] == BUNDLED_ACOUSTIC and "stoi_real" in row]
-    if bundled:
-        last = max(bundled, key=lambda row: row["n_codebooks"])
-        low, high = last["intervals"]["stoi_real"]
-        stoi = f"STOI {last['stoi_real']:.2f} ({low:.2f} to {high:.2f})"
-        rows.append(("the codec, on LibriSpeech test-other (the recording itself 1, silence 0)", stoi))
-    rows += _folder_rows(results["folder"]) if "folder" in results else []
-    for name in ("basics", "memory"):
-        rows += [(words, f"{text(found['value'])} ({found['goal']})") for words, found in figures_of(results.get(name)) if "goal" in found]
-    return markdown(("what", "measured"), rows) if rows else None
-
-
-def _demo_rows(demo: Mapping[str, Any]) -> list[tuple[str, str]]:
-    fine = [unigram - nll for unigram, nll in zip(demo["fine"]["unigram_nll_per_codebook"], demo["fine"]["nll_per_codebook"], strict=True)]
-    semantic, coarse = (demo[stage]["unigram_nll"] - demo[stage]["valid_nll"] for stage in ("semantic", "coarse"))
-    rows = [
-        ("`make demo`, from nothing to sound, once installed", f"{demo['wall_seconds'] / 60:.1f} min"),
-        (
-            "what its model learned: nats a token below the unigram on dev",
-            f"units {semantic:.2f}, coarse {coarse:.2f}, fine {fine[0]:.2f} to {fine[-1]:.2f}",
-        ),
-    ]
-    if "left_out" not in demo["voices"]:
-        shares = [f"{100 * demo['voices'][name]['mean']:.0f} %" for name in ("generated", "real", "shuffled")]
-        rows.append(
-            ("its continuations that keep the prompt's voice (real speech, prompts shuffled)", f"{shares[0]} ({shares[1]}, {shares[2]})")
-        )
-    rows.append(("work for a second of new audio", f"{demo['rtf_infer']:.2f} s"))
-    if "peak_memory_gib" in demo:
-        rows.append(("most memory of the demo, while training", f"{demo['peak_memory_gib']:.1f} GiB"))
-    return rows
-
-
-def _folder_rows(folder: Mapping[str, Any]) -> list[tuple[str, str]]:
-    before, after = (folder[when]["coarse"]["valid_nll"] for when in ("before", "after"))
-    return [("fine-tuning on one's own recordings: coarse nats a token on dev, before and after", f"{before:.2f}, {after:.2f}")]
 
 
 def codec(source: str) -> Callable[[Results], str | None]:
@@ -181,7 +142,7 @@ def recipe(name: str) -> Callable[[Results], str | None]:
         hours = ", ".join(f"{part} {amount:.2f} h" for part, amount in values["hours"].items())
         note = f"{hours}; {training['steps']} steps in {training['seconds'] / 60:.0f} minutes, {training['dtype']}."
         if "infer" in values:
-            note += f" A second of new audio takes {values['infer']['rtf']:.2f} s."
+            note += f" Work per second of new audio: {values['infer']['rtf']:.2f} s."
         return markdown(STAGE_COLUMNS, stage_rows(training), note)
 
     return block
@@ -218,19 +179,6 @@ def measured(values: Mapping[str, Any]) -> str:
     return markdown(("figure", "median", "least to most", "goal"), rows, where(values))
 
 
-def figures_of(values: Any, words: str = "") -> list[tuple[str, Mapping[str, Any]]]:
-    """Every figure within the results of a benchmark, by the words of its path, in order."""
-    if not isinstance(values, dict):
-        return []
-    if {"value", "spread"} <= values.keys():
-        return [(f"{words} ({values['means']})" if "means" in values else words, values)]
-    return [
-        found
-        for key, value in values.items()
-        for found in figures_of(value, f"{words}: {key.replace('_', ' ')}" if words else key.replace("_", " "))
-    ]
-
-
 def ablation(results: Results) -> str | None:
     """Every run a row; of the fine stage the mean over its levels."""
     if "ablation" not in results:
@@ -244,8 +192,8 @@ def ablation(results: Results) -> str | None:
         for stage in ("coarse", "fine")
         for name, row in values[stage].items()
     ]  # fmt: skip
-    note = f"{values['minutes_each']:g} minutes each, in nats a token. {where(values)}"
-    return markdown(("stage", "", "train", "dev", "unigram", "steps", "tokens a second"), rows, note)
+    note = f"{values['minutes_each']:g} minutes each; losses in nats per token. {where(values)}"
+    return markdown(("stage", "", "train", "dev", "unigram", "steps", "tokens/s"), rows, note)
 
 
 def unit_sequences(values: Mapping[str, Any]) -> str:
@@ -260,8 +208,8 @@ def unit_sequences(values: Mapping[str, Any]) -> str:
         for name, row in values["sequences"].items()
     ]  # fmt: skip
     about = f"{values['num_units']} units of {values['tokenizer']} at {values['unit_rate']:g} Hz"
-    note = f"{about}; {values['minutes_each']:g} minutes of one thread's time each. {where(values)}"
-    return markdown(("unit sequence", "tokens a second", "bits a second", "of which durations", "unigram", "steps"), rows, note)
+    note = f"{about}; {values['minutes_each']:g} minutes of one thread each. {where(values)}"
+    return markdown(("unit sequence", "tokens/s", "bits/s", "durations' share", "unigram", "steps"), rows, note)
 
 
 def voices_kept(values: Mapping[str, Any]) -> str:
@@ -269,20 +217,16 @@ def voices_kept(values: Mapping[str, Any]) -> str:
     rows = []
     for corpus, models in values["corpora"].items():
         for name, report in models.items():
-            controls = (_share(report["round_trip"]), _share(report["shuffled"]))
-            rows.append((f"{corpus}: {name}", _share(report["generated"]), *controls, *_heard(report, "generated")))
+            controls = (interval(report["round_trip"]), interval(report["shuffled"]))
+            rows.append((f"{corpus}: {PREVIOUS.get(name, name)}", interval(report["generated"]), *controls, *_heard(report, "generated")))
         report = next(iter(models.values()))
-        rows.append((f"{corpus}: what was really said", _share(report["real"]), "", "", *_heard(report, "real")))
-    columns = ("", "voice kept", "what was said, through the codec", "prompts shuffled", "silence", "clips")
+        rows.append((f"{corpus}: real speech", interval(report["real"]), "", "", *_heard(report, "real")))
+    columns = ("", "voice kept", "real speech through the codec", "wrong prompt", "silence", "clips")
     return markdown(columns, rows, where(values))
 
 
 def _heard(report: Mapping[str, Any], which: str) -> tuple[str, str]:
     return f"{100 * report['silence_share'][which]:.0f} %", str(report[which]["count"])
-
-
-def _share(value: Mapping[str, float]) -> str:
-    return f"{100 * value['mean']:.0f} % ({100 * value['low']:.0f} to {100 * value['high']:.0f})"
 
 
 def codec_steps(results: Results) -> str | None:
@@ -294,7 +238,7 @@ def codec_steps(results: Results) -> str | None:
         (name, *(f"{found[dtype]['value']:.2f} ({' to '.join(f'{end:.2f}' for end in found[dtype]['spread'])})" for dtype in found))
         for name, found in values["seconds"].items()
     ]
-    return markdown(("seconds a step", "float32", "bfloat16"), rows, where(values))
+    return markdown(("seconds per step", "float32", "bfloat16"), rows, where(values))
 
 
 def window_context(results: Results) -> str | None:
@@ -302,7 +246,7 @@ def window_context(results: Results) -> str | None:
     if "window_context" not in results:
         return None
     values = results["window_context"]
-    names = {"bounded": "bounded attention", "bounded, lifted": "the same, its bounds lifted", "unbounded": "trained without bounds"}
+    names = {"bounded": "bounded attention", "bounded, lifted": "the same encoder, bounds lifted", "unbounded": "trained without bounds"}
     columns = [f"{names[encoder['attention']]} ({encoder['steps']} steps), %" for encoder in values["encoders"]]
     contexts = zip(*(encoder["contexts"] for encoder in values["encoders"]), strict=True)
     rows = [
@@ -339,10 +283,10 @@ def alignment(results: Results) -> str | None:
     ]  # fmt: skip
     first = ("synthetic voices", "median, ms", "90th percentile, ms", "within 20 ms, %", "frames right, %")
     second = (
-        "recordings", "own text fits better, %", "nats a frame (lowest)", "other text (highest)", "PNMI", "other text", "mean durations",
-        "even", "begins that stay, %",
+        "recordings", "own text fits better, %", "nats per frame (lowest)", "other text (highest)", "PNMI", "other text", "mean durations",
+        "even", "begins within 20 ms of the round before, %",
     )  # fmt: skip
-    sizes = f"{exact['utterances']} utterances by {exact['voices']} voices that no training heard, {exact['minutes']:.1f} minutes."
+    sizes = f"{exact['utterances']} utterances by {exact['voices']} unheard voices, {exact['minutes']:.1f} minutes."
     about = f"{values['title']}: {found['utterances']} utterances, {found['minutes']:.1f} minutes. {where(values)}"
     return f"{markdown(first, timed, sizes)}\n{markdown(second, real, about)}"
 
@@ -353,8 +297,9 @@ def _round(row: Mapping[str, Any]) -> str:
 
 BLOCKS: dict[str, Callable[[Results], str | None]] = {
     "works": works,
-    "demo-stages": demo_block("Nats a token"),
-    "demo-voices": demo_block("Is it still the prompt's voice?"),
+    "goals": goals,
+    "demo-stages": demo_block("Loss in nats per token"),
+    "demo-voices": demo_block("Is it the prompt's voice?"),
     "demo-codec": demo_block("What the codec keeps"),
     "demo-run": demo_block("This run"),
     "demo-compared": demo_compared,
@@ -401,16 +346,16 @@ BLOCKS: dict[str, Callable[[Results], str | None]] = {
 PICTURES = {
     "continuation": (
         "docs/images/continuation.png",
-        "A spectrogram: three seconds of a recording, a line, and what the bundled model made of them after it",
+        "Spectrogram of sample 1: three seconds of a recording, then a white line, then five seconds that the bundled model generated",
     ),
-    "unit-curves-picture": ("docs/images/unit-curves.png", "Losses over steps, of train and dev, a panel a run"),
-    "codec-curves-picture": ("docs/images/codec-curves.png", "Losses over steps, of train and dev, a panel a run"),
-    "codec-hour-picture": ("docs/images/codec-hour.png", "Losses over steps, of train and dev, a panel a run"),
-    "demo-curves": ("egs/espeak/curves.png", "Nats a token over steps, of train and dev, a panel a stage"),
-    "librispeech-curves": ("egs/librispeech/curves.png", "Nats a token over steps, of train and dev, a panel a stage"),
-    "atepp-curves": ("egs/atepp/curves.png", "Nats a token over steps, of train and dev, a panel a stage"),
-    "mixed-curves": ("egs/mixed/curves.png", "Nats a token over steps, of train and dev, a panel a stage"),
-    "folder-curves": ("egs/folder/curves.png", "Nats a token over steps, of train and dev, a panel a stage"),
+    "unit-curves-picture": ("docs/images/unit-curves.png", RUNS),
+    "codec-curves-picture": ("docs/images/codec-curves.png", RUNS),
+    "codec-hour-picture": ("docs/images/codec-hour.png", RUNS),
+    "demo-curves": ("egs/espeak/curves.png", CURVES),
+    "librispeech-curves": ("egs/librispeech/curves.png", CURVES),
+    "atepp-curves": ("egs/atepp/curves.png", CURVES),
+    "mixed-curves": ("egs/mixed/curves.png", CURVES),
+    "folder-curves": ("egs/folder/curves.png", CURVES),
 }
 
 

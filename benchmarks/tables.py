@@ -15,9 +15,9 @@ def written_from(name: str, write: Callable[[Mapping[str, Any]], str]) -> Callab
     return lambda results: write(results[name]) if name in results else None
 
 
-def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]], note: str = "") -> str:
-    """A table; what stands in all columns but the first is set to the right."""
-    head = [f"| {' | '.join(columns)} |", f"|---|{'---:|' * (len(columns) - 1)}"]
+def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]], note: str = "", *, align: str = "---:") -> str:
+    """A table; what stands in all columns but the first is set to the right, or as ``align`` says."""
+    head = [f"| {' | '.join(columns)} |", f"|---|{f'{align}|' * (len(columns) - 1)}"]
     return "\n".join([*head, *(f"| {' | '.join(row)} |" for row in rows), *(["", note] if note else [])]) + "\n"
 
 
@@ -63,6 +63,11 @@ def percent(value: Mapping[str, float] | None) -> str:
         return ""
     mean, low, high = (100 * value[name] for name in ("mean", "low", "high"))
     return f"{mean:.1f} ({low:.1f} to {high:.1f})"
+
+
+def interval(value: Mapping[str, float]) -> str:
+    """A share in percent with its 95 % interval."""
+    return f"{100 * value['mean']:.0f} % ({100 * value['low']:.0f} to {100 * value['high']:.0f})"
 
 
 def with_interval(row: Mapping[str, Any], name: str, digits: int) -> str:

@@ -102,7 +102,7 @@ def across_speakers(only: Sequence[str], source: str = TABLE, told: str = ABOVE)
 
     def block(results: Results) -> str | None:
         found = {(row["name"], row["corpus"]): row for row in results.get(source, {}).get("units", [])}
-        corpora = {"synthetic": "synthetic, unseen voices", "real": "real, all phones", "real_confident": "real, phones surely found"}
+        corpora = {"synthetic": "synthetic, unseen voices", "real": "real, all phones", "real_confident": "real, confident phones"}
         if any((name, corpus) not in found for name in only for corpus in corpora):
             return None
         rows = [(name, *(percent(found[name, corpus]["abx_across"]) for corpus in corpora)) for name in only]

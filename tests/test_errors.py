@@ -43,7 +43,7 @@ def test_a_full_disk_is_one_line_and_status_2(number: int, capsys: pytest.Captur
 def test_ctrl_c_ends_with_130_and_says_that_work_is_kept(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         run_program(raising(KeyboardInterrupt()))
-    assert ended.value.code == 130 and "the same command goes on" in capsys.readouterr().err
+    assert ended.value.code == 130 and "the same command continues it" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("error", [ValueError("a bug"), KeyError("a"), OSError(errno.EBADF, "Bad file descriptor")])

@@ -172,7 +172,7 @@ def _check_file(path: Path) -> None:
 def _mix(samples: Waveform, path: Path) -> Waveform:
     """``(T, C)`` -> ``(T,)``, once it is known to be finite."""
     if not np.isfinite(samples).all():
-        raise AudioFileError(f"expected finite samples in {path}, found NaN or infinity; write the file anew from its source")
+        raise AudioFileError(f"expected finite samples in {path}, found NaN or infinity; write the file again from its source")
     peak = np.abs(samples).max()
     if peak > FULL_SCALE_LIMIT:
         raise AudioFileError(f"expected samples within -1..1 in {path}, found {peak:.3g}; the file is corrupt or scaled wrongly")

@@ -21,7 +21,7 @@ class UserError(Exception):
     """
 
 
-INTERRUPTED = "interrupted; what was finished is kept, and the same command goes on"
+INTERRUPTED = "interrupted; finished work is kept, and the same command continues it"
 
 
 def end_on_ctrl_c() -> None:
@@ -75,7 +75,7 @@ def explained(error: OSError) -> str | None:
     if error.errno in (errno.EEXIST, errno.ENOTDIR) and path:
         return f"expected a folder at {path}, found a file there or above it; name another path"
     if error.errno in _PATH_ERRORS and path:
-        return f"{path} cannot be used as it is asked for here ({reason}); name another path"
+        return f"{path} cannot be used ({reason}); name another path"
     return None
 
 

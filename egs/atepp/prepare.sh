@@ -13,7 +13,7 @@ cutting=silence          # cut at quiet places (silence) or evenly (windows)
 piece=auto               # what all recordings of a piece share: file, folder, or auto (folder in ATEPP)
 dev_share=0.1            # share of pieces for dev
 test_share=0.1           # share of pieces for test
-seed=42                  # another seed is another split
+seed=42                  # another seed gives another split
 tokenizer=bundled        # codec: bundled, encodec-24khz, NAME=FILE_OR_FOLDER, or a saved tokenizer's folder
 batch_seconds=60         # seconds of padded audio that are tokenised at a time
 shard_seconds=1800       # seconds of audio in a shard of tokens, the work that a kill can lose

@@ -13,7 +13,7 @@ cutting=silence          # cut long files at quiet places (silence) or evenly (w
 split_by=file            # file, or speaker: the folder at the top that a file is in
 dev_share=0.05           # share of files or speakers for dev
 test_share=0.05          # share of files or speakers for test
-seed=42                  # another seed is another split
+seed=42                  # another seed gives another split
 acoustic=bundled         # codec: bundled, encodec-24khz, NAME=FILE_OR_FOLDER, or a saved tokenizer's folder
 semantic=bundled         # units: bundled, fit (on this corpus), none, NAME=FILE_OR_FOLDER, or a folder
 num_units=200            # units to fit

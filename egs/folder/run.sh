@@ -43,11 +43,11 @@ if [ $stage -le 1 ] && [ $stop_stage -ge 1 ]; then
     [ -e "$init_from" ] || fail "--init-from expects a released folder or a checkpoint, found none at $init_from; or give --from-scratch true"
     mkdir -p "$exp_dir"
     $python bin/settings_of_model.py --init-from "$init_from" --output "$exp_dir/finetune.yaml"
-    log "nats a token on the dev recordings before tuning:"
+    log "loss on the dev recordings before tuning, nats per token:"
     $python bin/evaluate_audiolm.py --init-from "$init_from" --manifest-dir data/tokenized --output "$exp_dir/before.json"
     run_training --config "$exp_dir/finetune.yaml" --init-from "$init_from" --base-lr 0.0001 \
       --warmup-steps 20 --valid-interval 20 --epoch-ends false  # a handful of recordings is an epoch of a few steps
-    log "and after:"
+    log "loss after tuning:"
     $python bin/evaluate_audiolm.py --init-from "$exp_dir/best-valid-loss.pt" --manifest-dir data/tokenized --output "$exp_dir/after.json"
   fi
 fi

@@ -9,7 +9,7 @@ stop_stage=4                 # last stage to run; 5 also finds the phone times o
 corpus_dir=                  # folder in LibriSpeech's layout; none: download/LibriSpeech, downloaded where it is missing
 train_parts=train-clean-100  # parts for train, separated by spaces or commas
 dev_parts=dev-clean          # parts for dev
-test_parts=                  # parts for test; none: half of dev's, by chapter or utterance
+test_parts=                  # parts for test; default: half of dev, by chapter or utterance
 speeds=                      # train has every utterance at these speeds too, such as "0.9 1.1", each as another speaker
 acoustic=bundled             # codec: bundled, encodec-24khz, NAME=FILE_OR_FOLDER, or a saved tokenizer's folder
 semantic=bundled             # units: bundled, fit (on this corpus), none, NAME=FILE_OR_FOLDER, or a folder

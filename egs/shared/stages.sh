@@ -29,7 +29,7 @@ take_the_lock() {
   command -v flock > /dev/null || return 0
   exec 9> "$stages_folder/lock"
   flock -n 9 && return 0
-  log "another run is still at work in $(pwd); waiting for it to end"
+  log "another run is working in $(pwd); waiting for it to end"
   flock 9
 }
 
@@ -60,7 +60,7 @@ must_run() {
   local number=$1 title=$2 marker
   shift 2
   if is_done "$number" "$@"; then
-    log "Stage $number: $title: done before, skipped"
+    log "Stage $number: $title: already done, skipped"
     return 1
   fi
   [ "$number" -eq 0 ] || is_done $((number - 1)) ||

@@ -106,7 +106,7 @@ OUTPUT = [
         "`export.py`: an output folder that holds something else",
         "out",
         lambda folder: ((folder / "out").mkdir(), (folder / "out" / "thesis.txt").write_text("mine")),
-        "out holds something else",
+        "out holds files that are not a released model",
         program="export",
         flags="--exp-dir good/exp",
     ),

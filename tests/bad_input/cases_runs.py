@@ -46,7 +46,7 @@ RUNS = [
         program="trainer_audiolm",
         flags=f"{TRAIN} --decoder-dim 32",
         make=_run_of(""),
-        says=("exp holds a run of other settings", "--decoder-dim was 16, now 32"),
+        says=("exp holds a run with different settings", "--decoder-dim was 16, now 32"),
         leaves=("exp/log",),
     ),
     Case(
@@ -114,7 +114,7 @@ RUNS = [
         given="`demo_report.py` before the training ended",
         program="demo_report",
         flags="--exp-dir exp --manifest-dir good/data/tokenized",
-        says=("exp/summary.json", "let the training end"),
+        says=("exp/summary.json", "wait until training ends"),
     ),
     Case(
         given="`demo_report.py` and a summary that is no JSON",

@@ -1,4 +1,6 @@
-"""docs/bad-input.md, written from the cases: `python tests/bad_input/table.py` runs them all and writes the page anew.
+"""The tables in README.md beside this file, and the examples of docs/bad-input.md: `python tests/bad_input/table.py` writes both.
+
+It makes every mistake.
 
 On a machine without a GPU, as one of the mistakes is to ask for one that is not there.
 """
@@ -27,6 +29,7 @@ import cases_tokens
 import cases_unit_sequences
 from bad_house import Case, End, build_house, commit
 
+TABLES = Path(__file__).with_name("README.md")
 PAGE = Path(__file__).parents[2] / "docs" / "bad-input.md"
 LONGEST = 60  # of what stands in brackets, mostly a library's own words
 
@@ -47,29 +50,27 @@ SECTIONS: dict[str, list[Case]] = {
 }
 CASES = [case for cases in SECTIONS.values() for case in cases]
 
-HEAD = """# What bad input gets
+HEAD = """# What bad input gets, in full
 
-A mistake of yours is answered by one line on stderr that begins with the program's name and says what was expected, what was
-found and what to do; no traceback, exit status 2, and no file is left half. A program that finds the mistake before its work
-begins writes nothing at all; one that finds it on its way keeps what was whole, such as a log or finished shards. A traceback is
-always a mistake of ours: please report it.
-
-**Nothing from elsewhere is ever run.** Checkpoints are read as tensors and plain values, and one that holds more is refused
-before it is opened as such; released models are safetensors and plain YAML; a manifest whose audio is a command or an address,
-or whose arrays lie in another storage than HDF5, is refused. Names from files are shown escaped, in pages and on the terminal.
-
-| how a program ends | what it says | exit status |
-|---|---|---|
-| it did its work | its result, on stdout | 0 |
-| a mistake of the user's | one line, `PROGRAM: error: ...` | 2 |
-| a full disk | `cannot write PATH: no space left on device; free some space, then run the same command again` | 2 |
-| Ctrl-C | `interrupted; what was finished is kept, and the same command goes on` | 130 |
-| the reader of its output left (`... \\| head -1`) | nothing | 141 |
-| a mistake of ours | a traceback | 1 |
-
-The tables below are written by `python tests/bad_input/table.py`, which makes every one of these mistakes; the tests make them
-again and compare. Long reasons in brackets are left out here. `good/` stands for things that are as they should be.
+Every mistake that the tests make, with the sentence that the program answers. `python tests/bad_input/table.py` makes all of
+them and writes this page; the tests make them again and compare. Long remarks in brackets are shortened to (...). `good/` stands
+for files without mistakes. Principles and ten examples: [what bad input gets](../../docs/bad-input.md).
 """
+
+EXAMPLES = (  # of the given mistakes, those that docs/bad-input.md shows
+    "`infer.py --audio-prompt ...`",
+    "`infer.py --max-seconds ten`",
+    "`trainer_audiolm.py --nhead 3`",
+    "`trainer_audiolm.py --scheduler-name cosine`",
+    "a text renamed to .wav",
+    "a wav shorter than a frame of the codec",
+    "`export.py`: an output folder that holds something else",
+    "a checkpoint that is a pickled model, not its weights",
+    "units and codes that never meet",
+    "--config that is a folder",
+)
+EXAMPLES_BLOCK = re.compile(r"(?<=<!-- examples -->\n).*?(?=<!-- end -->)", re.DOTALL)
+COLUMNS = "| given | what it says | exit status |\n|---|---|---|\n"
 
 
 def sentence(case: Case, end: End, folder: Path, house: Path) -> str:
@@ -118,11 +119,18 @@ def write_page() -> None:
         house = build_house(top / "house")
         parts = [HEAD]
         for title, cases in SECTIONS.items():
-            parts.append(f"\n## {title}\n\n| given | what it says | exit status |\n|---|---|---|\n")
+            parts.append(f"\n## {title}\n\n{COLUMNS}")
             for case in cases:
                 folder = Path(tempfile.mkdtemp(dir=top))
                 parts.append(row(case, sentence(case, commit(case, folder, house), folder, house)) + "\n")
-    PAGE.write_text("".join(parts), encoding="utf-8")
+    TABLES.write_text("".join(parts), encoding="utf-8")
+    PAGE.write_text(with_examples(PAGE.read_text(encoding="utf-8"), "".join(parts)), encoding="utf-8")
+
+
+def with_examples(page: str, tables: str) -> str:
+    """The page with its examples as the tables have them now."""
+    lines = [line for line in tables.splitlines() if line.split(" | ")[0].removeprefix("| ") in EXAMPLES]
+    return EXAMPLES_BLOCK.sub(lambda _: COLUMNS + "".join(f"{line}\n" for line in lines), page)
 
 
 if __name__ == "__main__":

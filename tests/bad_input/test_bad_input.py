@@ -1,4 +1,4 @@
-"""Whatever a user gives a program, a mistake is one sentence; docs/bad-input.md lists the same mistakes and the same sentences."""
+"""Whatever a user gives a program, a mistake is one sentence; README.md beside this file lists the same mistakes and sentences."""
 
 import re
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from bad_house import Case, build_house, commit, tree
-from table import CASES, PAGE, SECTIONS, row, said, sentence
+from table import CASES, EXAMPLES, PAGE, SECTIONS, TABLES, row, said, sentence, with_examples
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def rows() -> dict[str, list[str]]:
     """Lines of each of the page's tables."""
-    sections = re.split(r"^## ", PAGE.read_text(encoding="utf-8"), flags=re.M)[1:]
+    sections = re.split(r"^## ", TABLES.read_text(encoding="utf-8"), flags=re.M)[1:]
     return {part.partition("\n")[0]: [line for line in part.splitlines() if line.startswith("| ")][1:] for part in sections}
 
 
@@ -41,6 +41,12 @@ def test_a_mistake_gets_one_sentence_status_2_and_leaves_nothing_half(
     allowed = tuple(f"{path}/" for path in case.leaves)
     assert not [path for path in paths if path not in case.leaves and not path.startswith(allowed or ("/",))], end.new
     assert row(case, sentence(case, end, tmp_path, house)) in {line for lines in rows.values() for line in lines}
+
+
+def test_the_examples_of_the_docs_are_rows_of_the_tables() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    assert with_examples(page, TABLES.read_text(encoding="utf-8")) == page, "run python tests/bad_input/table.py"
+    assert len(EXAMPLES) == 10 and all(f"\n| {given} | " in page for given in EXAMPLES)
 
 
 def test_the_page_lists_the_tested_mistakes_and_no_others(rows: dict[str, list[str]]) -> None:

@@ -14,7 +14,7 @@ from table import PAGE
 from valle.errors import one_line, run_program
 
 ROOT = Path(__file__).parents[2]
-INTERRUPTED = "interrupted; what was finished is kept, and the same command goes on"
+INTERRUPTED = "interrupted; finished work is kept, and the same command continues it"
 PROGRAMS = sorted(path.stem for path in (ROOT / "valle" / "bin").glob("*.py") if "run_program(main)" in path.read_text())
 
 

@@ -116,4 +116,4 @@ def test_two_processes_started_by_world_size_train(tmp_path: Path) -> None:
     assert (tmp_path / "exp/a/summary.json").is_file() and len(list((tmp_path / "exp/a/log").iterdir())) == 2
     one = trainer(*arguments, "--world-size", "1", folder=tmp_path)
     assert one.returncode == 2 and one.stderr.strip().splitlines()[-1].startswith("trainer_audiolm.py: error: ")
-    assert "was written by 2 processes and 1 would go on" in one.stderr and "Traceback" not in one.stderr
+    assert "was trained with 2 processes; resuming with 1 would change the batches" in one.stderr and "Traceback" not in one.stderr

@@ -35,6 +35,16 @@ def check(command: Command) -> None:
             assert word.partition("=")[0] in (variables if "=" in word else targets), f"make has no {word}"
     elif words[0] == "python3" and words[1].startswith("bin/"):
         check_program(words[1], words[2:], folder)
+    elif words == ["python3", "-m", "venv", ".venv"]:
+        assert folder == ROOT, "the environment is at the top of the repository"
+    elif words[:2] == ["pip", "install"]:
+        assert words[-2] == "-e" and all((ROOT / word).is_file() for word in words[2:-2] if not word.startswith("-"))
+    elif words[:3] == ["python3", "-m", "pytest"]:
+        assert any((folder / word).is_dir() for word in words[3:])
+    elif words[:2] == ["python3", "tests/golden/write.py"]:
+        assert words[2:] and all((ROOT / "tests" / "golden" / "values" / f"{word}.json").is_file() for word in words[2:])
+    elif words == ["python3", "docs/samples/make.py"]:
+        assert (folder / words[1]).is_file()
     elif words[0] == "python3" and words[1:2] == ["-m"]:
         check_module(words[2], words[3:])
     elif words[0] == "torchrun":

@@ -1,5 +1,6 @@
 """What the documents say of the bundled tokenizers is so."""
 
+import re
 from math import log, log2
 
 import pytest
@@ -83,3 +84,23 @@ def test_a_prompt_keeps_what_the_page_says() -> None:
     frames, seconds = result.own_samples // pipeline.acoustic.hop_length, result.own_samples / result.sample_rate
     assert f"Of a prompt of 3 s, the codec keeps {frames} frames: the first {seconds:.2f} s" in page
     assert f"a crossfade of {1000 * FADE_SECONDS:g} ms" in page and f"({1000 * float(pipeline.timeline.period):g} ms" in page
+
+
+def test_the_front_page_says_the_sizes_of_the_cards() -> None:
+    front = words("README.md")
+    assert "7.8 M parameters, 15.6 MB" in words("valle/assets/audio-lm/README.md") and "7.8 M parameters, 15.6 MB" in front
+    for name in ("valle-convnext", "valle-16khz", "valle-hubert"):
+        size = re.search(r"[\d.]+ M parameters, [\d.]+ MB", words(f"valle/assets/tokenizers/{name}/README.md"))
+        assert size and size[0] in front.partition(f"[{name}]")[2][:200]
+
+
+def test_the_samples_are_small_and_as_long_as_their_page_says() -> None:
+    folder = ROOT / "docs" / "samples"
+    page = (folder / "README.md").read_text(encoding="utf-8")
+    sounds = sorted(folder.glob("*.flac"))
+    assert len(sounds) == 5 and sum(path.stat().st_size for path in sounds) < 1_000_000
+    for sound, prompt in zip(sounds, sorted(SAMPLES.glob("*.flac")), strict=True):
+        wav, rate = read_audio(sound)
+        own, _ = read_audio(prompt)
+        assert (wav[: 2 * rate] == own[: 2 * rate]).all(), "a sample begins with its prompt's own samples"
+        assert re.search(rf"{sound.name}.*{prompt.stem}.*\| {sound.stem} \| {len(wav) / rate - 3:.2f} s \|", page)

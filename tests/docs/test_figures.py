@@ -42,11 +42,12 @@ UNITS_REPORT = {
 }  # fmt: skip
 HOURS = {"train": 0.8, "dev": 0.05, "test": 0.05}
 RUN = {"hours": HOURS, "training": TRAINING, "infer": {"rtf": 0.4, "continuations": 8}}
+OVER_LLAMA = {"value": 1.25, "spread": [1.1, 1.3], "repeats": 3, "goal": "at least 1", "met": True}
 BENCH = {
     "command": "python -m benchmarks.run", "date": "2026-01-02T03:04:05+00:00",
     "machine": {"processor": "A CPU", "cores": 2, "memory_gib": 8.0},
-    "decoding": {"256x4": {"ours_over_llama": {"value": 1.25, "spread": [1.1, 1.3], "repeats": 3, "goal": "at least 1", "met": True}}},
-    "goals": [{"figure": "decoding.256x4.ours_over_llama", "value": 1.25, "goal": "at least 1", "met": True}],
+    "decoding": {"256x4, batch 1": {"ours_over_llama": OVER_LLAMA}},
+    "goals": [{"figure": "decoding.256x4, batch 1.ours_over_llama", "value": 1.25, "goal": "at least 1", "met": True}],
 }  # fmt: skip
 BOUNDARIES = {"median_ms": 6.4, "p90_ms": 20.1, "within_20_ms": ESTIMATE, "frames": ESTIMATE}
 TIMED = {**dict.fromkeys(("aligned", "even", "mean_durations", "words"), BOUNDARIES), "utterances": 9, "voices": 3, "minutes": 1.5}
@@ -157,13 +158,35 @@ def test_tables_of_tokenizers_bear_that_one_part_was_measured_on_synthetic_speec
     assert (filled != page.read_text()) == (name in written[part])
 
 
-def test_the_front_page_shows_figures_and_their_goals(tmp_path: Path) -> None:
-    page = tmp_path / "README.md"
-    page.write_text("<!-- figures: works -->\n<!-- end -->\n")
-    filled = fill(page, RESULTS, tmp_path)
-    for words in ("| 12.0 min |", "units 2.50, coarse 2.50, fine 1.10 to 0.50", "80 % (80 %, 80 %)", "STOI 0.80 (0.70 to 0.90)"):
-        assert words in filled
-    assert "| decoding: 256x4: ours over llama | 1.25 (at least 1) |" in filled
+def test_the_front_page_shows_at_most_eight_results_each_beside_a_known_one() -> None:
+    lines = (BLOCKS["works"](read_results()) or "").splitlines()
+    assert 1 <= len(lines) - 2 <= 8
+    assert all(all(cell.strip() for cell in line.strip("|").split("|")) for line in lines[2:])
+
+
+def test_results_that_are_missing_leave_their_rows_out_of_the_front_page() -> None:
+    assert "Opus" in (BLOCKS["works"](read_results()) or "")
+    alone = (BLOCKS["works"]({"demo": DEMO}) or "").splitlines()
+    assert len(alone) == 4 and "| 80 % (70 to 90) | real speech 80 %, through the codec 80 %, wrong prompt 80 % |" in alone[2]
+
+
+def test_every_goal_is_shown_as_met_or_missed() -> None:
+    missed = {**BENCH, "decoding": {"256x4, batch 1": {"end_over_beginning": {**OVER_LLAMA, "met": False}}}}
+    text = BLOCKS["goals"]({"basics": BENCH, "memory": missed}) or ""
+    assert "| decoding, 4 layers of 256, batch 1: speed over Llama's | 1.25 | at least 1 | met |" in text
+    assert "speed at 650 tokens over speed at 150 | 1.25 | at least 1 | **missed** |" in text
+
+
+def test_a_figure_without_a_plain_name_is_refused() -> None:
+    with pytest.raises(ValueError, match="expected a plain name for decoding/flat_but_for_nothing"):
+        list(figures_of({"decoding": {"flat_but_for_nothing": OVER_LLAMA}}))
+
+
+def test_no_row_is_named_by_a_raw_key() -> None:
+    for name in ("basics", "memory", "long_audio", "encode_share"):
+        names = [words for words, _ in figures_of(read_results()[name])]
+        assert names and len(set(names)) == len(names)
+        assert not [words for words in names if "_" in words or "rtf" in words or " gib" in words]
 
 
 def test_a_picture_is_shown_once_it_is_there(tmp_path: Path) -> None:
@@ -185,10 +208,10 @@ def test_an_unknown_block_is_refused(tmp_path: Path) -> None:
         fill(tmp_path / "README.md", {}, tmp_path)
 
 
-def test_the_figures_of_a_benchmark_are_found_by_their_path() -> None:
-    assert [words for words, _ in figures_of(BENCH)] == ["decoding: 256x4: ours over llama"]
+def test_the_figures_of_a_benchmark_have_plain_names() -> None:
+    assert [words for words, _ in figures_of(BENCH)] == ["decoding, 4 layers of 256, batch 1: speed over Llama's"]
     lines = (BLOCKS["basics"](RESULTS) or "").splitlines()
-    assert lines[2:4] == ["| decoding: 256x4: ours over llama | 1.25 | 1.1 to 1.3 | at least 1 |", ""]
+    assert lines[2:4] == ["| decoding, 4 layers of 256, batch 1: speed over Llama's | 1.25 | 1.1 to 1.3 | at least 1 |", ""]
     assert lines[4] == "A CPU, 2 cores, 8.0 GiB; `python -m benchmarks.run`, 2026-01-02."
 
 

@@ -29,10 +29,19 @@ def test_no_document_speaks_of_one_machine(document: Path) -> None:
     assert ELSEWHERE.search(document.read_text(encoding="utf-8")) is None
 
 
-def test_every_page_of_docs_is_reached_from_the_front() -> None:
-    front = (ROOT / "README.md").read_text(encoding="utf-8")
-    for page in sorted(ROOT.glob("docs/*.md")):
-        assert f"](docs/{page.name})" in front, f"README does not lead to {page.name}"
+def test_every_page_of_docs_is_reached_from_their_index() -> None:
+    assert "](docs/README.md)" in (ROOT / "README.md").read_text(encoding="utf-8")
+    index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
+    for page in sorted({*ROOT.glob("docs/*.md"), *ROOT.glob("docs/*/README.md")} - {ROOT / "docs" / "README.md"}):
+        name = page.relative_to(ROOT / "docs").as_posix()
+        assert f"]({name})" in index, f"docs/README.md does not lead to {name}"
+
+
+def test_issue_templates_are_forms_that_ask_for_something() -> None:
+    for form in sorted(set(ROOT.glob(".github/ISSUE_TEMPLATE/*.yml")) - {ROOT / ".github/ISSUE_TEMPLATE/config.yml"}):
+        fields = yaml.safe_load(form.read_text(encoding="utf-8"))
+        assert {"name", "description", "body"} <= fields.keys()
+        assert any(item.get("validations", {}).get("required") for item in fields["body"]), f"{form.name} requires nothing"
 
 
 def test_every_recipe_is_documented() -> None:

@@ -49,7 +49,7 @@ def test_a_demo_ends_with_a_page_a_summary_and_its_sounds(run: DemoOptions) -> N
         assert (run.exp_dir / item["wav"]).is_file() and Path(item["prompt"]).is_file()
         assert item["seconds"] == pytest.approx(2.5)
     page = (run.exp_dir / "index.html").read_text()
-    assert "A voice goes on" in page and "Nats a token" in page and page.count("<audio") == 2
+    assert "A voice goes on" in page and "Loss in nats per token" in page and page.count("<audio") == 2
     assert not [path for path in run.exp_dir.rglob("*") if "tmp" in path.name]
 
 
@@ -86,7 +86,7 @@ def test_a_run_that_has_not_ended_is_one_sentence(run: DemoOptions, capsys: pyte
     with pytest.raises(SystemExit) as caught:
         run_program(demo_report.main)
     errors = capsys.readouterr().err.splitlines()
-    assert caught.value.code == 2 and len(errors) == 1 and "let the training end" in errors[0]
+    assert caught.value.code == 2 and len(errors) == 1 and "wait until training ends" in errors[0]
     assert not (run.exp_dir / "index.html").exists() and not (run.exp_dir / "continued").exists()
 
 

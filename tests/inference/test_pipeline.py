@@ -300,7 +300,7 @@ def test_damaged_weights_are_refused(tmp_path: Path, share: float) -> None:
 def test_a_damaged_configuration_is_refused(tmp_path: Path, text: str) -> None:
     save_released(tiny_released(), tmp_path / "model")
     (tmp_path / "model" / "config.yaml").write_text(text)
-    with pytest.raises(UserError, match=r"anew"):
+    with pytest.raises(UserError, match=r"again"):
         Pipeline.from_pretrained(tmp_path / "model")
 
 

@@ -46,7 +46,7 @@ def test_nothing_else_is_written_over(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("mine")
     for save in (Pipeline(tiny_released()).save_pretrained, fresh_model().save_pretrained):
-        with pytest.raises(UserError, match="holds something else than a released model"):
+        with pytest.raises(UserError, match="holds files that are not a released model"):
             save(tmp_path / "mine")
     assert (tmp_path / "mine" / "notes.txt").read_text() == "mine"
 

@@ -77,7 +77,7 @@ def stages(output: str, what: str) -> list[int]:
     numbers = {"skipped": [], "run": []}
     for line in lines:
         number = int(line.partition(") Stage ")[2][0])
-        kind = "skipped" if line.endswith("done before, skipped") else "run"
+        kind = "skipped" if line.endswith("already done, skipped") else "run"
         if number not in numbers[kind]:
             numbers[kind].append(number)
     return numbers[what]

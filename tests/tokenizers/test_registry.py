@@ -82,7 +82,7 @@ def test_a_folder_without_one_of_its_files_is_refused(folder: Path, lacking: str
 )  # fmt: skip
 def test_damaged_settings_are_refused(folder: Path, text: str) -> None:
     (folder / "config.yaml").write_text(text)
-    assert "make it anew" in (said := refusal(str(folder))) or "newer version" in said
+    assert "make it again" in (said := refusal(str(folder))) or "newer version" in said
 
 
 WRONG_SETTINGS = [
@@ -114,7 +114,7 @@ def test_damaged_weights_are_refused(folder: Path, damage: str) -> None:
         else:
             tensors[name] = tensors[name].T.contiguous() if damage == "another shape" else tensors[name] / 0
         save_file(tensors, path)
-    assert "anew" in refusal(str(folder))
+    assert "again" in refusal(str(folder))
 
 
 class Payload:

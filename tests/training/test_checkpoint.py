@@ -152,7 +152,7 @@ def test_a_bare_pickle_is_refused_and_not_executed(old_format: bool, tmp_path: P
         torch.save({"model": Bomb(tmp_path / "executed")}, path, _use_new_zipfile_serialization=False)
     else:
         path.write_bytes(pickle.dumps({"model": Bomb(tmp_path / "executed")}))
-    with pytest.raises(CheckpointError, match="damaged or no checkpoint"):
+    with pytest.raises(CheckpointError, match="damaged or not a checkpoint"):
         load_checkpoint(path)
     assert not (tmp_path / "executed").exists()
 
@@ -173,7 +173,7 @@ def test_damaged_and_missing_checkpoints_are_one_sentence(tmp_path: Path, unbrok
     for number, content in enumerate((b"", b"not a checkpoint", whole[: len(whole) // 2])):
         path = tmp_path / f"broken-{number}.pt"
         path.write_bytes(content)
-        with pytest.raises(CheckpointError, match="damaged or no checkpoint"):
+        with pytest.raises(CheckpointError, match="damaged or not a checkpoint"):
             load_checkpoint(path)
     save_checkpoint(tmp_path / "other.pt", {"weights": torch.zeros(1)})
     with pytest.raises(CheckpointError, match="with the key 'model'"):

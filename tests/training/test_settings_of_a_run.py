@@ -64,7 +64,7 @@ def test_another_world_size_is_refused_on_every_rank(manifests: Path, unbroken: 
     """Others stored rank 0's sampler alone: lhotse then refuses it on rank 1, or asserts that the world has changed."""
     assert in_processes(go_on, tiny_options(manifests, unbroken.exp_dir, keep_last_k=99), size=2) == [0, 0]
     for rank in range(2):
-        assert "was written by 1 processes and 2 would go on" in (manifests.parent / f"said-{rank}").read_text()
+        assert "was trained with 1 processes; resuming with 2 would change the batches" in (manifests.parent / f"said-{rank}").read_text()
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ def main() -> None:
     summary = infer(parse_flags(InferOptions, usage=__doc__ or "", config_files=[Path("conf/infer.yaml")]))
     for item in summary["items"]:
         print(f"{item['wav']}: {item['prompt_seconds']:.2f} s of prompt, {item['generated_seconds']:.2f} s generated")
-    print(f"{summary['rtf']:.2f} s of work a second of new audio; listen: {summary['page']}")
+    print(f"{summary['rtf']:.2f} s of work per second of new audio; listen: {summary['page']}")
 
 
 if __name__ == "__main__":

@@ -72,4 +72,4 @@ def say_changed(dtype: str, changed: ChangedTokens) -> None:
 
 def say_speed(seconds: float, took: float) -> None:
     """``took`` is the time by the clock that ``seconds`` of audio needed."""
-    print(f"{seconds / 60 / took:.2f} hours of audio a minute, {seconds / took:.0f} times real time")
+    print(f"{seconds / 60 / took:.2f} hours of audio per minute, {seconds / took:.0f} times real time")

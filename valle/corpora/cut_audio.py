@@ -47,7 +47,7 @@ class PromptsConfig:
     manifest_dir: Path = field(default=Path("data/manifests"), metadata={"help": "folder of cuts_{train,dev,test}.jsonl.gz"})
     output_dir: Path = field(metadata={"help": "where the wavs go"})
     num_prompts: int = field(default=8, metadata={"help": "how many"})
-    min_seconds: float = field(default=4.0, metadata={"help": "shorter cuts are passed over"})
+    min_seconds: float = field(default=4.0, metadata={"help": "shorter cuts are skipped"})
     or_longest: bool = field(default=False, metadata={"help": "take the longest where all are shorter, rather than none"})
 
     def __post_init__(self) -> None:

@@ -47,7 +47,7 @@ class FolderConfig:
     audio_dir: Path = field(metadata={"help": "folder of recordings, nested as you like"})
     output_dir: Path = field(default=Path("data/manifests"), metadata={"help": "where the manifests go"})
     cache_dir: Path = field(default=Path("data/audio"), metadata={"help": "where 16-bit copies of m4a and the like go"})
-    scan_log: Path = field(default=Path("data/scan.jsonl"), metadata={"help": "what was found in which file, to go on after a kill"})
+    scan_log: Path = field(default=Path("data/scan.jsonl"), metadata={"help": "record of scanned files, to continue after a kill"})
     report: Path = field(default=Path("data/report.html"), metadata={"help": "page of what was kept and what was left out"})
     min_seconds: float = field(default=1.0, metadata={"help": "shorter files are left out"})
     max_seconds: float = field(default=15.0, metadata={"help": "longer files are cut"})
@@ -55,7 +55,7 @@ class FolderConfig:
     split_by: SplitBy = field(default=SplitBy.file, metadata={"help": "file, or speaker: the folder at the top that a file is in"})
     dev_share: float = field(default=0.05, metadata={"help": "share of files or speakers for dev"})
     test_share: float = field(default=0.05, metadata={"help": "share of files or speakers for test"})
-    seed: int = field(default=42, metadata={"help": "another seed is another split"})
+    seed: int = field(default=42, metadata={"help": "another seed gives another split"})
     num_workers: int = field(default=2, metadata={"help": "threads that decode files"})
 
     def __post_init__(self) -> None:

@@ -49,9 +49,9 @@ class LibriSpeechConfig:
     report: Path = field(default=Path("data/report.html"), metadata={"help": "page of what was kept and what was left out"})
     train_parts: list[str] = field(default_factory=lambda: ["train-clean-100"], metadata={"help": "parts for train"})
     dev_parts: list[str] = field(default_factory=lambda: ["dev-clean"], metadata={"help": "parts for dev"})
-    test_parts: list[str] = field(default_factory=list, metadata={"help": "parts for test; none: half of dev's, by chapter or utterance"})
+    test_parts: list[str] = field(default_factory=list, metadata={"help": "parts for test; default: half of dev, by chapter or utterance"})
     speeds: list[float] = field(
-        default_factory=list, metadata={"help": "speeds at which train has every utterance too, each as another speaker"}
+        default_factory=list, metadata={"help": "train also contains every utterance at these speeds, each as another speaker"}
     )
     num_workers: int = field(default=2, metadata={"help": "threads that read file headers"})
 
@@ -61,7 +61,7 @@ class LibriSpeechConfig:
         check_parts([*self.train_parts, *self.dev_parts, *self.test_parts])
         for speed in self.speeds:
             if not 0.5 <= speed <= 2 or speed == 1:
-                raise LibriSpeechError(f"expected speeds of 0.5 to 2 other than 1, which is there anyway, found {speed:g}")
+                raise LibriSpeechError(f"expected speeds of 0.5 to 2 without 1, which is always included, found {speed:g}")
         if self.num_workers < 1:
             raise LibriSpeechError(f"expected at least 1 worker, found {self.num_workers}; give --num-workers 1 or more")
         for one, two in (("train", "dev"), ("train", "test"), ("dev", "test")):

@@ -50,7 +50,7 @@ class Pronouncer:
         except SynthesisError as error:
             raise PronunciationError(
                 f"expected a text that eSpeak NG says in the accent {self.accent!r}, found that it does not say {text[:60]!r} ({error}); "
-                "name another --accent, or mend the text"
+                "name another --accent, or correct the text"
             ) from error
         words: list[tuple[list[str], list[str]]] = []
         places = [(match.start(), match.group()) for match in WORD.finditer(text)]

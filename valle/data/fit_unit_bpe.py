@@ -21,7 +21,7 @@ class UnitBpeOptions:
 
     manifest_dir: Path = field(default=Path("data/tokenized"), metadata={"help": "where prepare.sh left cuts_train.jsonl.gz and info.json"})
     output: Path = field(default=Path("data/unit_bpe.json"), metadata={"help": "the file for trainer_audiolm.py --unit-bpe"})
-    vocab_size: int = field(default=1000, metadata={"help": "tokens, the single units among them"})
+    vocab_size: int = field(default=1000, metadata={"help": "number of tokens, single units included"})
     fit_hours: float = field(default=50.0, metadata={"help": "hours of training cuts to fit on, at most; all are held in memory"})
 
     def __post_init__(self) -> None:
@@ -59,11 +59,11 @@ class FittedUnitBpe:
             fitted = cls(bpe, str(semantic["name"]), str(semantic["sha256"]), frames_per_token)
             expected = values["sha256"]
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UnitBpeError(f"expected a unit BPE in {path}, found what cannot be read as one; run bin/fit_unit_bpe.py anew") from error
+            raise UnitBpeError(f"expected a unit BPE in {path}, found what cannot be read as one; run bin/fit_unit_bpe.py again") from error
         except UnitBpeError as error:
             raise UnitBpeError(f"{path}: {error}") from error
         if bpe.sha256 != expected:
-            raise UnitBpeError(f"the unit BPE in {path} has changed since it was fitted; run bin/fit_unit_bpe.py anew")
+            raise UnitBpeError(f"the unit BPE in {path} has changed since it was fitted; run bin/fit_unit_bpe.py again")
         return fitted
 
 

@@ -54,18 +54,18 @@ class AlignOptions:
     recordings: Path = field(
         default=Path("data/manifests/cuts_train.jsonl.gz"), metadata={"help": "cuts with transcripts, to learn real voices from"}
     )
-    recording_minutes: float = field(default=60.0, metadata={"help": "minutes of them; copies at other speeds are passed over"})
-    accent: str = field(default="en-us", metadata={"help": "eSpeak NG's accent or language in which transcripts are said"})
+    recording_minutes: float = field(default=60.0, metadata={"help": "minutes of them; copies at other speeds are skipped"})
+    accent: str = field(default="en-us", metadata={"help": "accent or language of eSpeak NG for the transcripts"})
     rounds: int = field(default=3, metadata={"help": "times that recordings are aligned and trained on; 0: synthetic speech alone"})
     steps: int = field(default=600, metadata={"help": "batches of 48 s of synthetic speech, before the first round"})
     round_steps: int = field(default=150, metadata={"help": "batches of each round, half of them recordings"})
     min_score: float = field(
         default=-10.0,
-        metadata={"help": "utterances below it are left out: nats a frame, 0 where every frame's likeliest phone is the text's"},
+        metadata={"help": "leave out lower scores, in nats per frame (0: every frame's likeliest phone is the text's)"},
     )
-    seed: int = field(default=0, metadata={"help": "of everything drawn"})
+    seed: int = field(default=0, metadata={"help": "seed of all random choices"})
     dtype: Literal["float32", "bfloat16"] = field(
-        default="float32", metadata={"help": "of training's matrix products; bfloat16 is four times faster where the processor has it"}
+        default="float32", metadata={"help": "format of matrix products; bfloat16 is four times faster where supported"}
     )
 
     def __post_init__(self) -> None:

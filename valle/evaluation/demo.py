@@ -42,7 +42,7 @@ class DemoOptions:
     prompt_seconds: float = field(default=3.0, metadata={"help": "how much of each recording is the prompt"})
     max_seconds: float = field(default=7.0, metadata={"help": "longest new audio"})
     started: float = field(default=0.0, metadata={"help": "when the demo began, in seconds since 1970; 0: now"})
-    seed: int = field(default=0, metadata={"help": "of everything drawn"})
+    seed: int = field(default=0, metadata={"help": "seed of all random choices"})
 
     def __post_init__(self) -> None:
         for name in ("num_prompts", "num_judged", "num_codec"):
@@ -115,5 +115,5 @@ def _write_page(options: DemoOptions, summary: dict[str, Any]) -> None:
     )
     write_page(
         options.exp_dir / "index.html", items, mode="continue", rtf=summary["rtf_infer"], title="A voice goes on", lead=lead,
-        tables=demo_tables(summary), pictures=[PagePicture("Training curves", options.exp_dir / "curves.png", "Nats a token over steps.")],
+        tables=demo_tables(summary), pictures=[PagePicture("Training curves", options.exp_dir / "curves.png", "Loss, nats per token.")],
     )  # fmt: skip

@@ -15,9 +15,9 @@ from valle.training.summary import stage_rows
 
 SYSTEMS = {
     "generated": "continuations",
-    "real": "what was really said",
-    "round_trip": "that, through the codec",
-    "shuffled": "prompts shuffled",
+    "real": "real speech (what the speaker said next)",
+    "round_trip": "real speech through the codec",
+    "shuffled": "wrong prompt (shuffled)",
 }
 
 
@@ -73,7 +73,7 @@ def demo_summary(measured: Measured) -> dict[str, Any]:
 def read_training_summary(path: Path) -> dict[str, Any]:
     """The trainer's ``summary.json``, or a demo's, which holds the same entries."""
     if not path.is_file():
-        raise DemoError(f"expected the trainer's summary at {path}, found none; let the training end, then report it")
+        raise DemoError(f"expected the trainer's summary at {path}, found none; wait until training ends")
     try:
         summary = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -103,10 +103,10 @@ def as_text(table: PageTable) -> str:
 def _stages_table(summary: Mapping[str, Any]) -> PageTable:
     rows = [_stage_row(name, values) for name, values in stage_rows(summary)]
     note = (
-        "Lower is better. The unigram knows how often each token occurs and nothing else; "
-        "train is measured as dev is, on as many recordings."
+        "Lower is better. The unigram model knows only how often each token occurs. "
+        "Train loss is measured like dev loss: without dropout, on as many recordings."
     )
-    return PageTable("Nats a token", ("stage", "train", "dev", "unigram", "below it", "accuracy"), rows, note=note)
+    return PageTable("Loss in nats per token", ("stage", "train", "dev", "unigram", "below unigram", "accuracy"), rows, note=note)
 
 
 def _stage_row(name: str, values: Mapping[str, float]) -> Sequence[str]:
@@ -116,14 +116,14 @@ def _stage_row(name: str, values: Mapping[str, float]) -> Sequence[str]:
 
 def _voices_table(voices: Mapping[str, Any]) -> PageTable:
     if "left_out" in voices:
-        return PageTable("Is it still the prompt's voice?", ("",), ((f"not measured: {voices['left_out']}",),))
+        return PageTable("Is it the prompt's voice?", ("",), ((f"not measured: {voices['left_out']}",),))
     rows = [(label, _percent(voices[name]), _percent_range(voices[name]), str(voices[name]["count"])) for name, label in SYSTEMS.items()]
     rows.append(("chance", f"{100 * voices['chance']:.1f} %", "", ""))
     note = (
-        f"Share of clips that a small judge of {voices['num_voices']} voices, fitted on other utterances of theirs, gives to the prompt's "
-        f"voice. It hears new audio only, from {voices['left_out_after_the_prompt_seconds']:.2f} s after the prompt on."
+        f"Share of clips that a small classifier of {voices['num_voices']} voices, trained on other utterances, assigns to the prompt's "
+        f"voice. It hears only new audio, starting {voices['left_out_after_the_prompt_seconds']:.2f} s after the prompt."
     )
-    return PageTable("Is it still the prompt's voice?", ("", "share", "95 % interval", "clips"), rows, note=note)
+    return PageTable("Is it the prompt's voice?", ("", "share", "95 % interval", "clips"), rows, note=note)
 
 
 def _codec_table(codec: Mapping[str, Any]) -> PageTable:
@@ -133,18 +133,21 @@ def _codec_table(codec: Mapping[str, Any]) -> PageTable:
             if name not in ("identity", "silence"):
                 name = f"{label}, {name} codebook{'' if name == '1' else 's'}"
                 rows.append((name, f"{scores['stoi']['mean']:.2f}", f"{scores['mel_l1']['mean']:.2f}"))
-    note = "Of recordings that the codec has not heard. STOI: the recording itself has 1, silence 0. Mel distance in nats: itself 0."
+    note = (
+        "On recordings that the codec was not trained on. STOI: 1 for the recording itself, 0 for silence. "
+        "Mel distance in nats: 0 for the recording itself."
+    )
     return PageTable("What the codec keeps", ("", "STOI", "mel distance"), rows, note=note)
 
 
 def _run_table(summary: Mapping[str, Any]) -> PageTable:
     rows = [
-        ("speech to train on", f"{summary['hours_train']:.2f} h of {summary['n_voices']} voices"),
-        ("the whole demo", f"{summary['wall_seconds'] / 60:.1f} min"),
-        ("work for a second of new audio", f"{summary['rtf_infer']:.2f} s"),
+        ("training speech", f"{summary['hours_train']:.2f} h of {summary['n_voices']} voices"),
+        ("wall time of the demo", f"{summary['wall_seconds'] / 60:.1f} min"),
+        ("work per second of new audio", f"{summary['rtf_infer']:.2f} s"),
     ]
     if "peak_memory_gib" in summary:
-        rows.append(("most memory, while training", f"{summary['peak_memory_gib']:.1f} GiB"))
+        rows.append(("peak memory (training)", f"{summary['peak_memory_gib']:.1f} GiB"))
     if "seconds" in summary:
         rows.insert(1, ("training", f"{summary['seconds'] / 60:.1f} min, {summary['steps']} steps, {summary['dtype']}"))
     return PageTable("This run", ("", ""), rows)

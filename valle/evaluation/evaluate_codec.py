@@ -25,10 +25,10 @@ class EvaluateCodecOptions:
     codec: str = field(default=BUNDLED_ACOUSTIC, metadata={"help": "a codec's name, NAME=FILE_OR_FOLDER, or a saved tokenizer's folder"})
     title: str = field(default="recordings", metadata={"help": "what these recordings are called in --output"})
     codebooks: list[int] = field(
-        default_factory=list, metadata={"help": "how many codebooks to decode by; not given: 1, 2, 4, ... and all"}
+        default_factory=list, metadata={"help": "numbers of codebooks to decode with; default: 1, 2, 4, ... and all"}
     )
-    opus: list[float] = field(default_factory=list, metadata={"help": "kbit/s at which Opus stands beside the codec, such as 6 12"})
-    max_recordings: int = field(default=100, metadata={"help": "of more, so many are taken, evenly over their names"})
+    opus: list[float] = field(default_factory=list, metadata={"help": "bitrates of Opus to compare with, in kbit/s, such as 6 12"})
+    max_recordings: int = field(default=100, metadata={"help": "score at most this many recordings, spread evenly over their names"})
     output: Path | None = field(default=None, metadata={"help": "JSON file of reports by title; those of other titles stay in it"})
 
     def __post_init__(self) -> None:

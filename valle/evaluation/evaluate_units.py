@@ -41,13 +41,13 @@ class EvaluateUnitsOptions:
     max_minutes: float = field(default=20.0, metadata={"help": "minutes of cuts to score on, spread evenly"})
     span: Literal["phone", "triphone"] = field(default="phone", metadata={"help": "ABX compares the phone, or with its neighbours"})
     context: Literal["same", "any"] = field(
-        default="same", metadata={"help": "ABX compares phones between the same neighbours, or between any, where a corpus is too small"}
+        default="same", metadata={"help": "same: ABX compares phones with the same neighbours; any: with any neighbours, for small corpora"}
     )
     min_confidence: float = field(
         default=0.0, metadata={"help": "score only phones whose times bin/align_phones.py found with at least this confidence, 0 to 1"}
     )
     num_triples: int = field(default=2000, metadata={"help": "ABX triples within, and as many across speakers"})
-    seed: int = field(default=0, metadata={"help": "of everything drawn"})
+    seed: int = field(default=0, metadata={"help": "seed of all random choices"})
     output: Path | None = field(default=None, metadata={"help": "JSON file of the reports"})
     exp_dir: Path | None = field(default=None, metadata={"help": "a run of trainer_speech_encoder.py out of which to choose units"})
     layers: list[int] = field(default_factory=list, metadata={"help": "layers to choose among, from 1; all if not given"})
@@ -57,9 +57,9 @@ class EvaluateUnitsOptions:
     )
     frames_per_unit: int = field(default=1, metadata={"help": "1 for 50 Hz, 2 for 25 Hz"})
     name: str = field(default="hubert", metadata={"help": "name of the chosen tokenizer"})
-    window: int = field(default=50, metadata={"help": "units that are encoded at a time where attention is unbounded"})
-    left: int = field(default=100, metadata={"help": "units before a window that are heard with it, where attention is unbounded"})
-    right: int = field(default=25, metadata={"help": "units after a window that are heard with it, where attention is unbounded"})
+    window: int = field(default=50, metadata={"help": "units per window, for encoders with unbounded attention"})
+    left: int = field(default=100, metadata={"help": "units of context before a window, for encoders with unbounded attention"})
+    right: int = field(default=25, metadata={"help": "units of context after a window, for encoders with unbounded attention"})
     fit_manifest: Path = field(default=Path("data/manifests/cuts_train.jsonl.gz"), metadata={"help": "cuts to fit k-means on"})
     fit_minutes: float = field(default=60.0, metadata={"help": "minutes of them"})
     choose_manifest: Path = field(default=Path("data/manifests/cuts_dev.jsonl.gz"), metadata={"help": "cuts to choose on"})

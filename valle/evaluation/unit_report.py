@@ -23,7 +23,7 @@ from valle.tokenizers.base import TokenizerIdentity
 DEFINITIONS = {
     "abx": "share of errors 0 to 1, lower is better, 0.5 is chance; phones between the same neighbours (abx_context same) or any; angle of "
     "frames, dynamic time warping, mean over pairs of phones with the bootstrap interval over pairs; units: frames as their centroids",
-    "permuted": "the same measure with phones (ABX), units (purity) or speakers (probe) dealt anew: what nothing scores",
+    "permuted": "the same measure with phones (ABX), units (purity) or speakers (probe) shuffled: the score of chance",
     "pnmi": "share of the phones' entropy that units tell, over frames within phones; interval by the bootstrap over utterances",
     "speaker_probe": "accuracy of a linear classifier on histograms of units, on utterances that it was not fitted on",
     "bits_per_second": "of units under their own frequencies (unigram) and given the one before (bigram), fitted on the other half",

@@ -21,11 +21,11 @@ class ExportOptions:
 
     output_dir: Path = field(metadata={"help": "the folder to write; an existing released model there is replaced"})
     checkpoint: Path | None = field(default=None, metadata={"help": "a trainer's checkpoint"})
-    exp_dir: Path | None = field(default=None, metadata={"help": "a trainer's folder; with --epoch 0 the weights that were best on dev"})
+    exp_dir: Path | None = field(default=None, metadata={"help": "a trainer's folder; with --epoch 0 the weights with best dev loss"})
     epoch: int = field(default=0, metadata={"help": "epoch-N.pt of --exp-dir"})
-    avg: int = field(default=1, metadata={"help": "average the last so many epochs"})
+    avg: int = field(default=1, metadata={"help": "average the weights of this many epochs, up to --epoch"})
     use_averaged_model: bool = field(default=False, metadata={"help": "average over all steps of those epochs"})
-    dtype: Literal["float16", "float32"] = field(default="float16", metadata={"help": "of the weights in the file"})
+    dtype: Literal["float16", "float32"] = field(default="float16", metadata={"help": "format of weights in the file"})
 
     def __post_init__(self) -> None:
         if (self.checkpoint is None) == (self.exp_dir is None):

@@ -41,9 +41,9 @@ class InferOptions:
     audio_prompts: list[Path] = field(metadata={"help": "audio files to continue"})
     output_dir: Path = field(metadata={"help": "where wavs, index.html and summary.json go"})
     checkpoint: Path | None = field(default=None, metadata={"help": "a trainer's checkpoint"})
-    exp_dir: Path | None = field(default=None, metadata={"help": "a trainer's folder; with --epoch 0 the weights that were best on dev"})
+    exp_dir: Path | None = field(default=None, metadata={"help": "a trainer's folder; with --epoch 0 the weights with best dev loss"})
     epoch: int = _flag(0, "epoch-N.pt of --exp-dir")
-    avg: int = _flag(1, "average the last so many epochs")
+    avg: int = _flag(1, "average the weights of this many epochs, up to --epoch")
     use_averaged_model: bool = _flag(False, "average over all steps of those epochs")
     model: Path | None = field(default=None, metadata={"help": "a released folder, or a model's name on the hub (org/name)"})
     mode: Literal["continue", "resynthesize", "acoustic"] = _flag("continue", "what to do")
@@ -53,13 +53,13 @@ class InferOptions:
     temperature: float | None = _flag(
         None, "of all stages; not given: " + ", ".join(f"{stage.sampling.temperature:g} {name}" for name, stage in all_stages().items())
     )
-    top_k: int = _flag(0, "draw from the so many likeliest; 0 for all")
+    top_k: int = _flag(0, "sample from this many most likely tokens; 0 for all")
     top_p: float = _flag(1.0, "draw from the likeliest that make up this probability")
     repetition_aware: bool = _flag(False, "draw again where a coarse code repeats too often")
-    seed: int = _flag(0, "of everything drawn")
+    seed: int = _flag(0, "seed of all random choices")
     num_samples: int = _flag(1, "continuations of each prompt")
     batch_size: int = _flag(8, "continuations made at once")
-    device: str = _flag("auto", "cpu, cuda or mps; auto takes the fastest that is there")
+    device: str = _flag("auto", "cpu, cuda or mps; auto takes the fastest available")
     num_threads: int = _flag(0, "CPU threads; 0 leaves torch's choice")
     dtype: Literal["float32", "bfloat16", "float16"] = _flag("float32", "of the language models; tokenizers compute in float32")
 
@@ -69,7 +69,7 @@ class InferOptions:
         if self.num_threads < 0:
             raise UserError(f"--num-threads must be 0 (torch's choice) or more, found {self.num_threads}")
         if sum(choice is not None for choice in (self.checkpoint, self.exp_dir, self.model)) > 1:
-            raise UserError("expected one of --checkpoint, --exp-dir and --model, found several; name the one that shall speak")
+            raise UserError("expected one of --checkpoint, --exp-dir and --model, found several; give only one of them")
         check_choice(exp_dir=self.exp_dir, epoch=self.epoch, avg=self.avg, use_averaged_model=self.use_averaged_model)
         if not self.audio_prompts:
             raise UserError("expected audio files after --audio-prompts, found none")

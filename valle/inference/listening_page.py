@@ -18,9 +18,9 @@ from valle.inference.spectrogram import mel_picture
 
 TITLES = {"continue": "Continuations", "resynthesize": "Round trips through the codec", "acoustic": "Sound from true units"}
 LEADS = {
-    "continue": "The grey part of each picture is the prompt, a recording's own samples. All that follows was generated.",
-    "resynthesize": "Each recording as the codec gives it back: the best that any continuation can sound.",
-    "acoustic": "After the prompt, in grey, the words are the recording's own and their sound was generated.",
+    "continue": "The grey part of each picture is the prompt, the recording itself. Everything after it was generated.",
+    "resynthesize": "Each recording, encoded and decoded by the codec. No continuation can sound better.",
+    "acoustic": "The grey part is the prompt. After it, the words are the recording's and the sound was generated.",
 }
 MOST_TICKS = 8
 MOST_EMBEDDED_SECONDS = 600.0  # of sound that the page itself holds (about 15 MB); beyond it the wavs beside it are played

@@ -139,7 +139,7 @@ class Pipeline:
         self.to(device, dtype)
         if (self.model.unit_stage is None) != (self.semantic is None):
             wanted, found = ("codes only", "units as well") if self.model.unit_stage is None else ("units", "none")
-            raise UserError(f"expected the tokenizers that the model was trained with ({wanted}), found {found}; export it anew")
+            raise UserError(f"expected the tokenizers that the model was trained with ({wanted}), found {found}; export it again")
 
     @classmethod
     def from_pretrained(
@@ -280,7 +280,7 @@ class Pipeline:
             if sample_rate <= 0:
                 raise PromptError(f"expected a sample rate above 0 Hz, found {sample_rate}")
             if not np.isfinite(samples).all():
-                raise PromptError("expected finite samples in the recording, found NaN or infinity; read it anew from its source")
+                raise PromptError("expected finite samples in the recording, found NaN or infinity; read it again from its source")
             rows.append(resample(samples, sample_rate, self.sample_rate) if len(samples) else samples)
         seeds = [seed] * len(rows) if isinstance(seed, int) else list(seed)
         if len(seeds) != len(rows):

@@ -103,7 +103,7 @@ class AudioLM(nn.Module):
         try:
             model = cls.from_weights(config["model"], weights)
         except UserError as error:
-            raise ReleasedModelError(f"the model in {folder} is damaged ({error}); copy or export it anew") from error
+            raise ReleasedModelError(f"the model in {folder} is damaged ({error}); copy or export it again") from error
         return model.to(device=find_device(str(device)), dtype=find_dtype(dtype))
 
     def save_pretrained(self, folder: str | Path, *, dtype: torch.dtype | str | None = None) -> None:

@@ -44,7 +44,7 @@ def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
         reason = _why_not_written(error)
         if reason is None:
             raise
-        raise CheckpointError(f"cannot write {path}: {reason}; free some space, then run the same command again, which goes on") from error
+        raise CheckpointError(f"cannot write {path}: {reason}; free some space, then run the same command again to continue") from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -76,11 +76,11 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         found = f"; beside it are {', '.join(near)}" if near else ""
         raise CheckpointError(f"expected a checkpoint at {path}, found no file{found}; check the name, or train first")
     if not zipfile.is_zipfile(path):  # torch would take any other file for an old pickle
-        raise CheckpointError(f"{path} is damaged or no checkpoint (no archive of torch's); use another, such as the one before it")
+        raise CheckpointError(f"{path} is damaged or not a checkpoint (it is not a zip archive of torch); use another checkpoint")
     try:
         with zipfile.ZipFile(path) as archive:
             if (broken := archive.testzip()) is not None:  # torch does not look at the sums that it writes
-                raise CheckpointError(f"{path} is damaged ({broken} has changed); use another, such as the one before it")
+                raise CheckpointError(f"{path} is damaged ({broken} has changed); use another checkpoint")
         state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
@@ -89,7 +89,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         ) from error
     except (RuntimeError, EOFError, ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
         raise CheckpointError(
-            f"{path} is damaged or no checkpoint ({type(error).__name__}); use another, such as the one before it"
+            f"{path} is damaged or not a checkpoint ({type(error).__name__}); use another checkpoint"
         ) from error
     if not isinstance(state, dict) or "model" not in state:
         raise CheckpointError(
@@ -115,10 +115,10 @@ def model_from_checkpoint(state: Mapping[str, Any]) -> tuple[AudioLM, Timeline, 
     except TokenizerAwayError:
         raise
     except UserError as error:
-        raise CheckpointError(f"the checkpoint is damaged: {error}; use another, such as the one before it") from error
+        raise CheckpointError(f"the checkpoint is damaged: {error}; use another checkpoint") from error
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(
-            "the checkpoint's timeline or tokenizers are not as the trainer writes them; use another, such as the one before it"
+            "the checkpoint's timeline or tokenizers are not as the trainer writes them; use another checkpoint"
         ) from error
 
 

@@ -38,23 +38,23 @@ class AudioLMConfig:
     d_model: int = _size(1024, "width of every stage", flag="decoder_dim", least=1)
     nhead: int = _size(16, "attention heads", least=1)
     num_layers: int = _size(12, "layers of every stage", flag="num_decoder_layers", least=1)
-    semantic_num_layers: int | None = _size(None, "layers of the semantic stage, if other", least=1)
-    coarse_num_layers: int | None = _size(None, "layers of the coarse stage, if other", least=1)
-    fine_num_layers: int | None = _size(None, "layers of the fine stage, if other", least=1)
+    semantic_num_layers: int | None = _size(None, "layers of the semantic stage, if different", least=1)
+    coarse_num_layers: int | None = _size(None, "layers of the coarse stage, if different", least=1)
+    fine_num_layers: int | None = _size(None, "layers of the fine stage, if different", least=1)
     dim_feedforward: int | None = _size(None, "width inside the feed-forward layers; 4 times --decoder-dim if not given", least=1)
     dropout: float = setting(0.1, "dropout")
     norm_first: bool = _size(True, "norms before attention and feed-forward (false: after)")
     num_quantizers: int = _size(8, "codebooks to model, of those in the manifests", least=1)
     acoustic_model: str = _size("ar-nar", "how units become codes")  # a name of valle/models/registry.py
     num_coarse: int = _size(1, "codebooks of the coarse stage", least=1)
-    coarse_conditioning: Literal["aligned", "prefix"] = _size("aligned", "units beside each frame, or before all codes as in the paper")
+    coarse_conditioning: Literal["aligned", "prefix"] = _size("aligned", "units beside each frame (aligned), or before all codes")
     unit_window: int = _size(4, "units on each side that a frame sees", least=0)
     unit_sequence: str = _size(  # a name of valle/models/registry.py
         "frames", "what the semantic stage predicts: a unit a frame (frames), runs with durations (runs), or byte pairs of units (bpe)"
     )
-    longest_run: int = _size(32, "frames of the longest run; longer ones are several", least=1)
-    fine_units: bool = _size(True, "the fine stage sees units")
-    prefix_mode: int = _size(1, "fine stage: 1 learns beside a random acoustic prompt, 0 without")
+    longest_run: int = _size(32, "longest run in frames; a longer run becomes several", least=1)
+    fine_units: bool = _size(True, "condition the fine stage on units")
+    prefix_mode: int = _size(1, "fine stage: 1 trains with a random acoustic prompt, 0 without")
     prompt_share: float = _size(0.4, "share of a crop that is prompt, without units")
     # What tokenized the data decides the rest.
     codebook_size: int = 1024
@@ -98,7 +98,7 @@ class AudioLMConfig:
         if (self.unit_sequence == "bpe") != (self.unit_bpe_model is not None) or (self.unit_bpe_model is None) != (
             self.unit_bpe_sha256 is None
         ):
-            raise UserError("expected a unit BPE and its hash with the unit sequence bpe, and none with another; export the model anew")
+            raise UserError("expected a unit BPE and its hash with the unit sequence bpe, and none with another; export the model again")
 
     def _refuse_impossible(self) -> None:
         """Values of another type, and numbers with which a damaged or hostile file would fill the memory."""

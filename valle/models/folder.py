@@ -35,7 +35,7 @@ def read_released_config(folder: Path) -> dict[str, Any]:
         )
     if not config.keys() >= WHOLE:
         path = folder / CONFIG_FILE
-        raise ReleasedModelError(f"expected the keys model, timeline and trained_seconds in {path}; copy or export the model anew")
+        raise ReleasedModelError(f"expected the keys model, timeline and trained_seconds in {path}; copy or export the model again")
     return config
 
 
@@ -50,9 +50,9 @@ def read_model_config(folder: Path) -> dict[str, Any]:
     try:
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ReleasedModelError(f"{path} cannot be read ({' '.join(str(error).split())[:120]}); copy or export the model anew") from error
+        raise ReleasedModelError(f"{path} cannot be read ({' '.join(str(error).split())[:120]}); copy or export the model again") from error
     if not isinstance(config, dict) or "model" not in config:
-        raise ReleasedModelError(f"expected the keys model, timeline and trained_seconds in {path}; copy or export the model anew")
+        raise ReleasedModelError(f"expected the keys model, timeline and trained_seconds in {path}; copy or export the model again")
     return config
 
 
@@ -62,7 +62,7 @@ def read_released_weights(folder: Path) -> dict[str, Tensor]:
     try:
         return {name: tensor.float() for name, tensor in load_file(folder / WEIGHTS_FILE).items()}
     except (SafetensorError, OSError) as error:
-        raise ReleasedModelError(f"{folder / WEIGHTS_FILE} is damaged ({error}); copy or export the model anew") from error
+        raise ReleasedModelError(f"{folder / WEIGHTS_FILE} is damaged ({error}); copy or export the model again") from error
 
 
 def write_model(folder: Path, config: Mapping[str, Any], weights: Mapping[str, Tensor], *, dtype: torch.dtype) -> None:
@@ -104,4 +104,4 @@ def refuse_other_content(folder: Path) -> None:
         try:
             read_model_config(folder)
         except UserError as error:
-            raise UserError(f"{folder} holds something else than a released model; name another folder, so that nothing is lost") from error
+            raise UserError(f"{folder} holds files that are not a released model; name another folder") from error

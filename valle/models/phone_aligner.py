@@ -157,7 +157,7 @@ class PhoneAligner(nn.Module):
             ) from error
         except (yaml.YAMLError, UnicodeDecodeError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
             reason = " ".join(str(error).split())[:200]
-            raise AlignerError(f"the aligner in {folder} cannot be read ({reason}); delete the folder and train it anew") from error
+            raise AlignerError(f"the aligner in {folder} cannot be read ({reason}); delete the folder and train it again") from error
         return aligner.eval(), info
 
 

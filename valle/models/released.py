@@ -33,17 +33,17 @@ class Released:
         for stage, seconds in self.trained_seconds.items():
             if not 0 < seconds < inf:
                 raise ReleasedModelError(
-                    f"expected a trained length above 0 s of the {stage} stage, found {seconds:g}; export the model anew"
+                    f"expected a trained length above 0 s of the {stage} stage, found {seconds:g}; export the model again"
                 )
         periods = [(config.units_per_period, config.frames_per_period), (timeline.units_per_period, timeline.frames_per_period)]
         if config.num_units is not None and timeline.units is not None and periods[0] != periods[1]:
             raise ReleasedModelError(
-                f"expected {periods[0]} units and frames in a period, as the model has, found {periods[1]} in the timeline; export it anew"
+                f"expected {periods[0]} units and frames in a period, as the model has, found {periods[1]} in the timeline; export it again"
             )
         if config.num_quantizers > self.acoustic.num_codebooks or config.codebook_size != self.acoustic.codebook_size:
             raise ReleasedModelError(
                 f"expected a codec of {config.num_quantizers} codebooks of {config.codebook_size}, as the model has, found "
-                f"{self.acoustic.num_codebooks} of {self.acoustic.codebook_size} in {self.acoustic.identity}; export the model anew"
+                f"{self.acoustic.num_codebooks} of {self.acoustic.codebook_size} in {self.acoustic.identity}; export the model again"
             )
 
 
@@ -77,7 +77,7 @@ def load_released(folder: Path) -> Released:
         raise
     except (UserError, KeyError, TypeError, ValueError) as error:
         reason = str(error) if isinstance(error, UserError) else "its timeline, trained_seconds or identities are not as they were exported"
-        raise ReleasedModelError(f"the model in {folder} is damaged ({reason}); copy or export it anew") from error
+        raise ReleasedModelError(f"the model in {folder} is damaged ({reason}); copy or export it again") from error
     acoustic = expect_acoustic(load_tokenizer(str(_inside(folder, "acoustic"))))
     semantic = expect_semantic(load_tokenizer(str(_inside(folder, "semantic")))) if timeline.units else None
     for kind, tokenizer in (("acoustic", acoustic), ("semantic", semantic)):
@@ -85,7 +85,7 @@ def load_released(folder: Path) -> Released:
         if tokenizer is not None and wanted.get("sha256") != tokenizer.identity.sha256:
             raise ReleasedModelError(
                 f"the model in {folder} was trained on tokens of {wanted.get('name')} ({str(wanted.get('sha256'))[:12]}) "
-                f"and its folder holds {tokenizer.identity}; copy or export it anew"
+                f"and its folder holds {tokenizer.identity}; copy or export it again"
             )
     return Released(model=model, timeline=timeline, acoustic=acoustic, semantic=semantic, trained_seconds=trained)
 
@@ -93,5 +93,5 @@ def load_released(folder: Path) -> Released:
 def _inside(folder: Path, kind: str) -> Path:
     path = folder / "tokenizers" / kind
     if not path.is_dir():
-        raise ReleasedModelError(f"expected the model's {kind} tokenizer in {path}, found nothing there; copy or export the model anew")
+        raise ReleasedModelError(f"expected the model's {kind} tokenizer in {path}, found nothing there; copy or export the model again")
     return path

@@ -29,7 +29,7 @@ class BpeSemanticLM(SemanticLM):
         if bpe.sha256 != config.unit_bpe_sha256:
             raise UserError(
                 f"expected the unit BPE {str(config.unit_bpe_sha256)[:12]} that the model was trained with, found {bpe.sha256[:12]}; "
-                "copy or export the model anew"
+                "copy or export the model again"
             )
         super().__init__(config, num_tokens=bpe.num_tokens)
         self.bpe, self.frames_per_token = bpe, config.frames_per_token

@@ -88,7 +88,7 @@ def _from_package_file(name: str, path: Path) -> Any:
         model = DacModel(config)
     except (KeyError, TypeError, ValueError) as error:
         raise PretrainedError(
-            f"expected settings and weights in {path}, as the package descript-audio-codec writes them, found others; get it anew"
+            f"expected settings and weights in {path}, as the package descript-audio-codec writes them, found others; get it again"
         ) from error
     model.load_state_dict(rename_package_weights(weights, model.state_dict(), name))
     return model

@@ -17,9 +17,9 @@ class PackConfig:
 
     tokenizer: str = field(metadata={"help": "a name of `tokenizer.py list`, NAME=FILE_OR_FOLDER, or a saved tokenizer's folder"})
     output_dir: Path = field(metadata={"help": "folder for the copy"})
-    name: str = field(default="", metadata={"help": "name of the copy; that of the tokenizer if not given"})
+    name: str = field(default="", metadata={"help": "name of the copy; default: the tokenizer's name"})
     dtype: Literal["int8", "float16"] = field(
-        default="int8", metadata={"help": "of learned matrices in the file, with a scale a row for int8; computed in float32 in any case"}
+        default="int8", metadata={"help": "format of weight matrices in the file, int8 with one scale per row; computed in float32"}
     )
 
 

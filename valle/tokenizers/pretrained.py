@@ -69,9 +69,9 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise PretrainedError(f"expected settings in {path}, found none that can be read; get {path.name} anew") from error
+        raise PretrainedError(f"expected settings in {path}, found none that can be read; get {path.name} again") from error
     if not isinstance(values, dict):
-        raise PretrainedError(f"expected settings in {path}, found {type(values).__name__}; get {path.name} anew")
+        raise PretrainedError(f"expected settings in {path}, found {type(values).__name__}; get {path.name} again")
     return values
 
 
@@ -99,7 +99,7 @@ def read_tensors(path: Path, package: str) -> Any:
     except unreadable() as error:
         raise PretrainedError(
             f"expected {path} to be a file of weights alone, as the package {package} has them, found what cannot be read as such "
-            f"({type(error).__name__}); get it anew"
+            f"({type(error).__name__}); get it again"
         ) from error
 
 

@@ -151,7 +151,7 @@ def load_encoder(
         truncated = _truncated(config)
     except unreadable() as error:
         raise PretrainedError(
-            f"expected settings of {release} in {folder}/config.json, found others ({type(error).__name__}); get it anew"
+            f"expected settings of {release} in {folder}/config.json, found others ({type(error).__name__}); get it again"
         ) from error
     tokenizer = PretrainedUnits(config, load_model(_model_class(family), release, folder, config=truncated)).eval().requires_grad_(False)
     check_grid(release, path, sample_rate=tokenizer.sample_rate, hop_length=tokenizer.hop_length // frames_per_unit)

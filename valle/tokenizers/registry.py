@@ -127,7 +127,7 @@ def tokenizer_from_state(state: dict[str, Any]) -> Tokenizer:
     try:
         config, weights = dict(state["config"]), unpacked(dict(state["tensors"]))
     except (KeyError, TypeError, ValueError) as error:
-        raise TokenizerError("expected the configuration and the tensors of a tokenizer, found something else; make it anew") from error
+        raise TokenizerError("expected the configuration and the tensors of a tokenizer, found something else; make it again") from error
     kind = config.pop("type", None)
     if kind not in _BUILDERS:
         raise TokenizerError(f"expected a tokenizer of type {', '.join(_BUILDERS)}, found {kind!r}; it may come from a newer version")
@@ -138,11 +138,11 @@ def tokenizer_from_state(state: dict[str, Any]) -> Tokenizer:
     except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise TokenizerError(
-            f"the weights of tokenizer {config.get('name')!r} do not fit its configuration ({reason}); make it anew"
+            f"the weights of tokenizer {config.get('name')!r} do not fit its configuration ({reason}); make it again"
         ) from error
     broken = [name for name, tensor in tokenizer.state_dict().items() if tensor.is_floating_point() and not tensor.isfinite().all()]
     if broken:
-        raise TokenizerError(f"the weights {broken[0]} of tokenizer {config.get('name')!r} are not finite; make it anew")
+        raise TokenizerError(f"the weights {broken[0]} of tokenizer {config.get('name')!r} are not finite; make it again")
     return tokenizer.eval().requires_grad_(False)
 
 
@@ -178,14 +178,14 @@ def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
 def _load_folder(folder: Path) -> Tokenizer:
     for name in (CONFIG_FILE, WEIGHTS_FILE):
         if not (folder / name).is_file():
-            raise TokenizerError(f"expected a saved tokenizer in {folder}, found no {name} there; name another folder or make it anew")
+            raise TokenizerError(f"expected a saved tokenizer in {folder}, found no {name} there; name another folder or make it again")
     try:
         config = yaml.safe_load((folder / CONFIG_FILE).read_text(encoding="utf-8"))
         tensors = load_file(folder / WEIGHTS_FILE)
     except (SafetensorError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise TokenizerError(f"the tokenizer in {folder} cannot be read ({' '.join(str(error).split())}); copy or make it anew") from error
+        raise TokenizerError(f"the tokenizer in {folder} cannot be read ({' '.join(str(error).split())}); copy or make it again") from error
     if not isinstance(config, dict):
-        raise TokenizerError(f"expected settings in {folder / CONFIG_FILE}, found {type(config).__name__}; copy or make it anew")
+        raise TokenizerError(f"expected settings in {folder / CONFIG_FILE}, found {type(config).__name__}; copy or make it again")
     tokenizer = tokenizer_from_state({"config": config, "tensors": tensors})
     tokenizer.folder = folder
     return tokenizer

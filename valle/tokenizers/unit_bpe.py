@@ -37,13 +37,13 @@ class UnitBpe:
             self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
             texts = [self._processor.id_to_piece(token) for token in range(UNKNOWN, self._processor.vocab_size())]
         except (RuntimeError, TypeError) as error:
-            raise UnitBpeError("the unit BPE is damaged (sentencepiece cannot read it); fit it anew") from error
+            raise UnitBpeError("the unit BPE is damaged (sentencepiece cannot read it); fit it again") from error
         self.pieces = [tuple(ord(character) - FIRST_CHARACTER for character in text) for text in texts]  # units of every token
         alone = {piece[0] for piece in self.pieces if len(piece) == 1}
         if not all(0 <= unit < num_units for piece in self.pieces for unit in piece) or len(alone) != num_units:
             raise UnitBpeError(f"expected a unit BPE of {num_units} units, found one of {len(alone)}; fit it on these units")
         if self.decode(self.encode(range(num_units))) != list(range(num_units)):
-            raise UnitBpeError("the unit BPE is damaged (it does not decode what it encodes); fit it anew")
+            raise UnitBpeError("the unit BPE is damaged (it does not decode what it encodes); fit it again")
 
     @classmethod
     def from_text(cls, text: str, *, num_units: int) -> UnitBpe:
@@ -51,7 +51,7 @@ class UnitBpe:
         try:
             model = base64.b64decode(text, validate=True)
         except (binascii.Error, ValueError) as error:
-            raise UnitBpeError(f"the unit BPE is damaged ({error}); fit it anew") from error
+            raise UnitBpeError(f"the unit BPE is damaged ({error}); fit it again") from error
         return cls(num_units=num_units, model=model)
 
     @property
@@ -102,12 +102,12 @@ class UnitBpe:
 
 
 def fit_unit_bpe(sequences: Iterable[Sequence[int]], *, num_units: int, vocab_size: int) -> UnitBpe:
-    """Learn ``vocab_size`` tokens, the single units among them, from utterances' units; the same for the same utterances."""
+    """Learn ``vocab_size`` number of tokens, single units included, from utterances' units; the same for the same utterances."""
     if not 1 <= num_units <= MOST_UNITS:
         raise UnitBpeError(f"expected 1 to {MOST_UNITS} units, found {num_units}; use a tokenizer with fewer")
     if vocab_size <= num_units:
         raise UnitBpeError(
-            f"expected a vocabulary of more tokens than the {num_units} units, each of which is one, found {vocab_size}; raise --vocab-size"
+            f"expected a vocabulary of more tokens than the {num_units} units, which are tokens too, found {vocab_size}; raise --vocab-size"
         )
     written, every_unit = io.BytesIO(), ([unit] for unit in range(num_units))  # those too that no utterance holds
     try:

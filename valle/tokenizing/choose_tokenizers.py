@@ -20,8 +20,8 @@ from valle.tokenizing.training_audio import training_audio
 class TokenizersConfig:
     """Which tokenizers a corpus is read by."""
 
-    acoustic: str = field(default="bundled", metadata={"help": "bundled, a name, NAME=FILE_OR_FOLDER, or a saved tokenizer's folder"})
-    semantic: str = field(default="bundled", metadata={"help": "the same, or fit (MFCC k-means on this corpus), or none (codes only)"})
+    acoustic: str = field(default="bundled", metadata={"help": "bundled, a name, NAME=FILE_OR_FOLDER, or the folder of a saved tokenizer"})
+    semantic: str = field(default="bundled", metadata={"help": "as --acoustic, or fit (MFCC k-means on this corpus), or none (codes only)"})
     num_units: int = field(default=200, metadata={"help": "number of units to fit"})
     fit_hours: float = field(default=5.0, metadata={"help": "hours of training audio to fit units on, at most"})
     seed: int = field(default=42, metadata={"help": "of the fit"})

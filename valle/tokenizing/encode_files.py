@@ -41,10 +41,10 @@ class EncodeConfig:
 
     tokenizer: str = field(metadata={"help": "a name of `tokenizer.py list`, NAME=FILE_OR_FOLDER, or a saved tokenizer's folder"})
     audio: list[Path] = field(metadata={"help": "audio files, or folders of them"})
-    output_dir: Path = field(metadata={"help": "where NAME.npy and NAME.json go; what lies in a folder keeps its place in it"})
+    output_dir: Path = field(metadata={"help": "where NAME.npy and NAME.json go; files keep their place within a given folder"})
     num_quantizers: int = field(default=0, metadata={"help": "keep the first codebooks of a codec; 0 keeps all"})
     device: str = field(default="auto", metadata={"help": "auto, cpu, cuda or mps"})
-    dtype: Literal["float32", "bfloat16"] = field(default="float32", metadata={"help": "bfloat16 changes some tokens; how many is said"})
+    dtype: Literal["float32", "bfloat16"] = field(default="float32", metadata={"help": "bfloat16 changes some tokens; it prints how many"})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,7 +28,7 @@ class MixConfig:
 
     manifest_dirs: list[Path] = field(metadata={"help": "folders of prepared recipes, each a data/tokenized"})
     repeats: list[int] = field(
-        default_factory=list, metadata={"help": "how often train has each corpus, so that a small one is heard; once if not given"}
+        default_factory=list, metadata={"help": "how often train contains each corpus, so that a small one counts; default once"}
     )
     output_dir: Path = field(default=Path("data/tokenized"), metadata={"help": "where the cuts go; ../tokenizers is filled too"})
 

@@ -52,7 +52,7 @@ class TokenManifests:
             fields[stream] = [path.with_name(path.name.replace("cuts.", f"{stream}.").replace(".jsonl.gz", ".tar")) for path in paths]
             for path in fields[stream]:
                 if not path.is_file():
-                    raise ManifestError(f"expected tokens in {path}, found nothing there; delete {self.folder} and make the tokens anew")
+                    raise ManifestError(f"expected tokens in {path}, found nothing there; delete {self.folder} and make the tokens again")
         return CutSet.from_shar(fields=fields)
 
     def cuts_paths(self, part: str) -> list[Path]:

@@ -21,13 +21,13 @@ class CorpusConfig:
     """What to tokenise, by what, and how its tokens are stored."""
 
     manifest_dir: Path = field(default=Path("data/manifests"), metadata={"help": "folder of cuts_{train,dev,test}.jsonl.gz"})
-    acoustic: str = field(default="bundled", metadata={"help": "bundled, a name, NAME=FILE_OR_FOLDER, or a saved tokenizer's folder"})
-    semantic: str = field(default="bundled", metadata={"help": "the same, or none (codes only)"})
+    acoustic: str = field(default="bundled", metadata={"help": "bundled, a name, NAME=FILE_OR_FOLDER, or the folder of a saved tokenizer"})
+    semantic: str = field(default="bundled", metadata={"help": "as --acoustic, or none (codes only)"})
     output_dir: Path = field(default=Path("data/tokenized"), metadata={"help": "where tokens go; the tokenizers go to ../tokenizers"})
-    format: Format = field(default="hdf5", metadata={"help": "of the tokens: hdf5, shar (a stream), or memmap (one flat file a part)"})
-    dtype: Literal["float32", "bfloat16"] = field(default="float32", metadata={"help": "bfloat16 changes some tokens; how many is said"})
+    format: Format = field(default="hdf5", metadata={"help": "format: hdf5, shar (a stream), or memmap (one flat file per part)"})
+    dtype: Literal["float32", "bfloat16"] = field(default="float32", metadata={"help": "bfloat16 changes some tokens; it prints how many"})
     batch_seconds: float = field(default=60.0, metadata={"help": "seconds of padded audio in a batch; 600 or more on a GPU"})
-    shard_seconds: float = field(default=1800.0, metadata={"help": "seconds of audio in a shard, the work that a kill can lose"})
+    shard_seconds: float = field(default=1800.0, metadata={"help": "seconds of audio per shard; a killed run loses at most one"})
     num_workers: int = field(default=2, metadata={"help": "threads that read and resample audio, in every process"})
     device: str = field(default="auto", metadata={"help": "auto, cpu or cuda"})
     title: str = field(default="Corpus", metadata={"help": "heading of report.html, beside output_dir"})

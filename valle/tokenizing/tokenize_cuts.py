@@ -44,11 +44,11 @@ class TokenizeConfig:
     tokenizer_dir: Path = field(default=Path("data/tokenizers"), metadata={"help": "folder of acoustic/ and, for units, semantic/"})
     output_dir: Path = field(default=Path("data/tokenized"), metadata={"help": "where shards/ goes"})
     batch_seconds: float = field(default=60.0, metadata={"help": "seconds of padded audio in a batch"})
-    shard_seconds: float = field(default=1800.0, metadata={"help": "seconds of audio in a shard, the work that a kill can lose"})
-    num_workers: int = field(default=2, metadata={"help": "threads, each with a batch of its own to read and encode"})
-    device: str = field(default="cpu", metadata={"help": "cpu, or cuda where there is one"})
-    dtype: Literal["float32", "bfloat16"] = field(default="float32", metadata={"help": "bfloat16 changes some tokens; how many is said"})
-    format: Format = field(default="hdf5", metadata={"help": "of the tokens: hdf5, shar (a stream), or memmap (one flat file a part)"})
+    shard_seconds: float = field(default=1800.0, metadata={"help": "seconds of audio per shard; a killed run loses at most one"})
+    num_workers: int = field(default=2, metadata={"help": "threads; each reads and encodes its own batches"})
+    device: str = field(default="cpu", metadata={"help": "cpu or cuda"})
+    dtype: Literal["float32", "bfloat16"] = field(default="float32", metadata={"help": "bfloat16 changes some tokens; it prints how many"})
+    format: Format = field(default="hdf5", metadata={"help": "format: hdf5, shar (a stream), or memmap (one flat file per part)"})
 
     def __post_init__(self) -> None:
         for name in ("batch_seconds", "shard_seconds", "num_workers"):

@@ -138,10 +138,10 @@ def build_codec(options: CodecOptions) -> tuple[ResidualCodec, bool]:
         if not isinstance(codec, ResidualCodec):
             raise UserError(
                 f"expected a codec that this trainer made after --init-codec, found {codec.name}, which is another's; "
-                "leave it out to train anew"
+                "leave it out to train a new codec"
             )
         if options.denoise and not (isinstance(codec, SoundStream) and codec.settings.denoise):
-            raise UserError(f"--denoise true goes on from a codec that was trained with it, found {codec.name}; leave one of them out")
+            raise UserError(f"--denoise true needs a codec that was trained with it, found {codec.name}; leave one of them out")
         return codec.requires_grad_(True), True
     codec = _new_codec(options)
     if options.init_blocks is None:

@@ -23,32 +23,32 @@ class LoopOptions:
 
     exp_dir: Path = setting(Path("exp/audio-lm"), "where checkpoints, logs and curves go; a run found there is resumed")
     num_epochs: int = setting(20, "epochs to train for")
-    max_steps: int = setting(0, "stop after so many steps; 0 for no limit")
-    max_minutes: float = setting(0.0, "stop after so many minutes of wall time; 0 for no limit (such a run does not repeat bit for bit)")
+    max_steps: int = setting(0, "stop after this many steps; 0 for no limit")
+    max_minutes: float = setting(0.0, "stop after this many minutes; 0 for no limit (with a limit, a run is not repeatable bit for bit)")
     start_epoch: int = setting(1, "resume from epoch-(N-1).pt; 1 resumes from the newest checkpoint, if there is one")
     start_batch: int = setting(0, "resume from checkpoint-N.pt; 0 for automatic")
-    world_size: int = setting(1, "processes on this machine; under torchrun its own number counts")
+    world_size: int = setting(1, "processes on this machine; torchrun overrides it")
     master_port: int = setting(12354, "port on which the processes of --world-size meet; a free one if it is taken")
     optimizer_name: Literal["ScaledAdam", "AdamW"] = setting("ScaledAdam", "optimizer")
     scheduler_name: Literal["Eden", "cosine"] = setting("Eden", "learning-rate schedule; cosine needs --max-steps or --max-minutes")
-    base_lr: float = setting(0.05, "learning rate at its highest (0.05 for ScaledAdam, about 0.001 for AdamW)")
+    base_lr: float = setting(0.05, "peak learning rate (0.05 for ScaledAdam, about 0.001 for AdamW)")
     warmup_steps: int = setting(200, "steps over which the learning rate rises; at most half of a cosine's --max-steps")
     warmup_share: float | None = setting(
         None, "share of a cosine's run over which the learning rate rises; not given: 0.05 where --max-minutes ends it, else --warmup-steps"
     )
     weight_decay: float = setting(0.01, "of AdamW")
-    clip_grad_norm: float = setting(1.0, "largest norm of each part's gradients, such as a stage's; 0 for no clipping")
-    accumulate_grad_steps: int = setting(1, "batches to a step")
-    seed: int = setting(42, "of everything random")
+    clip_grad_norm: float = setting(1.0, "largest gradient norm of each stage; 0 for no clipping")
+    accumulate_grad_steps: int = setting(1, "batches per optimizer step")
+    seed: int = setting(42, "seed of all random numbers")
     dtype: Literal["float32", "bfloat16", "float16", "auto"] = setting(
-        "auto", "of the matrix products; auto measures once and keeps the result"
+        "auto", "number format of matrix products; auto measures once and keeps the result"
     )
-    device: str = setting("auto", "cpu, cuda or mps; auto takes the fastest that is there")
-    num_threads: int = setting(0, "CPU threads a process; 0 leaves torch's choice")
+    device: str = setting("auto", "cpu, cuda or mps; auto takes the fastest available")
+    num_threads: int = setting(0, "CPU threads per process; 0 for torch's default")
     save_every_n: int = setting(1000, "steps between checkpoint-N.pt files")
     keep_last_k: int = setting(3, "checkpoint-N.pt files to keep")
-    valid_interval: int = setting(500, "steps between validations; each epoch's end has one too")
-    epoch_ends: bool = setting(True, "validate and write epoch-N.pt at each epoch's end; false where epochs are short, as in tuning")
+    valid_interval: int = setting(500, "steps between validations; there is one at each epoch's end too")
+    epoch_ends: bool = setting(True, "validate and write epoch-N.pt at each epoch's end; use false with short epochs, as in fine-tuning")
     log_interval: int = setting(50, "steps between log lines")
     average_period: int = setting(100, "steps between updates of the averaged model")
     inf_check: bool = setting(False, "name the first module whose output is not finite")
@@ -56,7 +56,7 @@ class LoopOptions:
     oom_check: bool = setting(False, "try the longest batches before training")
     tensorboard: bool = setting(True, "write tensorboard events")
     visualize: bool = setting(False, "write spectrograms and audio of dev continuations at validations")
-    overfit_one_batch: bool = setting(False, "train on the first batch only, to see the loss go to nothing")
+    overfit_one_batch: bool = setting(False, "train on the first batch only; its loss must fall to nearly zero")
 
     def __post_init__(self) -> None:
         require_at_least(
@@ -136,15 +136,15 @@ class AudioLMOptions(AudioLMFlags, LoopOptions):
     train_stage: str = setting(
         "all", "semantic, coarse, fine or all; several with commas; 0 is all, 1 and 2 the acoustic model's first and second stage"
     )
-    init_from: Path | None = setting(None, "checkpoint or released folder from which stages of the same shape are taken")
-    codebook_init: bool = setting(True, "codes start where the codec's own vectors lie, rather than at random")
+    init_from: Path | None = setting(None, "load stages of the same shape from this checkpoint or released folder")
+    codebook_init: bool = setting(True, "initialise code embeddings from the codec's vectors, not at random")
     unit_bpe: Path = setting(
         Path("data/unit_bpe.json"),
         "byte pairs, where --unit-sequence is bpe: a file of fit_unit_bpe.py, or a checkpoint or released folder",
     )
-    prompt_share_to: float = setting(0.0, "draw each example's share between --prompt-share and this; 0 for always the same")
+    prompt_share_to: float = setting(0.0, "sample the share of each example between --prompt-share and this; 0 for a fixed share")
     manifest_dir: Path = setting(Path("data/tokenized"), "where prepare.sh left cuts_train.jsonl.gz, cuts_dev.jsonl.gz and info.json")
-    max_duration: float = setting(80.0, "seconds of audio in a batch; as much as fits your memory")
+    max_duration: float = setting(80.0, "seconds of audio per batch; use as much as fits into memory")
     num_buckets: int = setting(10, "buckets of similar length")
     buffer_size: int = setting(2000, "cuts held ready for bucketing")
     shuffle_buffer_size: int = setting(4000, "cuts held ready for shuffling")

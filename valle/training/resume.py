@@ -82,7 +82,7 @@ class RunState:
             progress = Progress(**state["counters"], dtype=state["dtype"])
         except (RuntimeError, ValueError, KeyError, TypeError) as error:
             reason = " ".join(str(error).split())[:200]
-            raise CheckpointError(f"{path} does not fit its own settings ({reason}); use another, such as the one before it") from error
+            raise CheckpointError(f"{path} does not fit its own settings ({reason}); use another checkpoint") from error
         self.grad_scaler = state["grad_scaler"]
         self.average = state["model_avg"] if self.world.is_first else None
         if not progress.best_of_parts and progress.best_valid < float("inf"):
@@ -153,7 +153,7 @@ class RunState:
         processes = len(state["sampler"]["batches_done"])
         if processes != self.world.size:
             raise OtherRunError(
-                f"{path} was written by {processes} processes and {self.world.size} would go on, whose batches are others; "
+                f"{path} was trained with {processes} processes; resuming with {self.world.size} would change the batches; "
                 f"use --world-size {processes}, or another --exp-dir with --init-from"
             )
         asked, stored = self.options.dtype, state["dtype"]
@@ -163,7 +163,7 @@ class RunState:
         if differing:
             changes = [(key.replace("_", "-"), _short(stored_values.get(key)), _short(ours.get(key))) for key in differing]
             listing = "; ".join(f"--{flag} was {before}, now {now}" for flag, before, now in changes)
-            raise OtherRunError(f"{path.parent} holds a run of other settings ({listing}); use those, or another --exp-dir")
+            raise OtherRunError(f"{path.parent} holds a run with different settings ({listing}); use those, or another --exp-dir")
         before, now = _tokenizer_settings(state), _tokenizer_settings(fields)
         changed = [name for name in sorted(before.keys() | now.keys()) if before.get(name) != now.get(name)]
         if changed:

@@ -48,7 +48,7 @@ class SpeechEncoderOptions(AudioOptions):
     causal: bool = setting(False, "hear no future, for units of live audio; always so for wav2vec and vq-wav2vec")
     left_reach: int | None = setting(None, "frames before its own that attention sees in a layer; all if not given")
     right_reach: int | None = setting(None, "frames after its own that attention sees in a layer; all if not given")
-    masked_weight: float = setting(1.0, "hubert: weight of the masked frames' loss (alpha); the frames that are heard have the rest")
+    masked_weight: float = setting(1.0, "hubert: weight of the loss on masked frames (alpha); unmasked frames have the rest")
     mask_share: float = setting(0.08, "share of frames at which a masked span begins")
     mask_span: int = setting(10, "frames in a masked span")
     num_negatives: int = setting(0, "distractors of a contrast; 0 for the papers': 10 for wav2vec and vq-wav2vec, 100 for the others")

@@ -1,0 +1,96 @@
+"""What the README shows of all results, each beside a peer, real audio or chance, and every goal for docs/results.md."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from benchmarks.row_names import figures_of
+from benchmarks.tables import Results, interval, markdown, text, where
+from valle.tokenizers.registry import BUNDLED_ACOUSTIC, BUNDLED_SEMANTIC
+
+Row = tuple[str, str, str]
+GOAL_FILES = ("basics", "memory", "long_audio", "encode_share")
+REAL, MODEL = "LibriSpeech test-other", "audio-lm"  # a corpus and a model of voices_kept.json
+SHAPE = "256x4, batch 1"  # of decoding
+
+
+def works(results: Results) -> str | None:
+    """At most eight results, each beside something known."""
+    rows = [
+        *_bundled_voice(results.get("voices_kept", {})),
+        *_demo_voice(results.get("demo", {})),
+        *_coarse_loss(results.get("mixed", {})),
+        *_codec(results.get("tokenizers", {})),
+        *_units(results.get("tokenizers", {})),
+        *_speed(results.get("basics", {})),
+        *_work(results.get("demo", {})),
+    ]
+    return markdown(("result", "valle", "beside it"), rows, align="---") if rows else None
+
+
+def goals(results: Results) -> str | None:
+    """Every figure that has a goal, and whether it is met."""
+    tables = []
+    for name in GOAL_FILES:
+        rows = [
+            (words, text(found["value"]), found["goal"], "met" if found["met"] else "**missed**")
+            for words, found in figures_of(results.get(name))
+            if "goal" in found
+        ]
+        if rows:
+            tables.append(markdown(("figure", "measured", "goal", ""), rows, where(results[name])))
+    return "\n".join(tables) if tables else None
+
+
+def _bundled_voice(voices: Mapping[str, Any]) -> Iterator[Row]:
+    report = voices.get("corpora", {}).get(REAL, {}).get(MODEL)
+    if report:
+        yield f"prompt's voice kept, bundled model, {REAL}", interval(report["generated"]), _controls(report)
+
+
+def _demo_voice(demo: Mapping[str, Any]) -> Iterator[Row]:
+    if demo and "left_out" not in demo["voices"]:
+        name = f"prompt's voice kept, model that `make demo` trains in {demo['seconds'] / 60:.0f} min"
+        yield name, interval(demo["voices"]["generated"]), _controls(demo["voices"])
+
+
+def _controls(voices: Mapping[str, Any]) -> str:
+    real, decoded, wrong = (f"{100 * voices[name]['mean']:.0f} %" for name in ("real", "round_trip", "shuffled"))
+    return f"real speech {real}, through the codec {decoded}, wrong prompt {wrong}"
+
+
+def _coarse_loss(mixed: Mapping[str, Any]) -> Iterator[Row]:
+    if mixed:
+        coarse = mixed["training"]["coarse"]
+        yield "dev loss of the bundled coarse stage, nats per token", f"{coarse['valid_nll']:.2f}", f"unigram {coarse['unigram_nll']:.2f}"
+
+
+def _codec(tokenizers: Mapping[str, Any]) -> Iterator[Row]:
+    rows = [row for row in tokenizers.get("codecs", []) if "stoi_real" in row]
+    ours = [row for row in rows if row["name"] == BUNDLED_ACOUSTIC]
+    opus = next((row for row in rows if row["name"].startswith("opus")), None)
+    if ours and opus:
+        most = max(ours, key=lambda row: row["n_codebooks"])
+        said = [f"{row['stoi_real']:.2f} at {row['kbps']:.1f} kbit/s" for row in (most, opus)]
+        yield f"STOI of the bundled codec, {REAL}", said[0], f"Opus {said[1]}, the recording 1"
+
+
+def _units(tokenizers: Mapping[str, Any]) -> Iterator[Row]:
+    errors = {(row["name"], row["corpus"]): 100 * row["abx_across"]["mean"] for row in tokenizers.get("units", [])}
+    for corpus, words in (("real", REAL), ("synthetic", "unheard synthetic voices")):
+        ours, mfcc = errors.get((BUNDLED_SEMANTIC, corpus)), errors.get(("mfcc50", corpus))
+        if ours is not None and mfcc is not None:
+            yield f"ABX error of the bundled units across speakers, {words}", f"{ours:.1f} %", f"MFCC units {mfcc:.1f} %, chance 50 %"
+
+
+def _speed(basics: Mapping[str, Any]) -> Iterator[Row]:
+    decoding = basics.get("decoding", {}).get(SHAPE, {})
+    if "llama_tokens_per_s" in decoding:
+        ours, llama = (f"{decoding[f'{name}_tokens_per_s']['value']:.0f}" for name in ("ours", "llama"))
+        yield "decoding, 4 layers of 256, one CPU thread, tokens/s", ours, f"Llama of that size in transformers {llama}"
+
+
+def _work(demo: Mapping[str, Any]) -> Iterator[Row]:
+    if demo:
+        yield "work per second of new audio, demo's model, two CPU cores", f"{demo['rtf_infer']:.2f} s", "real time 1 s"

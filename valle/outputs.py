@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from valle.errors import UserError
 from valle.files import shown, write_text
 
 RECORD = ".valle-outputs.json"
+PREPARE = "prepare"  # the stages of prepare.sh are one program here: some replace what others left
 RECIPE_MARK = ".stages"  # the folder in a recipe's data/ by which prepare.sh knows what it has done
 
 Entry = dict[str, Any] | None  # size and sha256 of a file; None while it is being written
@@ -45,15 +46,22 @@ class Outputs:
 
     @contextmanager
     def being_written(self) -> Iterator[None]:
-        """Record the names now, and at the end what was written, also where the work fails."""
+        """Record the names now, and at the end what was written, also where the work fails.
+
+        A program that is killed leaves the names in the record, so that it can go on.
+        """
+        is_new = not self.folder.exists()
         self.folder.mkdir(parents=True, exist_ok=True)
         _update(self.folder, self.program, dict.fromkeys(self.names))
         try:
             yield
         finally:
-            written = [(name, path) for name in self.names for path in _files(self.folder / name)]
-            entries = {path.relative_to(self.folder).as_posix(): _entry(path) for _, path in written}
+            written = [path for name in self.names for path in _files(self.folder / name)]
+            entries: dict[str, Entry] = {path.relative_to(self.folder).as_posix(): _entry(path) for path in written}
             _update(self.folder, self.program, entries, forget=set(self.names) - entries.keys())
+            if is_new and not written:
+                with suppress(OSError):  # something else may be in it
+                    self.folder.rmdir()
 
     def earlier(self) -> list[Path]:
         """Files of the program's earlier runs that are still as they were written, and that this run does not write."""
@@ -97,6 +105,15 @@ def claim_outputs(
 def claim_file(path: Path, *, program: str, inputs: Iterable[Path] = (), also: Iterable[str] = ()) -> Outputs:
     """:func:`claim_outputs` of one file."""
     return claim_outputs(path.parent, [path.name], program=program, inputs=inputs, also=also)
+
+
+@contextmanager
+def all_being_written(outputs: Iterable[Outputs]) -> Iterator[None]:
+    """:meth:`Outputs.being_written` of outputs in several folders."""
+    with ExitStack() as stack:
+        for some in outputs:
+            stack.enter_context(some.being_written())
+        yield
 
 
 def own_files(folder: Path) -> set[str]:
@@ -175,7 +192,10 @@ def _update(folder: Path, program: str, entries: dict[str, Entry], *, forget: It
                 known.pop(name, None)
         own = {name: entry for name, entry in record.get(program, {}).items() if os.path.lexists(folder / name)}
         record[program] = {**own, **entries}
-        write_text(folder / RECORD, json.dumps({key: value for key, value in record.items() if value}, indent=1) + "\n")
+        if record := {key: value for key, value in record.items() if value}:
+            write_text(folder / RECORD, json.dumps(record, indent=1) + "\n")
+        else:
+            (folder / RECORD).unlink(missing_ok=True)
 
 
 @contextmanager

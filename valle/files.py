@@ -65,8 +65,8 @@ def plain_stem(stem: str) -> str:
 
 
 def shown(path: Path | str) -> str:
-    """A path as text that can be printed and stored: bytes that are no UTF-8 become their escapes, such as ``caf\\xe9.wav``."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+    """A path as text that can be printed and stored: bytes that are no UTF-8 become escapes, such as ``caf\\udce9.wav``."""
+    return str(path).encode("utf-8", "backslashreplace").decode()
 
 
 def _temporary_name(name: str, ending: str) -> str:

@@ -193,7 +193,7 @@ def _update(folder: Path, program: str, entries: dict[str, Entry], *, forget: It
         own = {name: entry for name, entry in record.get(program, {}).items() if os.path.lexists(folder / name)}
         record[program] = {**own, **entries}
         if record := {key: value for key, value in record.items() if value}:
-            write_text(folder / RECORD, json.dumps(record, indent=1) + "\n")
+            write_text(folder / RECORD, json.dumps(record, indent=1, sort_keys=True) + "\n")
         else:
             (folder / RECORD).unlink(missing_ok=True)
 

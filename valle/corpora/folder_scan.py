@@ -8,13 +8,14 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TextIO
 
 from valle.corpora.folder_decode import BadAudioError, Levels, measure_levels, seekable_source
 from valle.corpora.folder_segments import Cutting, Segment, is_silent, segments_of
 from valle.corpora.folder_walk import AudioFile
 from valle.corpora.report_reasons import LeftOut, Reason
+from valle.files import plain_stem
 from valle.progress import Progress
 
 SCAN_VERSION = 2  # raise it with every change of what a scan finds
@@ -73,9 +74,9 @@ def scan_file(folder: Path, file: AudioFile, cache: Path, settings: ScanSettings
 
 
 def cached_name(file: AudioFile) -> str:
-    """The name of a file's copy: of one length, however long or deep its path, and another when the file changes."""
-    digest = hashlib.blake2b(f"{file.path}\0{file.size}\0{file.modified}".encode(), digest_size=16)
-    return f"{digest.hexdigest()}.flac"
+    """Where in the cache a file's copy lies: another place when the file changes, and never a name too long for the disk."""
+    path = PurePosixPath(file.path)
+    return (path.parent / f"{plain_stem(f'{path.name}-{file.size:x}-{file.modified:x}')}.flac").as_posix()
 
 
 def without_same_sound(scanned: list[Scanned], left_out: list[LeftOut]) -> list[Scanned]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,6 @@ from valle.inference.pipeline import ContinueSettings, Pipeline
 from valle.inference.trained_model import trained_model
 from valle.outputs import claim_outputs
 from valle.tokenizing.token_manifests import read_manifests
-from valle.training.run_folder import TRAINER
 from valle.training.summary import unigrams
 
 REAL_SAMPLES = Path(__file__).parent.parent / "assets" / "samples"  # real speech by speakers that nothing bundled was trained on
@@ -57,7 +56,8 @@ class DemoOptions:
 def report_demo(options: DemoOptions, *, step: Step = lambda text: None) -> dict[str, Any]:
     """Write ``exp_dir/{summary.json,index.html,curves.png,continued/}`` -> the summary; ``step`` hears what is being done."""
     began = options.started or time.time()
-    outputs = claim_outputs(options.exp_dir, ["summary.json", "index.html", "curves.png"], program="demo_report", also=[TRAINER])
+    claimed = claim_outputs(options.exp_dir, ["index.html", "curves.png"], program="demo_report")
+    outputs = replace(claimed, names=(*claimed.names, "summary.json"))  # the trainer's, which is read first and refused if it is not
     training = read_training_summary(options.exp_dir / "summary.json")
     manifests = read_manifests(options.manifest_dir)
     step("continuing prompts")

@@ -40,7 +40,7 @@ def tree(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture
-def run(house: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):  # noqa: ANN201
+def run(house: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     """Run a program in a copy of the house; returns its status and what it said."""
     shutil.copytree(house, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
@@ -73,21 +73,21 @@ INFER = "infer --checkpoint exp/epoch-1.pt --prompt-seconds 1 --max-seconds 0.2 
         ("export --checkpoint exp/epoch-1.pt --output-dir rec", "rec"),
     ],
 )
-def test_a_clash_is_one_line_and_status_2_and_changes_nothing(run, words: str, clash: str) -> None:  # noqa: ANN001
+def test_a_clash_is_one_line_and_status_2_and_changes_nothing(run, words: str, clash: str) -> None:
     before = tree(Path())
     status, said = run(words)
     assert status == 2 and clash in said and len(said.splitlines()) == 1, said
     assert tree(Path()) == before
 
 
-def test_decoding_beside_the_recordings_leaves_them(run) -> None:  # noqa: ANN001
+def test_decoding_beside_the_recordings_leaves_them(run) -> None:
     assert run("tokenizer encode --tokenizer codec --audio rec/hello.wav --output-dir codes")[0] == 0
     before = tree(Path())
     status, said = run("tokenizer decode --codes codes/hello.npy --output-dir rec")
     assert status == 2 and "rec/hello.wav" in said and tree(Path()) == before
 
 
-def test_writing_prompts_deletes_only_prompts_that_it_wrote(run) -> None:  # noqa: ANN001
+def test_writing_prompts_deletes_only_prompts_that_it_wrote(run) -> None:
     before = tree(Path("rec"))
     words = "write_prompts --manifest-dir tokenized --output-dir rec --min-seconds 1 --num-prompts"
     assert run(f"{words} 3")[0] == 0
@@ -109,14 +109,14 @@ def test_writing_prompts_deletes_only_prompts_that_it_wrote(run) -> None:  # noq
         "write_prompts --manifest-dir tokenized --output-dir out --min-seconds 1",
     ],
 )
-def test_the_same_command_runs_again_over_its_own_outputs(run, words: str) -> None:  # noqa: ANN001
+def test_the_same_command_runs_again_over_its_own_outputs(run, words: str) -> None:
     assert run(words)[0] == 0
     first = tree(Path("out"))
     assert run(words)[0] == 0
     assert tree(Path("out")).keys() == first.keys()
 
 
-def test_an_output_with_something_of_somebody_else_in_it_is_not_replaced(run) -> None:  # noqa: ANN001
+def test_an_output_with_something_of_somebody_else_in_it_is_not_replaced(run) -> None:
     words = "export --checkpoint exp/epoch-1.pt --output-dir out"
     assert run(words)[0] == 0
     Path("out/notes.txt").write_text("mine")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import errno
+import io
 import os
 import signal
 import sys
@@ -29,12 +31,17 @@ def end_on_ctrl_c() -> None:
 
     A program calls it before its other imports.  There an exception could be taken for a failed import, so none is raised.
     """
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is ignored, as in a shell's background
+    if signal.getsignal(signal.SIGINT) in (signal.default_int_handler, signal.SIG_DFL):  # else a shell's background ignores it
         signal.signal(signal.SIGINT, _end_at_once)
+        atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)  # the last of all: the program has done its work
 
 
 def _end_at_once(signum: int, frame: object) -> None:
     os.write(2, f"{one_line(f'{_program()}: {INTERRUPTED}')}\n".encode())
+    os._exit(130)
+
+
+def _end_without_a_word(signum: int, frame: object) -> None:
     os._exit(130)
 
 
@@ -48,14 +55,22 @@ def run_program(main: Callable[[], None]) -> None:
     Ctrl-C ends with status 130 and a reader that left with 141, as shells expect; a programmer's mistake keeps its traceback.
     """
     name = _program()
-    if signal.getsignal(signal.SIGINT) is _end_at_once:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show is no reason to fail
+    hears_at_once = signal.getsignal(signal.SIGINT) is _end_at_once
     try:
+        if hears_at_once:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         main()
+        if hears_at_once:
+            signal.signal(signal.SIGINT, _end_at_once)  # while Python ends, which could not catch it
         sys.stdout.flush()  # here, where a reader that left is understood
     except UserError as error:
         _end(name, f"error: {error}", 2)
     except KeyboardInterrupt:
+        if hears_at_once:
+            signal.signal(signal.SIGINT, _end_without_a_word)  # Ctrl-C again does not wait for threads
         _end(name, INTERRUPTED, 130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would try once more, and complain, on its way out

@@ -1,13 +1,17 @@
-"""Files that are whole or not there."""
+"""Files that are whole or not there, under names that every disk takes."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+LONGEST_NAME = 255  # bytes, on nearly every file system
+LONGEST_STEM = 200  # bytes, which leaves room for "-sample12.json" and for what a temporary name adds
 
 _SYSTEM_ERROR = re.compile(r"(?:os error|errno =) (\d+)")  # as safetensors and HDF5 write it
 
@@ -19,7 +23,7 @@ def replacing(path: Path, *, ending: str = ".tmp") -> Iterator[Path]:
     The system's errors name ``path``, also those that a library reports in words of its own.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}{ending}")
+    temporary = path.with_name(_temporary_name(path.name, ending))
     try:
         yield temporary
         temporary.replace(path)
@@ -36,3 +40,37 @@ def replacing(path: Path, *, ending: str = ".tmp") -> Iterator[Path]:
             shutil.rmtree(temporary)
         else:
             temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """All of ``text`` in UTF-8 or nothing; what is no text, such as bytes of an odd file name, is written as its escape."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
+def plain_stem(stem: str) -> str:
+    """A file name's ``stem`` for a file made of it: as it is, or with a hash where it is too long or no valid text.
+
+    >>> plain_stem("hello")
+    'hello'
+    >>> len(plain_stem("a" * 251))
+    200
+    """
+    raw = os.fsencode(stem)
+    readable = raw.decode("utf-8", "replace").replace("\ufffd", "_")
+    if readable == stem and len(raw) <= LONGEST_STEM:
+        return stem
+    mark = hashlib.blake2b(raw, digest_size=6).hexdigest()
+    return readable.encode()[: LONGEST_STEM - len(mark) - 1].decode("utf-8", "ignore") + f"-{mark}"
+
+
+def shown(path: Path | str) -> str:
+    """A path as text that can be printed and stored: bytes that are no UTF-8 become escapes, such as ``caf\\udce9.wav``."""
+    return str(path).encode("utf-8", "backslashreplace").decode()
+
+
+def _temporary_name(name: str, ending: str) -> str:
+    usual = f".{name}{ending}"
+    if len(os.fsencode(usual)) <= LONGEST_NAME:
+        return usual
+    return f".{hashlib.blake2b(os.fsencode(name), digest_size=16).hexdigest()}{ending}"

@@ -37,7 +37,8 @@ acoustic=$tokenizer
 semantic=none
 num_units=200  # not used
 
-settings 0 "$(resolved "$audio_dir")" "$($python bin/fingerprint_folder.py --audio-dir "$audio_dir")"
+content=$($python bin/fingerprint_folder.py --audio-dir "$audio_dir") || exit $?
+settings 0 "$(resolved "$audio_dir")" "$content"
 settings 1 "$min_seconds" "$max_seconds" "$cutting" "$piece" "$dev_share" "$test_share" "$seed"
 token_settings
 

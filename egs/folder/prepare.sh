@@ -36,7 +36,8 @@ What is done is skipped, and done again when its settings change."
 mkdir -p data
 take_the_lock
 
-settings 0 "$(resolved "$audio_dir")" "$($python bin/fingerprint_folder.py --audio-dir "$audio_dir")"
+content=$($python bin/fingerprint_folder.py --audio-dir "$audio_dir") || exit $?
+settings 0 "$(resolved "$audio_dir")" "$content"
 settings 1 "$min_seconds" "$max_seconds" "$cutting" "$split_by" "$dev_share" "$test_share" "$seed"
 token_settings
 

@@ -74,6 +74,50 @@ def test_ctrl_c_while_a_program_imports_is_one_line_and_130(program: str, tmp_pa
     assert b"Traceback" not in rest and rest.decode().splitlines()[-1] == f"{program}.py: {INTERRUPTED}"
 
 
+def test_ctrl_c_while_the_processes_of_a_training_import_is_one_line_and_130(
+    house: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPROFILEIMPORTTIME", "1")
+    (tmp_path / "good").symlink_to(house)
+    process = start("trainer_audiolm", f"{TRAIN} --world-size 2 --master-port 29717", tmp_path, start_new_session=True)
+    assert process.stderr is not None
+    seen = b""
+    while seen.count(b" torch._utils\n") < 2:  # a second process is in the middle of its imports
+        seen += (some := os.read(process.stderr.fileno(), 4096))
+        assert some, seen
+    os.killpg(process.pid, signal.SIGINT)
+    rest = process.communicate()[1]
+    assert process.returncode == 130
+    assert b"Traceback" not in rest and rest.count(INTERRUPTED.encode()) == 1
+
+
+@pytest.mark.parametrize("moment", [b" dataclasses\n", b" numpy\n", b" valle.config\n"])
+def test_ctrl_c_at_any_moment_of_the_imports_is_one_line_and_130(
+    moment: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPROFILEIMPORTTIME", "1")
+    process = start("tokenizer", "--help", tmp_path, start_new_session=True, stdout=subprocess.DEVNULL)
+    assert process.stderr is not None
+    seen = b""
+    while moment not in seen:
+        seen += (some := os.read(process.stderr.fileno(), 4096))
+        assert some, seen
+    os.killpg(process.pid, signal.SIGINT)
+    rest = seen + process.communicate()[1]
+    assert process.returncode == 130 and b"Traceback" not in rest and rest.count(INTERRUPTED.encode()) == 1
+
+
+def test_ctrl_c_while_python_ends_is_quiet(tmp_path: Path) -> None:
+    for _ in range(3):
+        process = start("tokenizer", "--help", tmp_path, start_new_session=True, stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        while b"lists a command's flags" not in process.stdout.readline():
+            pass
+        os.killpg(process.pid, signal.SIGINT)
+        rest = process.communicate()[1]
+        assert process.returncode in (0, 130) and b"Traceback" not in rest and len(rest.splitlines()) <= 1
+
+
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_every_program_hears_ctrl_c_before_it_imports_anything_else(program: str) -> None:
     lines = [

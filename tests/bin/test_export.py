@@ -47,7 +47,7 @@ def test_half_precision_is_the_default_and_speaks(exp: Path, tmp_path: Path, mon
 def test_an_older_released_model_is_replaced_and_nothing_is_left_beside(exp: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for dtype in ("float32", "float16"):
         assert run(f"--checkpoint {exp}/epoch-1.pt --output-dir {tmp_path}/model --dtype {dtype}", monkeypatch) == 0
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["exp", "model"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".valle-outputs.json", "exp", "model"]
     assert load_file(tmp_path / "model" / "model.safetensors").popitem()[1].dtype == torch.float16
 
 

@@ -69,7 +69,7 @@ def test_prompts_become_wavs_pictures_a_page_and_a_summary(run: Run, tmp_path: P
     names = [item["wav"] for item in summary["items"]]
     assert names == ["a-sample1.wav", "a-sample2.wav", "b-sample1.wav", "b-sample2.wav"]
     written = {path.name for path in (tmp_path / "out").iterdir()}
-    assert written == {*names, *[name.replace(".wav", ".png") for name in names], "index.html", "summary.json"}
+    assert written == {*names, *[name.replace(".wav", ".png") for name in names], "index.html", "summary.json", ".valle-outputs.json"}
     assert summary["rtf"] > 0 and summary["settings"]["seed"] == 3
     for item in summary["items"]:
         assert set(item) >= {"prompt", "wav", "prompt_seconds", "seconds", "generated_seconds", "seed"}

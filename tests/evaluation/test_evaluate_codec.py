@@ -11,6 +11,7 @@ from valle.errors import run_program
 from valle.evaluation.codec_report import CodecReportError
 from valle.evaluation.evaluate_codec import EvaluateCodecOptions, choose_files, codec_table, evaluate_codec
 from valle.tokenizers.registry import save_tokenizer
+from valle.tokenizing.found_files import TokenFileError
 
 
 @pytest.fixture
@@ -48,11 +49,11 @@ def test_reports_of_other_titles_stay_and_other_files_are_not_written_over(folde
 
 def test_of_many_files_evenly_spread_ones_are_taken(tmp_path: Path) -> None:
     for number in range(10):
-        (tmp_path / f"{number}.wav").touch()
-    assert [path.stem for path in choose_files([tmp_path], 5)] == list("02468")
+        (tmp_path / f"{number}.wav").write_bytes(b"RIFF")
+    assert [file.path.stem for file in choose_files([tmp_path], 5)] == list("02468")
     assert len(choose_files([tmp_path], 10)) == len(choose_files([tmp_path], 99)) == 10
     (tmp_path / "empty").mkdir()
-    with pytest.raises(CodecReportError, match="expected audio files in"):
+    with pytest.raises(TokenFileError, match="expected files of audio in"):
         choose_files([tmp_path / "empty"], 3)
 
 
@@ -77,7 +78,7 @@ def test_opus_stands_beside_the_codec_with_the_rate_that_it_took(folder: Path) -
 def test_mistakes_are_one_sentence(folder: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     sound = str(folder / "audio" / "a.wav")
     for flags, words in (
-        (["--audio", str(folder / "codec")], "expected audio files in"),
+        (["--audio", str(folder / "codec")], "expected files of audio in"),
         (["--audio", sound, "--codec", str(folder / "codec"), "--codebooks", "9"], "within 1..3"),
         (["--audio", sound, "--max-recordings", "0"], "1 or more"),
         (["--audio", sound, "--codec", str(folder / "codec"), "--opus", "3"], "6 to 256 kbit/s"),

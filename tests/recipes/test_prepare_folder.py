@@ -44,3 +44,14 @@ def test_killed_in_its_stages_it_completes_to_the_same_content_and_notices_new_f
     write_sound(audio / "six.wav", 2.0, seed=6)
     output = recipe.finish(*options, "--stop-stage", "1")
     assert stages(output, "run") == [0, 1] and "six" in (recipe.folder / "data" / "scan.jsonl").read_text()
+
+
+def test_recordings_below_the_recipes_own_data_are_refused_before_any_work(tmp_path: Path) -> None:
+    recipe = Recipe.copy("folder", tmp_path)
+    audio = write_recordings(recipe.folder / "data" / "mine")
+    for given in ("data", "data/mine", str(audio)):
+        before = recipe.content("data/mine")
+        done = recipe.run("--audio-dir", given, *SIZES)
+        assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
+        assert "where this program keeps its own files; move the recordings out of there" in done.stderr
+        assert recipe.content("data/mine") == before and not (recipe.folder / "data" / "manifests").exists()

@@ -16,7 +16,7 @@ from pathlib import Path
 from valle.bin.terminal import progress_bar
 from valle.config import parse_flags
 from valle.corpora.espeak import prepare_espeak
-from valle.corpora.report import part_sizes, summary_lines, write_left_out, write_report
+from valle.corpora.report import corpus_being_written, part_sizes, summary_lines, write_left_out, write_report
 from valle.errors import run_program
 
 
@@ -31,11 +31,12 @@ class Settings:
 
 def main() -> None:
     settings = parse_flags(Settings, usage=__doc__ or "")
-    with progress_bar("manifests", "parts") as progress:
-        sizes = part_sizes(prepare_espeak(settings.corpus_dir, settings.output_dir))
-        progress(len(sizes), len(sizes))
-    write_left_out([], settings.output_dir / "left_out.jsonl")
-    write_report(settings.report, title="eSpeak", left_out=settings.output_dir / "left_out.jsonl", sizes=sizes)
+    with corpus_being_written(settings.output_dir, settings.report):
+        with progress_bar("manifests", "parts") as progress:
+            sizes = part_sizes(prepare_espeak(settings.corpus_dir, settings.output_dir))
+            progress(len(sizes), len(sizes))
+        write_left_out([], settings.output_dir / "left_out.jsonl")
+        write_report(settings.report, title="eSpeak", left_out=settings.output_dir / "left_out.jsonl", sizes=sizes)
     print("\n".join(summary_lines(settings.output_dir, sizes)))
 
 

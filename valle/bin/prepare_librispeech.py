@@ -13,15 +13,16 @@ if __name__ == "__main__":
 from valle.bin.terminal import progress_bar
 from valle.config import parse_flags
 from valle.corpora.librispeech import LibriSpeechConfig, prepare_librispeech
-from valle.corpora.report import summary_lines, write_report
+from valle.corpora.report import corpus_being_written, summary_lines, write_report
 from valle.errors import run_program
 
 
 def main() -> None:
     config = parse_flags(LibriSpeechConfig, usage=__doc__ or "")
-    with progress_bar("manifests", "speakers") as progress:
-        sizes = prepare_librispeech(config, progress=progress)
-    write_report(config.report, title="LibriSpeech", left_out=config.output_dir / "left_out.jsonl", sizes=sizes)
+    with corpus_being_written(config.output_dir, config.report):
+        with progress_bar("manifests", "speakers") as progress:
+            sizes = prepare_librispeech(config, progress=progress)
+        write_report(config.report, title="LibriSpeech", left_out=config.output_dir / "left_out.jsonl", sizes=sizes)
     print("\n".join(summary_lines(config.output_dir, sizes)))
 
 

@@ -13,15 +13,17 @@ if __name__ == "__main__":
 from valle.bin.terminal import progress_bar
 from valle.config import parse_flags
 from valle.corpora.piano import PianoConfig, prepare_piano
-from valle.corpora.report import summary_lines, write_report
+from valle.corpora.report import corpus_being_written, summary_lines, write_report
 from valle.errors import run_program
 
 
 def main() -> None:
     config = parse_flags(PianoConfig, usage=__doc__ or "")
-    with progress_bar("manifests", "files") as progress:
-        report = prepare_piano(config, progress=progress)
-    write_report(config.report, title=f"Piano in {config.audio_dir}", left_out=config.output_dir / "left_out.jsonl", sizes=report.sizes)
+    with corpus_being_written(config.output_dir, config.report, config.scan_log):
+        with progress_bar("manifests", "files") as progress:
+            report = prepare_piano(config, progress=progress)
+        title = f"Piano in {config.audio_dir}"
+        write_report(config.report, title=title, left_out=config.output_dir / "left_out.jsonl", sizes=report.sizes)
     print("\n".join([*summary_lines(config.output_dir, report.sizes), *report.notes]))
 
 

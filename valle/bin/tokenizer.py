@@ -54,6 +54,8 @@ def encode(config: EncodeConfig) -> None:
         done = encode_files(config, progress=progress)
     for file in done.files:
         print(f"{file.path}: {' x '.join(map(str, file.shape))} tokens, {file.seconds:.2f} s")
+    for line in done.left_out:
+        print(f"left out: {line}")
     say_speed(sum(file.seconds for file in done.files), monotonic() - start)
     say_changed(config.dtype, done.changed)
 

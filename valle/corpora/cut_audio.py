@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,8 @@ from lhotse.cut import Cut
 from valle.audio import Waveform, audio_info, read_audio, write_wav
 from valle.corpora.manifests import read_cuts
 from valle.errors import UserError
+from valle.files import plain_stem
+from valle.outputs import claim_outputs
 
 
 class CutAudioError(UserError):
@@ -69,16 +72,28 @@ def write_prompts(config: PromptsConfig) -> list[Path]:
         chosen = _longest(config)
     if not chosen:
         raise CutAudioError(f"expected cuts of at least {config.min_seconds:g} s in {config.manifest_dir}, found none; lower --min-seconds")
-    config.output_dir.mkdir(parents=True, exist_ok=True)
-    paths = []
-    for cut in chosen:
-        samples, rate = read_cut(cut)
-        paths.append(config.output_dir / f"{Path(cut.id).name}.wav")
-        write_wav(paths[-1], samples, rate)
-    for path in config.output_dir.glob("*.wav"):
-        if path not in paths:
-            path.unlink()
-    return paths
+    names = prompt_names(chosen)
+    outputs = claim_outputs(config.output_dir, names, program="write_prompts", inputs=_audio_of(chosen))
+    with outputs.being_written():
+        for name, cut in zip(names, chosen, strict=True):
+            samples, rate = read_cut(cut)
+            write_wav(config.output_dir / name, samples, rate)
+        outputs.delete_earlier()
+    return [config.output_dir / name for name in names]
+
+
+def prompt_names(cuts: Sequence[Cut]) -> list[str]:
+    """A wav's name for each cut, by its id, numbered where two ids end alike."""
+    names: dict[str, None] = {}
+    for cut in cuts:
+        stem = plain_stem(Path(cut.id).name)
+        candidates = (stem if number == 1 else f"{stem}-{number}" for number in count(1))
+        names[next(f"{name}.wav" for name in candidates if f"{name}.wav" not in names)] = None
+    return list(names)
+
+
+def _audio_of(cuts: Iterable[Cut]) -> list[Path]:
+    return [Path(source.source) for cut in cuts for source in cut.recording.sources if source.type == "file"]
 
 
 def _longest(config: PromptsConfig) -> list[Cut]:

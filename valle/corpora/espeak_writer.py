@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shutil
 import threading
 import wave
@@ -33,6 +34,7 @@ from valle.corpora.espeak_config import EspeakConfig, EspeakConfigError, EspeakD
 from valle.corpora.espeak_grammar import PARTS
 from valle.corpora.espeak_synthesiser import SAMPLE_RATE, EspeakSynthesiser
 from valle.corpora.espeak_utterance import Utterance, speak_utterance
+from valle.files import replacing
 from valle.progress import Progress
 
 UTTERANCES_PER_SHARD = 16
@@ -152,10 +154,9 @@ def _write_part(directory: Path, *, config: EspeakConfig, part: str, pool: _Spea
     path = index_path(directory, part)
     if path.exists():
         return _measure(path)
-    temporary = path.with_name(f".{path.name}.tmp")
     wanted, seconds, kept = config.seconds_of(part), 0.0, 0
     shards = pool.in_order(lambda synthesiser, shard: _write_shard(directory, config, part, shard, synthesiser))
-    with temporary.open("w", encoding="utf-8") as index:
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as index:
         while seconds < wanted:
             for line in next(shards).read_text(encoding="utf-8").splitlines():
                 if seconds < wanted:
@@ -163,9 +164,8 @@ def _write_part(directory: Path, *, config: EspeakConfig, part: str, pool: _Spea
                     seconds += json.loads(line)["num_samples"] / SAMPLE_RATE
                     kept += 1
             progress(seconds)
-    shards.close()
-    _delete_audio_beyond(directory / "audio" / part, kept)
-    temporary.replace(path)
+        shards.close()
+        _delete_audio_beyond(directory / "audio" / part, kept)
     return PartReport(num_utterances=kept, seconds=round(seconds, 3))
 
 
@@ -195,11 +195,12 @@ def _wav(samples: NDArray[np.int16]) -> bytes:
 
 
 def _delete_audio_beyond(folder: Path, num_kept: int) -> None:
-    """Remove what workers wrote ahead and what a killed run left under a temporary name."""
+    """Remove what workers wrote ahead and what a killed run left under a temporary name; nobody else's files."""
     for path in folder.glob("*/*"):
-        if path.suffix == ".tmp" or int(path.stem.rpartition("-")[2]) >= num_kept:
+        own = re.fullmatch(rf"\.?{re.escape(folder.name)}-(\d{{8,}})\.wav(\.tmp)?", path.name)
+        if own and (own[2] or int(own[1]) >= num_kept):
             path.unlink()
-    for voice_folder in folder.iterdir():
+    for voice_folder in folder.glob("*/"):
         if not any(voice_folder.iterdir()):
             voice_folder.rmdir()
 
@@ -239,9 +240,9 @@ def _remove_corpus(directory: Path) -> None:
     (directory / "report.json").unlink(missing_ok=True)
     for part in PARTS:
         index_path(directory, part).unlink(missing_ok=True)
-    for name in ("shards", "audio"):
-        if (directory / name).exists():
-            shutil.rmtree(directory / name)
+        _delete_audio_beyond(directory / "audio" / part, 0)
+    if (directory / "shards").exists():
+        shutil.rmtree(directory / "shards")
 
 
 def _read_report(directory: Path) -> SynthesisReport | None:
@@ -273,7 +274,5 @@ def _write_text(path: Path, text: str) -> None:
 
 def _write_bytes(path: Path, content: bytes) -> None:
     """All of it or nothing; a temporary name that a killed run left is written over."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_bytes(content)
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)

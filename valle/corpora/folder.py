@@ -20,7 +20,7 @@ from lhotse.audio import AudioSource
 from lhotse.cut import Cut, MonoCut, MultiCut
 from lhotse.qa import validate
 
-from valle.corpora.folder_scan import Scanned, ScanSettings, scan_folder
+from valle.corpora.folder_scan import Scanned, ScanSettings, scan_folder, without_same_sound
 from valle.corpora.folder_segments import Cutting, Segment
 from valle.corpora.folder_walk import AudioFile, FolderError, walk_folder
 from valle.corpora.manifests import write_cuts
@@ -92,7 +92,7 @@ def prepare_folder(
     that a corpus's own lists give a file; ``listed`` is what those lists name wrongly.
     Raises :class:`FolderError` where nothing can be used.
     """
-    walk = walk_folder(config.audio_dir)
+    walk = walk_folder(config.audio_dir, own=[config.cache_dir])
     left_out = [*walk.left_out, *listed]
     scanned = _scan(config, walk.files, left_out, progress)
     notes: list[str] = []
@@ -171,7 +171,9 @@ def _scan_once(
             left_out.append(found)
         else:
             kept.append(found)
-            left_out.extend(found.left_out)
+    kept = without_same_sound(kept, left_out)
+    for item in kept:
+        left_out.extend(item.left_out)
     return kept
 
 

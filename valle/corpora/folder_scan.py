@@ -8,16 +8,17 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TextIO
 
-from valle.corpora.folder_decode import BadAudioError, measure_levels, seekable_source
+from valle.corpora.folder_decode import BadAudioError, Levels, measure_levels, seekable_source
 from valle.corpora.folder_segments import Cutting, Segment, is_silent, segments_of
 from valle.corpora.folder_walk import AudioFile
 from valle.corpora.report_reasons import LeftOut, Reason
+from valle.files import plain_stem
 from valle.progress import Progress
 
-SCAN_VERSION = 1  # raise it with every change of what a scan finds
+SCAN_VERSION = 2  # raise it with every change of what a scan finds
 
 
 
@@ -39,6 +40,7 @@ class Scanned:
     sample_rate: int
     num_channels: int
     num_samples: int
+    content: str  # the same for the same sound, whatever file format holds it
     segments: list[Segment]
     left_out: list[LeftOut]  # silent pieces
 
@@ -46,7 +48,7 @@ class Scanned:
 def scan_file(folder: Path, file: AudioFile, cache: Path, settings: ScanSettings) -> Scanned | LeftOut:
     """Decode one file and cut it, or say why not."""
     try:
-        source = seekable_source(folder / file.path, cache / f"{file.path}-{file.size:x}-{file.modified:x}.flac")
+        source = seekable_source(folder / file.path, cache / cached_name(file))
         levels = measure_levels(source)
     except BadAudioError as error:
         return LeftOut(file.path, error.reason, error.detail)
@@ -62,12 +64,31 @@ def scan_file(folder: Path, file: AudioFile, cache: Path, settings: ScanSettings
         sample_rate=levels.sample_rate,
         num_channels=levels.num_channels,
         num_samples=levels.num_samples,
+        content=_content(levels),
         segments=[segment for segment in segments if segment not in silent],
         left_out=[
             LeftOut(file.path, Reason.SILENT, "from {:.2f} to {:.2f} s".format(*_seconds(segment, levels.sample_rate)))
             for segment in silent
         ],
     )
+
+
+def cached_name(file: AudioFile) -> str:
+    """Where in the cache a file's copy lies: another place when the file changes, and never a name too long for the disk."""
+    path = PurePosixPath(file.path)
+    return (path.parent / f"{plain_stem(f'{path.name}-{file.size:x}-{file.modified:x}')}.flac").as_posix()
+
+
+def without_same_sound(scanned: list[Scanned], left_out: list[LeftOut]) -> list[Scanned]:
+    """The first file of each sound; the others go into ``left_out``, since one could be in train and another in test."""
+    first: dict[str, str] = {}
+    kept = []
+    for item in scanned:
+        if (found := first.setdefault(item.content, item.path)) == item.path:
+            kept.append(item)
+        else:
+            left_out.append(LeftOut(item.path, Reason.DUPLICATE, f"the sound of {found}"))
+    return kept
 
 
 def scan_folder(
@@ -102,6 +123,12 @@ def scan_folder(
             if progress:
                 progress(done, len(files))
             yield found
+
+
+def _content(levels: Levels) -> str:
+    """By the power of every 20 ms, which no two recordings share."""
+    size = f"{levels.sample_rate} {levels.num_samples} ".encode()
+    return hashlib.blake2b(size + levels.power.tobytes(), digest_size=16).hexdigest()
 
 
 def _seconds(segment: Segment, sample_rate: int) -> tuple[float, float]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from valle.corpora.report_reasons import LeftOut, Reason
 from valle.errors import UserError
+from valle.files import shown
+from valle.outputs import is_recipe_data, own_files
 
 AUDIO_SUFFIXES = frozenset(
     ".wav .flac .mp3 .ogg .oga .opus .m4a .m4b .aac .aiff .aif .aifc .caf .au .snd .w64 .rf64 .wma .amr .ac3 .ape .wv .tta .3gp".split()
@@ -38,43 +40,65 @@ class Walk:
     left_out: list[LeftOut]
 
 
-def walk_folder(folder: Path) -> Walk:
+def walk_folder(folder: Path, *, own: Sequence[Path] = (), keep_copies: bool = False) -> Walk:
     """Look at every file below ``folder``; links are followed, but never round in a circle.
 
-    Of files with the same content, only the first by path is kept, so that none is in two parts.
+    Of files with the same content, only the first by path is kept, so that none is in two parts, unless ``keep_copies``.
+    What this program wrote is no input: the folders ``own``, the ``data`` of a recipe, and what records of outputs name.
+    Raises :class:`FolderError` where ``folder`` itself lies in one of these folders.
     """
-    if not folder.is_dir():
-        raise FolderError(f"expected a folder of audio, found {'a file' if folder.exists() else 'nothing'} at {folder}; check --audio-dir")
     files: list[AudioFile] = []
     left_out: list[LeftOut] = []
-    for entry in _walk(folder, "", (_identity(folder),)):
+    for entry in _entries(folder, own):
         if isinstance(entry, AudioFile):
             files.append(entry)
         else:
             left_out.append(entry)
-    kept, copies = _without_copies(folder, sorted(files))
+    kept, copies = (sorted(files), []) if keep_copies else _without_copies(folder, sorted(files))
     return Walk(files=kept, left_out=sorted([*left_out, *copies], key=lambda entry: entry.path))
 
 
 def fingerprint(folder: Path) -> str:
     """A hash of the names, sizes and times of all audio files; another one means that the folder has changed."""
     digest = hashlib.sha256()
-    entries = (entry for entry in _walk(folder, "", (_identity(folder),)) if isinstance(entry, AudioFile))
-    for entry in sorted(entries):
+    for entry in sorted(entry for entry in _entries(folder, ()) if isinstance(entry, AudioFile)):
         digest.update(f"{entry.path}\0{entry.size}\0{entry.modified}\n".encode())
     return digest.hexdigest()
 
 
-def _walk(folder: Path, prefix: str, above: tuple[tuple[int, int], ...]) -> Iterator[AudioFile | LeftOut]:
+def _entries(folder: Path, own: Sequence[Path]) -> Iterator[AudioFile | LeftOut]:
+    """Everything below ``folder`` in no order; raises :class:`FolderError` unless it is a folder that may be read."""
+    if not folder.is_dir():
+        raise FolderError(
+            f"expected a folder of audio, found {'a file' if folder.exists() else 'nothing'} at {shown(folder)}; check --audio-dir"
+        )
+    own_folders = {_identity(path) for path in own if path.is_dir()}
+    for above in (folder.resolve(), *folder.resolve().parents):
+        if _identity(above) in own_folders or is_recipe_data(above):
+            raise FolderError(
+                f"expected recordings, found {shown(folder)} in {shown(above)}, where this program keeps its own files; "
+                "move the recordings out of there and name their folder"
+            )
+    yield from _walk(folder, "", (_identity(folder),), own_folders, set())
+
+
+def _walk(
+    folder: Path, prefix: str, above: tuple[tuple[int, int], ...], own_folders: Collection[tuple[int, int]], own: set[str]
+) -> Iterator[AudioFile | LeftOut]:
+    """``own_folders`` are not entered; ``own`` holds the paths that records in the folders above name."""
     try:
         names = sorted(os.listdir(folder))
     except OSError as error:
         yield LeftOut(prefix or ".", Reason.UNREADABLE, error.strerror or "")
         return
+    own = own | {prefix + name for name in own_files(folder)}
     for name in names:
         path = prefix + name
         if not _is_text(name):
-            yield LeftOut(path.encode("utf-8", "backslashreplace").decode(), Reason.BAD_NAME, "rename it to text in UTF-8")
+            yield LeftOut(shown(path), Reason.BAD_NAME, "rename it to text in UTF-8")
+            continue
+        if path in own:
+            yield LeftOut(path, Reason.OWN)
             continue
         try:
             found = os.stat(folder / name)
@@ -89,8 +113,10 @@ def _walk(folder: Path, prefix: str, above: tuple[tuple[int, int], ...]) -> Iter
             identity = (found.st_dev, found.st_ino)
             if identity in above:
                 yield LeftOut(path, Reason.LINK_LOOP)
+            elif identity in own_folders or is_recipe_data(folder / name):
+                yield LeftOut(f"{path}/", Reason.OWN)
             else:
-                yield from _walk(folder / name, f"{path}/", (*above, identity))
+                yield from _walk(folder / name, f"{path}/", (*above, identity), own_folders, own)
         else:
             yield _file(path, found)
 

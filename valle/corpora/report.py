@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,23 +13,30 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from lhotse import CutSet
 
-from valle.corpora.report_reasons import LeftOut, Reason
-from valle.files import replacing
+from valle.corpora.report_reasons import PARTS, LeftOut, Reason
+from valle.files import replacing, write_text
+from valle.outputs import PREPARE, all_being_written, claim_file, claim_outputs
 
 NOTES_FILE = "notes.txt"
 MAX_LISTED = 5000  # a page of more rows is no longer read; the JSON lines beside it hold all
 
 
+@contextmanager
+def corpus_being_written(manifest_dir: Path, *files: Path) -> Iterator[None]:
+    """What stage 1 of a recipe writes, claimed before its work: the manifests, what they left out, and other ``files``."""
+    names = [*(f"cuts_{part}.jsonl.gz" for part in PARTS), "left_out.jsonl"]
+    claims = [claim_outputs(manifest_dir, names, program=PREPARE), *(claim_file(path, program=PREPARE) for path in files)]
+    with all_being_written(claims):
+        yield
+
+
 def write_left_out(entries: Iterable[LeftOut], path: Path) -> Counter[Reason]:
     """Write JSON lines and return how many entries each reason has."""
     counts: Counter[Reason] = Counter()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("w", encoding="utf-8") as lines:
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as lines:
         for entry in entries:
             lines.write(json.dumps(asdict(entry), ensure_ascii=False) + "\n")
             counts[entry.reason] += 1
-    temporary.replace(path)
     return counts
 
 
@@ -123,7 +131,4 @@ def write_report(
         statistics=statistics or {},
         picture=picture,
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(page, encoding="utf-8", errors="backslashreplace")
-    temporary.replace(path)
+    write_text(path, page)

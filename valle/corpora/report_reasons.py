@@ -22,6 +22,7 @@ class Reason(StrEnum):
     BROKEN_LINK = "link to nothing"
     LINK_LOOP = "link back to a folder above"
     DUPLICATE = "same content as another file"
+    OWN = "written by this program"
     BAD_NAME = "name is not valid text"
     MISSING = "named in a list, but not there"
     OUTSIDE = "named in a list, but outside the corpus"

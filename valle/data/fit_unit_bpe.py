@@ -10,6 +10,7 @@ from pathlib import Path
 from valle.data.dataset import read_tokens
 from valle.errors import UserError
 from valle.files import replacing
+from valle.outputs import claim_file
 from valle.seeds import draw
 from valle.tokenizers.unit_bpe import UnitBpe, UnitBpeError, fit_unit_bpe
 from valle.tokenizing.token_manifests import ManifestError, TokenManifests, read_manifests
@@ -69,6 +70,7 @@ class FittedUnitBpe:
 
 def fit(options: UnitBpeOptions) -> FittedUnitBpe:
     """Learn byte pairs of the training cuts' units and write them to ``options.output``."""
+    outputs = claim_file(options.output, program="fit_unit_bpe")
     manifests = read_manifests(options.manifest_dir)
     if manifests.semantic is None:
         raise ManifestError(f"expected units in {options.manifest_dir}, found codes only; tokenize with units, or train without a unit BPE")
@@ -80,7 +82,8 @@ def fit(options: UnitBpeOptions) -> FittedUnitBpe:
     for units in train_units(manifests, share=share):
         frames, tokens = frames + len(units), tokens + len(bpe.encode(units))
     fitted = FittedUnitBpe(bpe, manifests.semantic.name, manifests.semantic.sha256, frames / tokens)
-    fitted.save(options.output)
+    with outputs.being_written():
+        fitted.save(options.output)
     return fitted
 
 

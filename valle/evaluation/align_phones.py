@@ -25,9 +25,10 @@ from valle.corpora.manifests import read_cuts, write_cuts
 from valle.corpora.pronunciation import Pronouncer, SpokenWord
 from valle.errors import UserError
 from valle.evaluation.unit_corpus import draw_cuts, phones_of
-from valle.files import replacing
+from valle.files import write_text
 from valle.measures.forced_alignment import frame_labels
 from valle.models.phone_aligner import SAMPLE_RATE, STEP, Aligned, AlignerConfig, PhoneAligner, is_aligner
+from valle.outputs import claim_outputs
 from valle.progress import TitledProgress
 from valle.training.phone_aligner import FitSettings, LabelledFrames, fit, take_shares, take_statistics
 
@@ -107,6 +108,7 @@ class Heard:
 def align_phones(options: AlignOptions, *, progress: TitledProgress | None = None) -> dict[str, Any]:
     """Write the aligned cuts; returns what ``info.json`` says."""
     show = progress or (lambda title, done, wanted: None)
+    outputs = claim_outputs(options.output_dir, ["cuts.jsonl.gz", "info.json"], program="align_phones", inputs=options.manifests)
     cuts = [cut for path in options.manifests for cut in read_cuts(path)]
     if not cuts:
         raise AlignError(f"expected cuts in {', '.join(map(str, options.manifests))}, found none; name other manifests")
@@ -125,6 +127,15 @@ def align_phones(options: AlignOptions, *, progress: TitledProgress | None = Non
         else:
             found.append((cut, words, aligned))
         show("aligning", number + 1, len(cuts))
+    with outputs.being_written():
+        return _write(options, found, left_out, training=training, stand_ins=stand_ins)
+
+
+def _write(
+    options: AlignOptions, found: list[tuple[Cut, list[SpokenWord], Aligned]], left_out: list[dict[str, str]],
+    *, training: dict[str, Any], stand_ins: Any,
+) -> dict[str, Any]:  # fmt: skip
+    """The cuts with their times, and beside them what is known of them, which is returned."""
     write_cuts((timed_cut(cut, words, aligned) for cut, words, aligned in found), options.output_dir / "cuts.jsonl.gz")
     info = {
         "manifests": [str(path) for path in options.manifests], "accent": options.accent, "min_score": options.min_score,
@@ -133,8 +144,7 @@ def align_phones(options: AlignOptions, *, progress: TitledProgress | None = Non
         "mean_confidence": mean([phone.confidence for _, _, aligned in found for phone in aligned.phones]),
         "stand_ins": stand_ins, "left_out": left_out,
     }  # fmt: skip
-    with replacing(options.output_dir / "info.json") as temporary:
-        temporary.write_text(json.dumps(info, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_text(options.output_dir / "info.json", json.dumps(info, indent=2, ensure_ascii=False) + "\n")
     return info
 
 
@@ -158,6 +168,8 @@ def train_rounds(
     aligner: PhoneAligner | None, first: int, options: AlignOptions, pronouncer: Pronouncer, show: TitledProgress
 ) -> tuple[PhoneAligner, dict[str, Any]]:
     """Round ``first`` and those after it, from the aligner of the round before."""
+    rounds = [f"round-{number}" for number in range(first, options.rounds + 1)]
+    claim_outputs(options.aligner_dir, rounds, program="align_phones")  # before the first, not hours later
     timed = draw_cuts(_with_phones(options.timed_manifest), max_seconds=60 * options.timed_minutes)
     aligner = aligner or untrained_aligner(timed, options)
     recordings = draw_recordings(options) if options.rounds else []
@@ -181,7 +193,8 @@ def train_rounds(
         loss = fit(aligner, corpora, settings, progress=partial(show, f"training round {number}"))
         take_shares(aligner, corpora)
         training = {**options.training_of(number), "loss_nats": round(loss, 4)}
-        aligner.save(options.aligner_dir / f"round-{number}", training)
+        with claim_outputs(options.aligner_dir, [f"round-{number}"], program="align_phones").being_written():
+            aligner.save(options.aligner_dir / f"round-{number}", training)
     return aligner, training
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,12 @@ from valle.evaluation.curves import draw_curves, read_curves
 from valle.evaluation.demo_summary import DemoError, Measured, demo_summary, demo_tables, read_training_summary
 from valle.evaluation.voice_report import VoiceTrialSettings, voice_of, voice_report
 from valle.evaluation.voices import VoicesError
+from valle.files import write_text
 from valle.inference.infer import InferOptions, infer
 from valle.inference.listening_page import PageItem, PagePicture, write_page
 from valle.inference.pipeline import ContinueSettings, Pipeline
 from valle.inference.trained_model import trained_model
+from valle.outputs import claim_outputs
 from valle.tokenizing.token_manifests import read_manifests
 from valle.training.summary import unigrams
 
@@ -54,6 +56,8 @@ class DemoOptions:
 def report_demo(options: DemoOptions, *, step: Step = lambda text: None) -> dict[str, Any]:
     """Write ``exp_dir/{summary.json,index.html,curves.png,continued/}`` -> the summary; ``step`` hears what is being done."""
     began = options.started or time.time()
+    claimed = claim_outputs(options.exp_dir, ["index.html", "curves.png"], program="demo_report")
+    outputs = replace(claimed, names=(*claimed.names, "summary.json"))  # the trainer's, which is read first and refused if it is not
     training = read_training_summary(options.exp_dir / "summary.json")
     manifests = read_manifests(options.manifest_dir)
     step("continuing prompts")
@@ -71,10 +75,9 @@ def report_demo(options: DemoOptions, *, step: Step = lambda text: None) -> dict
         wall_seconds=time.time() - began,
     ))  # fmt: skip
     step("drawing")
-    _write_page(options, summary)
-    temporary = options.exp_dir / ".summary.json.tmp"
-    temporary.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-    temporary.replace(options.exp_dir / "summary.json")
+    with outputs.being_written():
+        _write_page(options, summary)
+        write_text(options.exp_dir / "summary.json", json.dumps(summary, indent=2) + "\n")
     return summary
 
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from valle.audio import read_audio
-from valle.corpora.folder_walk import AUDIO_SUFFIXES
+from valle.audio import AudioFileError, read_audio
 from valle.evaluation.codec_report import LONGEST_SECONDS, CodecReportError, Recording, codec_report
+from valle.files import shown, write_text
 from valle.inference.listening_page import PageTable
 from valle.progress import Progress
 from valle.tokenizers.registry import BUNDLED_ACOUSTIC, load_acoustic
+from valle.tokenizing.found_files import FoundFile, find_audio
 
 COLUMNS = {"stoi": ("STOI", 3), "pesq": ("PESQ", 2), "mel_l1": ("mel L1, nats", 2), "si_sdr": ("SI-SDR, dB", 1)}  # heading, digits
 
@@ -40,25 +42,34 @@ def evaluate_codec(options: EvaluateCodecOptions, *, progress: Progress | None =
     """The report of :func:`valle.evaluation.codec_report.codec_report`, which also goes into ``options.output``."""
     before = _read_reports(options.output)
     codec = load_acoustic(options.codec)
-    recordings = [Recording(*read_audio(path, duration=LONGEST_SECONDS)) for path in choose_files(options.audio, options.max_recordings)]
+    recordings = read_recordings(choose_files(options.audio, options.max_recordings))
     report = codec_report(codec, recordings, codebooks=options.codebooks or None, opus=options.opus, progress=progress)
     if options.output is not None:
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        temporary = options.output.with_name(f".{options.output.name}.tmp")
-        temporary.write_text(json.dumps({**before, options.title: report}, indent=2) + "\n", encoding="utf-8")
-        temporary.replace(options.output)
+        write_text(options.output, json.dumps({**before, options.title: report}, indent=2) + "\n")
     return report
 
 
-def choose_files(audio: list[Path], most: int) -> list[Path]:
+def read_recordings(files: list[FoundFile]) -> list[Recording]:
+    """The beginning of each file; one of a folder that cannot be read is passed over."""
+    recordings, failed = [], []
+    for file in files:
+        try:
+            recordings.append(Recording(*read_audio(file.path, duration=LONGEST_SECONDS)))
+        except AudioFileError as error:
+            if file.is_given:
+                raise
+            failed.append(error)
+            logging.warning("left out: %s: %s", shown(file.path), error)
+    if not recordings:
+        raise failed[0]
+    return recordings
+
+
+def choose_files(audio: list[Path], most: int) -> list[FoundFile]:
     """The files among ``audio`` and the audio files below its folders; of more than ``most``, evenly spread ones."""
-    found: list[Path] = []
-    for path in audio:
-        found += sorted(inner for inner in path.rglob("*") if _is_audio(inner)) if path.is_dir() else [path]
-    if not found:
-        raise CodecReportError(
-            f"expected audio files in {', '.join(map(str, audio)) or '--audio'}, found none; name other folders or files"
-        )
+    if not audio:
+        raise CodecReportError("expected audio files after --audio, found none; name files or folders")
+    found = find_audio(audio).files
     return [found[index * len(found) // most] for index in range(most)] if len(found) > most else found
 
 
@@ -82,10 +93,6 @@ def _system_name(system: str, scores: dict[str, dict[str, float]]) -> str:
 def _with_interval(estimate: dict[str, float], digits: int) -> str:
     mean, low, high = (f"{estimate[name]:.{digits}f}" for name in ("mean", "low", "high"))
     return mean if low == high or estimate["count"] < 2 else f"{mean} ({low} to {high})"
-
-
-def _is_audio(path: Path) -> bool:
-    return path.is_file() and path.suffix.lower() in AUDIO_SUFFIXES and not path.name.startswith(".")
 
 
 def _read_reports(path: Path | None) -> dict[str, Any]:

@@ -18,10 +18,12 @@ from valle.data.speech_crops import SpeechCorpus
 from valle.device import find_device
 from valle.evaluation.unit_corpus import UnitReportError, choose_cuts, encode_cuts
 from valle.evaluation.unit_report import abx, unit_report
+from valle.files import write_text
+from valle.outputs import Outputs, claim_file, claim_outputs
 from valle.progress import Progress
 from valle.tokenizers.hubert import HubertConfig, HubertTokenizer, hubert_from_encoder
 from valle.tokenizers.kmeans_fit import fit_kmeans
-from valle.tokenizers.registry import load_semantic, save_tokenizer
+from valle.tokenizers.registry import CONFIG_FILE, WEIGHTS_FILE, load_semantic, save_tokenizer
 from valle.training.speech_encoder_fit import load_encoder, sample_layers
 
 SAMPLE_FRAMES = 60_000  # of each layer, for its k-means; 61 MB at a width of 256
@@ -81,10 +83,12 @@ class EvaluateUnitsOptions:
 def evaluate_units(options: EvaluateUnitsOptions, *, progress: Progress | None = None) -> dict[str, Any]:
     """``{"title", "voices", "reports": [...], "choice": [...]}``, which also goes into ``options.output``."""
     choice: list[dict[str, Any]] = []
+    claims = _claims(options)
     tokenizers = [load_semantic(name) for name in options.tokenizers]
     if options.exp_dir is not None and options.output_dir is not None:
         chosen, choice = choose_units(options, progress=progress)
-        save_tokenizer(chosen, options.output_dir)
+        with claims["output_dir"].being_written():
+            save_tokenizer(chosen, options.output_dir)
         tokenizers.append(load_semantic(str(options.output_dir)))
     cuts = choose_cuts(options.manifest, max_seconds=60 * options.max_minutes, unseen_voices=options.voices == "unseen")
     reports = []
@@ -95,11 +99,20 @@ def evaluate_units(options: EvaluateUnitsOptions, *, progress: Progress | None =
         ))  # fmt: skip
     result = {"title": options.title, "manifest": str(options.manifest), "voices": options.voices, "reports": reports, "choice": choice}
     if options.output is not None:
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        temporary = options.output.with_name(f".{options.output.name}.tmp")
-        temporary.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-        temporary.replace(options.output)
+        with claims["output"].being_written():
+            write_text(options.output, json.dumps(result, indent=2) + "\n")
     return result
+
+
+def _claims(options: EvaluateUnitsOptions) -> dict[str, Outputs]:
+    """What will be written, refused before any work where it is not this program's."""
+    claims = {}
+    manifests = [options.manifest, options.fit_manifest, options.choose_manifest]
+    if options.output is not None:
+        claims["output"] = claim_file(options.output, program="evaluate_units", inputs=manifests)
+    if options.output_dir is not None:
+        claims["output_dir"] = claim_outputs(options.output_dir, [WEIGHTS_FILE, CONFIG_FILE], program="evaluate_units", inputs=manifests)
+    return claims
 
 
 def choose_units(options: EvaluateUnitsOptions, *, progress: Progress | None = None) -> tuple[HubertTokenizer, list[dict[str, Any]]]:

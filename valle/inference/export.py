@@ -13,6 +13,7 @@ from valle.inference.trained_model import check_choice, trained_model
 from valle.models.audio_lm import count_parameters
 from valle.models.folder import refuse_other_content
 from valle.models.released import save_released
+from valle.outputs import claim_file
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class ExportOptions:
 def export(options: ExportOptions) -> int:
     """Write the folder -> how many parameters it holds."""
     refuse_other_content(options.output_dir)
+    outputs = claim_file(options.output_dir, program="export")
     released = trained_model(
         checkpoint=options.checkpoint,
         exp_dir=options.exp_dir,
@@ -43,5 +45,6 @@ def export(options: ExportOptions) -> int:
         avg=options.avg,
         use_averaged_model=options.use_averaged_model,
     )
-    save_released(released, options.output_dir, dtype=getattr(torch, options.dtype))
+    with outputs.being_written():
+        save_released(released, options.output_dir, dtype=getattr(torch, options.dtype))
     return count_parameters(released.model)

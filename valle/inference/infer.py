@@ -15,7 +15,7 @@ from valle.audio import Waveform, audio_info, read_audio, write_wav
 from valle.decoding.sampling import Sampling
 from valle.device import find_device
 from valle.errors import UserError
-from valle.files import replacing
+from valle.files import plain_stem, shown, write_text
 from valle.inference.listening_page import PageItem, write_page
 from valle.inference.pipeline import BUNDLED_MODEL, Continuation, ContinueSettings, Pipeline
 from valle.inference.spectrogram import write_spectrogram
@@ -25,7 +25,9 @@ from valle.models.registry import all_stages
 from valle.models.released import Released, load_released
 from valle.models.stage import Stage
 from valle.models.stage_flags import a_flag_per_stage, of_stage
+from valle.outputs import claim_outputs
 
+PAGE, SUMMARY = "index.html", "summary.json"
 SAMPLE_STRIDE = 7919  # between the seeds of a prompt's samples; a prompt has the same seed alone and among others
 
 
@@ -96,19 +98,27 @@ def infer(options: InferOptions) -> dict[str, Any]:
     """Continue every prompt ``num_samples`` times -> the summary that is written."""
     settings = options.settings()
     check_inputs(options)
+    jobs = [(row, sample) for row in range(len(options.audio_prompts)) for sample in range(options.num_samples)]
+    names = _names(options, jobs)
+    outputs = claim_outputs(
+        options.output_dir,
+        [*(f"{name}{ending}" for name in names for ending in (".wav", ".png")), PAGE, SUMMARY],
+        program="infer",
+        inputs=options.audio_prompts,
+    )
     if options.num_threads:
         torch.set_num_threads(options.num_threads)
     pipeline = Pipeline(choose_model(options), device=find_device(options.device), dtype=options.dtype)
     rate = pipeline.sample_rate
     audio = [read_prompt(path, rate, settings) for path in options.audio_prompts]  # every prompt is read before work begins
-    jobs = [(row, sample) for row in range(len(audio)) for sample in range(options.num_samples)]
     started = time.perf_counter()
     results: list[Continuation] = []
     for first in range(0, len(jobs), options.batch_size):
         batch = jobs[first : first + options.batch_size]
         seeds = [options.seed + SAMPLE_STRIDE * sample for _, sample in batch]
         results += pipeline.continue_audio([audio[row] for row, _ in batch], rate, seed=seeds, settings=settings)
-    return _write(options, jobs, results, time.perf_counter() - started)
+    with outputs.being_written():
+        return _write(options, names, jobs, results, time.perf_counter() - started)
 
 
 def check_inputs(options: InferOptions) -> None:
@@ -138,10 +148,11 @@ def choose_model(options: InferOptions) -> Released:
     )
 
 
-def _write(options: InferOptions, jobs: list[tuple[int, int]], results: list[Continuation], seconds: float) -> dict[str, Any]:
-    options.output_dir.mkdir(parents=True, exist_ok=True)
+def _write(
+    options: InferOptions, names: list[str], jobs: list[tuple[int, int]], results: list[Continuation], seconds: float
+) -> dict[str, Any]:
     items, page_items = [], []
-    for name, (row, _), result in zip(_names(options, jobs), jobs, results, strict=True):
+    for name, (row, _), result in zip(names, jobs, results, strict=True):
         write_wav(options.output_dir / f"{name}.wav", result.wav, result.sample_rate)
         write_spectrogram(options.output_dir / f"{name}.png", result.wav, result.sample_rate, prompt_seconds=result.prompt_seconds)
         items.append({
@@ -150,7 +161,7 @@ def _write(options: InferOptions, jobs: list[tuple[int, int]], results: list[Con
             "own_seconds": result.own_samples / result.sample_rate,
         })  # fmt: skip
         page_items.append(PageItem(
-            title=options.audio_prompts[row].name, wav=f"{name}.wav", picture=f"{name}.png", prompt_seconds=result.prompt_seconds,
+            title=shown(options.audio_prompts[row].name), wav=f"{name}.wav", picture=f"{name}.png", prompt_seconds=result.prompt_seconds,
             generated_seconds=result.generated_seconds, seed=result.seed,
         ))  # fmt: skip
     generated = sum(result.generated_seconds for result in results)
@@ -158,20 +169,19 @@ def _write(options: InferOptions, jobs: list[tuple[int, int]], results: list[Con
         "settings": {key: _plain(value) for key, value in asdict(options).items()},
         "items": items,
         "rtf": seconds / generated if generated else 0.0,
-        "page": str(options.output_dir / "index.html"),
+        "page": str(options.output_dir / PAGE),
     }
-    write_page(options.output_dir / "index.html", page_items, mode=options.mode, rtf=summary["rtf"])
-    with replacing(options.output_dir / "summary.json") as temporary:
-        temporary.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    write_page(options.output_dir / PAGE, page_items, mode=options.mode, rtf=summary["rtf"])
+    write_text(options.output_dir / SUMMARY, json.dumps(summary, indent=2) + "\n")
     return summary
 
 
 def _names(options: InferOptions, jobs: list[tuple[int, int]]) -> list[str]:
-    """One name an output: the prompt's, numbered where that is taken."""
+    """One name an output: the prompt's, numbered where that is taken, and shortened where it is too long for a file."""
     taken: set[str] = set()
     names = []
     for row, sample in jobs:
-        stem = options.audio_prompts[row].stem + (f"-sample{sample + 1}" if options.num_samples > 1 else "")
+        stem = plain_stem(options.audio_prompts[row].stem) + (f"-sample{sample + 1}" if options.num_samples > 1 else "")
         candidates = (stem if number == 1 else f"{stem}-{number}" for number in count(1))
         name = next(candidate for candidate in candidates if candidate not in taken)
         taken.add(name)

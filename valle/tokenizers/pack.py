@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from valle.outputs import claim_outputs
 from valle.tokenizers.base import TokenizerIdentity
-from valle.tokenizers.registry import load_tokenizer, save_tokenizer, tokenizer_from_state, tokenizer_to_state
+from valle.tokenizers.registry import CONFIG_FILE, WEIGHTS_FILE, load_tokenizer, save_tokenizer, tokenizer_from_state, tokenizer_to_state
 from valle.tokenizers.weights import rounded
 
 
@@ -25,9 +26,17 @@ class PackConfig:
 
 def pack_tokenizer(config: PackConfig) -> TokenizerIdentity:
     """Write the copy and say what it is called."""
+    outputs = claim_outputs(config.output_dir, [WEIGHTS_FILE, CONFIG_FILE], program="pack", inputs=_files_of(config.tokenizer))
     state = tokenizer_to_state(load_tokenizer(config.tokenizer))
     if config.name:
         state["config"]["name"] = config.name
     tokenizer = rounded(tokenizer_from_state(state), config.dtype)
-    save_tokenizer(tokenizer, config.output_dir)
+    with outputs.being_written():
+        save_tokenizer(tokenizer, config.output_dir)
     return tokenizer.identity
+
+
+def _files_of(tokenizer: str) -> list[Path]:
+    """What a tokenizer is read from, where it is given by a path."""
+    path = Path(tokenizer.rpartition("=")[2])
+    return [path, path / WEIGHTS_FILE, path / CONFIG_FILE]

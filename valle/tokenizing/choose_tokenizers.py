@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from valle.files import replacing
+from valle.outputs import PREPARE, claim_outputs
 from valle.progress import Progress
 from valle.timeline import Timeline
 from valle.tokenizers.base import SemanticTokenizer, Tokenizer, TokenizerIdentity
@@ -38,11 +39,13 @@ def prepare_tokenizers(config: TokenizersConfig, *, progress: Progress | None = 
 
     ``progress(seconds_done, seconds_wanted)`` is called while units are fitted.
     """
+    outputs = claim_outputs(config.output_dir, ["acoustic", "semantic"], program=PREPARE)
     acoustic = load_acoustic(BUNDLED_ACOUSTIC if config.acoustic == "bundled" else config.acoustic)
     semantic = _semantic(config, progress)
     Timeline(codes=acoustic.identity.grid, units=semantic.identity.grid if semantic else None)
-    _leave(semantic, config.output_dir / "semantic")
-    _leave(acoustic, config.output_dir / "acoustic")
+    with outputs.being_written():
+        _leave(semantic, config.output_dir / "semantic")
+        _leave(acoustic, config.output_dir / "acoustic")
     return acoustic.identity, semantic.identity if semantic else None
 
 

@@ -7,7 +7,7 @@ minute.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -16,23 +16,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from valle.audio import Waveform, audio_info, audio_pieces, write_wav
-from valle.corpora.folder_walk import AUDIO_SUFFIXES
+from valle.audio import AudioFileError, Waveform, audio_info, audio_pieces, write_wav
 from valle.device import find_device
 from valle.errors import UserError
-from valle.files import replacing
+from valle.files import replacing, shown, write_text
 from valle.progress import Progress
 from valle.timeline import Grid
 from valle.tokenizers.base import AcousticTokenizer, SemanticTokenizer, Tokenizer, TokenizerIdentity
 from valle.tokenizers.registry import expect_acoustic, load_tokenizer
 from valle.tokenizers.stream import decode_pieces, encode_pieces
 from valle.tokenizing.encode_batches import ChangedTokens
+from valle.tokenizing.found_files import FoundFile, TokenFileError, claim_made, find_audio, find_codes
 
 FILES_COMPARED = 8  # the first of them, where a lower precision is compared with float32
-
-
-class TokenFileError(UserError):
-    """Audio or tokens that cannot be encoded or decoded as is asked."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,41 +69,77 @@ class EncodedFiles:
 
     files: list[EncodedFile]
     changed: ChangedTokens
+    left_out: list[str]  # a line for each file of a folder that gives no tokens
 
 
 def encode_files(config: EncodeConfig, *, progress: Progress | None = None) -> EncodedFiles:
     """Write the tokens of every file.  Raises ``TokenFileError``, ``AudioFileError`` or what the tokenizer's loader raises.
 
-    ``progress(seconds_done, seconds_wanted)`` is called after each file.
+    A file of a folder that cannot be read is left out and stops no other; of files that are given, one that fails on the
+    way is told at the end.  ``progress(seconds_done, seconds_wanted)`` is called after each file.
     """
-    names = _names(config.audio, AUDIO_SUFFIXES, what="audio", ending=".npy")
-    seconds = {path: audio_info(path).seconds for path in names}
+    found = find_audio(config.audio)
+    outputs = claim_made(found.files, config.output_dir, endings=(".npy", ".json"), program="encode")
+    seconds = _lengths(found.files, found.left_out)
+    if not seconds:
+        raise TokenFileError(f"expected a file of audio that can be read, found none: {found.left_out[0]}")
     tokenizer = load_tokenizer(config.tokenizer).to(find_device(config.device))
     assert isinstance(tokenizer, AcousticTokenizer | SemanticTokenizer)
     num_levels = _levels(tokenizer, config.num_quantizers)
-    identity, written, changed, done = tokenizer.identity, [], ChangedTokens(), 0.0
-    for number, (path, name) in enumerate(names.items()):
-        tokens, num_samples = _encode(tokenizer, path, config.dtype)
-        if config.dtype != "float32" and number < FILES_COMPARED:
-            changed.compare("units" if tokens.ndim == 1 else "codes", tokens, _encode(tokenizer, path, "float32")[0])
-        if tokens.ndim == 2:
-            tokens = tokens[:, :num_levels]
-        target = config.output_dir / f"{name}.npy"
-        source = {"audio": str(path), "num_samples": num_samples, "dtype": config.dtype, "given": config.tokenizer}
-        _write(target, tokens, {**_describe(identity), **source})
-        written.append(EncodedFile(path=target, shape=tokens.shape, seconds=num_samples / tokenizer.sample_rate))
-        done += seconds[path]
-        if progress:
-            progress(done, sum(seconds.values()))
-    return EncodedFiles(files=written, changed=changed)
+    identity, changed, done = tokenizer.identity, ChangedTokens(), 0.0
+    written: list[EncodedFile] = []
+    failed: list[UserError] = []
+    with outputs.being_written():
+        for file, length in seconds.items():
+            try:
+                tokens, num_samples = _encode(tokenizer, file.path, config.dtype)
+                if config.dtype != "float32" and len(written) < FILES_COMPARED:
+                    changed.compare("units" if tokens.ndim == 1 else "codes", tokens, _encode(tokenizer, file.path, "float32")[0])
+            except UserError as error:
+                (failed if file.is_given else []).append(error)
+                found.left_out.append(f"{shown(file.path)}: {error}")
+                continue
+            if tokens.ndim == 2:
+                tokens = tokens[:, :num_levels]
+            target = config.output_dir / f"{file.name}.npy"
+            source = {"audio": shown(file.path), "num_samples": num_samples, "dtype": config.dtype, "given": config.tokenizer}
+            _write(target, tokens, {**_describe(identity), **source})
+            written.append(EncodedFile(path=target, shape=tokens.shape, seconds=num_samples / tokenizer.sample_rate))
+            done += length
+            if progress:
+                progress(done, sum(seconds.values()))
+    if failed:
+        raise failed[0]
+    return EncodedFiles(files=written, changed=changed, left_out=found.left_out)
+
+
+def _lengths(files: list[FoundFile], left_out: list[str]) -> dict[FoundFile, float]:
+    """Seconds of each file that can be opened; one of a folder that cannot goes into ``left_out``."""
+    seconds = {}
+    for file in files:
+        try:
+            seconds[file] = audio_info(file.path).seconds
+        except AudioFileError as error:
+            if file.is_given:
+                raise
+            left_out.append(f"{shown(file.path)}: {error}")
+    return seconds
 
 
 def decode_files(config: DecodeConfig, *, progress: Progress | None = None) -> list[EncodedFile]:
     """Write the sound of every file of codes, mono, 16 bits, at the codec's own rate; returns wavs with the shapes of their codes."""
-    names = _names(config.codes, {".npy"}, what="codes", ending=".wav")
+    files = find_codes(config.codes)
+    beside = [file.path.with_suffix(".json") for file in files]
+    outputs = claim_made(files, config.output_dir, endings=(".wav",), program="decode", also_read=beside)
+    with outputs.being_written():
+        return _decode_all(files, config, progress)
+
+
+def _decode_all(files: list[FoundFile], config: DecodeConfig, progress: Progress | None) -> list[EncodedFile]:
     device, codecs = find_device(config.device), dict[str, tuple[AcousticTokenizer, TokenizerIdentity]]()
     written = []
-    for number, (path, name) in enumerate(names.items()):
+    for number, file in enumerate(files):
+        path = file.path
         codes, described = read_codes(path)
         given = config.tokenizer or described["given"]
         if given not in codecs:
@@ -122,18 +154,12 @@ def decode_files(config: DecodeConfig, *, progress: Progress | None = None) -> l
         with torch.inference_mode():
             pieces = [piece.cpu().numpy() for piece in decode_pieces(codec, torch.from_numpy(codes.astype(np.int64)).to(device))]
         wav = np.concatenate(pieces)[: described["num_samples"]]
-        target = config.output_dir / f"{name}.wav"
-        target.parent.mkdir(parents=True, exist_ok=True)
+        target = config.output_dir / f"{file.name}.wav"
         write_wav(target, wav, codec.sample_rate)
         written.append(EncodedFile(path=target, shape=codes.shape, seconds=len(wav) / codec.sample_rate))
         if progress:
-            progress(number + 1, len(names))
+            progress(number + 1, len(files))
     return written
-
-
-def audio_files(given: Sequence[Path]) -> list[Path]:
-    """The files that are given, and those in the folders that are given."""
-    return list(dict.fromkeys(path for one in given for path, _ in _found(one, AUDIO_SUFFIXES, "audio")))
 
 
 def read_codes(path: Path) -> tuple[NDArray[np.integer], dict[str, Any]]:
@@ -195,35 +221,6 @@ def _describe(identity: TokenizerIdentity) -> dict[str, Any]:
 
 def _write(path: Path, tokens: NDArray[np.integer], described: dict[str, Any]) -> None:
     """The tokens last, so that they are never there without what says what they are."""
-    with replacing(path.with_suffix(".json")) as temporary:
-        temporary.write_text(json.dumps({"tokens": path.name, "shape": list(tokens.shape), **described}, indent=1) + "\n", encoding="utf-8")
+    write_text(path.with_suffix(".json"), json.dumps({"tokens": path.name, "shape": list(tokens.shape), **described}, indent=1) + "\n")
     with replacing(path) as temporary, temporary.open("wb") as file:
         np.save(file, tokens)
-
-
-def _names(given: Sequence[Path], suffixes: set[str] | frozenset[str], *, what: str, ending: str) -> dict[Path, str]:
-    """Every file with the name that its output has; two files of one name are refused before anything is done."""
-    names: dict[Path, str] = {}
-    taken: dict[str, Path] = {}
-    for path, name in (found for one in given for found in _found(one, suffixes, what)):
-        other = taken.setdefault(name, path)
-        if other != path:
-            raise TokenFileError(
-                f"expected files of different names, found {other} and {path}, which would both become {name}{ending}; "
-                "encode or decode them one by one, or put them into a folder and name that"
-            )
-        names[path] = name
-    return names
-
-
-def _found(given: Path, suffixes: set[str] | frozenset[str], what: str) -> Iterator[tuple[Path, str]]:
-    if not given.is_dir():
-        if not given.is_file():
-            raise TokenFileError(f"expected a file of {what} at {given}, found nothing there; check the name")
-        yield given, given.stem
-        return
-    paths = sorted(path for path in given.rglob("*") if path.suffix.lower() in suffixes and path.is_file())
-    if not paths:
-        raise TokenFileError(f"expected files of {what} in {given}, found none; name another folder")
-    for path in paths:
-        yield path, path.relative_to(given).with_suffix("").as_posix()

@@ -15,6 +15,7 @@ from lhotse.cut import Cut
 from valle.corpora.manifests import read_cuts, write_cuts
 from valle.corpora.report import write_report
 from valle.corpora.report_reasons import PARTS
+from valle.outputs import PREPARE, Outputs, all_being_written, claim_file, claim_outputs
 from valle.tokenizing.encode_batches import TokenizeError
 from valle.tokenizing.flat_tokens import FlatWriter
 from valle.tokenizing.statistics import PartCounts, draw_statistics
@@ -40,7 +41,21 @@ def finish_cuts(config: FinishConfig) -> dict[str, PartCounts]:
             raise TokenizeError(f"train and {part} were tokenised by different tokenizers; delete {config.output_dir} and run ./prepare.sh")
         if values["format"] != first["format"]:
             raise TokenizeError(f"train and {part} are stored in different formats; delete {config.output_dir} and run ./prepare.sh")
-    counts = {}
+    with all_being_written(claim_finished(config)):
+        return _write(config, described)
+
+
+def claim_finished(config: FinishConfig) -> list[Outputs]:
+    """What stage 4 writes, but for what only the shards' own names can be; refused where it is somebody else's."""
+    cuts = [f"cuts_{part}.jsonl.gz" for part in PARTS]
+    return [
+        claim_outputs(config.output_dir, [*cuts, "info.json", "statistics.png"], program=PREPARE),
+        claim_file(config.report, program=PREPARE),
+    ]
+
+
+def _write(config: FinishConfig, described: dict[str, dict[str, Any]]) -> dict[str, PartCounts]:
+    first, counts = described["train"], {}
     for part, values in described.items():
         _write_part(config.output_dir, part, values)
         counts[part] = PartCounts()

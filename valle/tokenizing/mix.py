@@ -17,6 +17,7 @@ from lhotse.utils import fastcopy
 
 from valle.corpora.manifests import write_cuts
 from valle.corpora.report_reasons import PARTS
+from valle.outputs import PREPARE, all_being_written, claim_outputs
 from valle.tokenizing.statistics import PartCounts
 from valle.tokenizing.token_manifests import ManifestError, TokenManifests, read_manifests
 from valle.tokenizing.tokenize_cuts import read_json, shards_folder, write_json
@@ -47,6 +48,11 @@ class MixConfig:
 
 def mix_tokens(config: MixConfig) -> dict[str, PartCounts]:
     """Write ``cuts_{train,dev,test}.jsonl.gz``, ``info.json`` and the tokenizers; raises ``ManifestError`` unless all share them."""
+    cuts = [f"cuts_{part}.jsonl.gz" for part in PARTS]
+    claims = [
+        claim_outputs(config.output_dir, [*cuts, "info.json"], program=PREPARE),
+        claim_outputs(config.output_dir.parent / "tokenizers", ["acoustic", "semantic"], program=PREPARE),
+    ]
     corpora = [read_manifests(folder) for folder in config.manifest_dirs]
     first = corpora[0]
     for other in corpora[1:]:
@@ -61,6 +67,12 @@ def mix_tokens(config: MixConfig) -> dict[str, PartCounts]:
             f"expected tokens that cuts can point to, found lhotse Shar in {', '.join(streams)}, which is read in order; "
             "make that corpus with --format hdf5 or memmap"
         )
+    with all_being_written(claims):
+        return _write(config, corpora)
+
+
+def _write(config: MixConfig, corpora: list[TokenManifests]) -> dict[str, PartCounts]:
+    first = corpora[0]
     info = config.output_dir / "info.json"
     info.unlink(missing_ok=True)  # what was mixed before is not valid until the end
     counts = {}

@@ -11,6 +11,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from valle.files import replacing
+
 
 @dataclass
 class PartCounts:
@@ -93,6 +95,5 @@ def draw_statistics(path: Path, parts: dict[str, PartCounts]) -> None:
     for axes in (lengths, perplexity, used):
         axes.legend(fontsize="small")
         axes.grid(alpha=0.3)
-    temporary = path.with_name(f".{path.name}.tmp.png")
-    figure.savefig(temporary, dpi=110, metadata={"Software": None})
-    temporary.replace(path)
+    with replacing(path, ending=".tmp.png") as temporary:
+        figure.savefig(temporary, dpi=110, metadata={"Software": None})

@@ -11,7 +11,7 @@ import torch
 from valle.progress import Progress
 from valle.tokenizers.kmeans_fit import ALONE, Processes
 from valle.tokenizing.choose_tokenizers import TokenizersConfig, prepare_tokenizers
-from valle.tokenizing.finish_cuts import FinishConfig, finish_cuts
+from valle.tokenizing.finish_cuts import FinishConfig, claim_finished, finish_cuts
 from valle.tokenizing.formats import Format
 from valle.tokenizing.tokenize_cuts import PartTokens, TokenizeConfig, manifests_of, tokenize_cuts
 
@@ -44,7 +44,11 @@ def tokenize_corpus(
         batch_seconds=config.batch_seconds, shard_seconds=config.shard_seconds, num_workers=config.num_workers,
         device=config.device, dtype=config.dtype, format=config.format,
     )  # fmt: skip
+    finish = FinishConfig(
+        output_dir=config.output_dir, manifest_dir=config.manifest_dir, report=folder / "report.html", title=config.title
+    )
     if processes.rank == 0:
+        claim_finished(finish)
         (config.output_dir / "info.json").unlink(missing_ok=True)  # no longer what the shards will be
         prepare_tokenizers(
             TokenizersConfig(
@@ -54,7 +58,6 @@ def tokenize_corpus(
     processes.gather(None)  # the tokenizers are there
     parts = tokenize_cuts(settings, progress=progress, processes=processes, device=device)
     if processes.rank == 0:
-        report = folder / "report.html"
-        finish_cuts(FinishConfig(output_dir=config.output_dir, manifest_dir=config.manifest_dir, report=report, title=config.title))
+        finish_cuts(finish)
     processes.gather(None)
     return parts

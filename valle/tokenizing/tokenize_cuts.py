@@ -236,10 +236,11 @@ def _count_tokens(tokens: list[CutTokens], tokenizer: BatchTokenizer) -> dict[st
 
 def _delete_beyond(folder: Path, part: str, num_shards: int) -> None:
     """Remove shards of an earlier, longer manifest, and what a killed run left under temporary names."""
-    names = re.compile(rf"{re.escape(part)}-(\d+)\.|(?:cuts|units|codes)\.(\d+)\.")
+    ending = r"(?:json|jsonl\.gz|h5|tar|npy|bin)(?:\.tmp.*)?"
+    names = re.compile(rf"(?:{re.escape(part)}-(\d+)|(?:cuts|units|codes)\.(\d+))\.{ending}")
     for path in (*folder.iterdir(), *((folder / part).iterdir() if (folder / part).is_dir() else ())):
         name = path.name.lstrip(".")
-        found = names.match(name)
+        found = names.fullmatch(name)
         if found and (path.name != name or int(found[1] or found[2]) >= num_shards):
             path.unlink()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -79,11 +80,31 @@ def launch(
         errors = torch.multiprocessing.get_context("spawn").SimpleQueue()
         method = torch.multiprocessing.get_start_method()
         try:
-            spawn(_run_spawned, args=(run, world_size, device, patience, store.port, errors, method, args), nprocs=world_size)
+            spawn_quietly(_run_spawned, (run, world_size, device, patience, store.port, errors, method, args), world_size)
         except ProcessExitedException as error:
             if not errors.empty():
                 raise UserError(errors.get()) from None
             raise SystemExit(error.exit_code if error.exit_code > 0 else 1) from None
+
+
+def spawn_quietly(run: Callable[..., None], args: tuple[Any, ...], count: int) -> None:
+    """``torch.multiprocessing.spawn``, but Ctrl-C is heard by this process alone, which ends the others.
+
+    A terminal sends it to all of them, and each that was still importing would show a traceback.
+    """
+    context = None
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # new processes inherit the mask
+    try:
+        try:
+            context = spawn(run, args=args, nprocs=count, join=False)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        while not context.join():
+            pass
+    except KeyboardInterrupt:
+        for process in context.processes if context else ():
+            process.terminate()
+        raise
 
 
 def _run_spawned(

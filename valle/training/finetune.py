@@ -11,11 +11,12 @@ import torch
 import yaml
 
 from valle.errors import UserError
-from valle.files import replacing
+from valle.files import write_text
 from valle.models.checkpoint import load_checkpoint, plain
 from valle.models.config import ALWAYS_THERE, AudioLMConfig
 from valle.models.registry import all_stages
 from valle.models.released import read_released_config
+from valle.outputs import claim_file
 from valle.settings import sizes_of
 from valle.training.audio_lm_task import AudioLMTask
 from valle.training.distributed import World
@@ -62,10 +63,11 @@ def trainer_settings(source: Path) -> dict[str, Any]:
 
 def write_trainer_settings(options: SettingsOf) -> dict[str, Any]:
     """``trainer_settings`` as a file, whole or not at all."""
+    outputs = claim_file(options.output, program="settings_of_model", inputs=[options.init_from])
     settings = trainer_settings(options.init_from)
-    with replacing(options.output) as temporary:
-        title = f"# The shape of {options.init_from}, for --init-from.\n"
-        temporary.write_text(title + yaml.safe_dump(plain(settings), sort_keys=False), encoding="utf-8")
+    title = f"# The shape of {options.init_from}, for --init-from.\n"
+    with outputs.being_written():
+        write_text(options.output, title + yaml.safe_dump(plain(settings), sort_keys=False))
     return settings
 
 
@@ -73,14 +75,15 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
     """Nats a token of the dev cuts, and of as many train cuts, under the model of ``init_from``, as the trainer's own summary; fp32."""
     if options.init_from is None:
         raise UserError("expected the model to score after --init-from, found none; name a checkpoint or a released folder")
+    outputs = None if options.output is None else claim_file(options.output, program="evaluate_audiolm", inputs=[options.init_from])
     known = {entry.name for entry in fields(options)}
     sizes = {name: value for name, value in trainer_settings(options.init_from).items() if name in known}
     task = AudioLMTask(replace(options, **sizes))
     task.model.eval()
     summary = summarise(task, train=_sums(task, of_train=True), valid=_sums(task, of_train=False))
-    if options.output is not None:
-        with replacing(options.output) as temporary:
-            temporary.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    if outputs is not None and options.output is not None:
+        with outputs.being_written():
+            write_text(options.output, json.dumps(summary, indent=2) + "\n")
     return summary
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 
-from valle.audio import Waveform, audio_pieces
+from valle.audio import AudioFileError, Waveform, audio_pieces
 from valle.errors import UserError
+from valle.files import shown
+from valle.outputs import claim_outputs
 from valle.progress import Progress
 from valle.tokenizers.base import TokenizerIdentity
 from valle.tokenizers.clustered_units import ClusteredUnits
@@ -17,8 +20,8 @@ from valle.tokenizers.hubert import HubertConfig, hubert_from_encoder
 from valle.tokenizers.kmeans_fit import ALONE, Processes
 from valle.tokenizers.mfcc import MfccConfig, MfccKMeans, fit_mfcc_kmeans
 from valle.tokenizers.pretrained_units import ENCODERS
-from valle.tokenizers.registry import load_unfitted, save_tokenizer
-from valle.tokenizing.encode_files import audio_files
+from valle.tokenizers.registry import CONFIG_FILE, WEIGHTS_FILE, load_unfitted, save_tokenizer
+from valle.tokenizing.found_files import find_audio
 from valle.tokenizing.training_audio import training_audio
 from valle.training.speech_encoder_fit import fit_units, load_encoder
 
@@ -65,6 +68,7 @@ def fit_tokenizer(
     config: FitConfig, *, processes: Processes = ALONE, device: torch.device | None = None, progress: Progress | None = None
 ) -> TokenizerIdentity:
     """Fit and leave the tokenizer in ``output_dir``; each of several processes hears a share of the audio."""
+    outputs = claim_outputs(config.output_dir, [WEIGHTS_FILE, CONFIG_FILE], program="fit", inputs=[*config.manifests, *config.audio])
     tokenizer: MfccKMeans | ClusteredUnits
     if config.encoder == "mfcc":
         frames = config.frames_per_unit or 2
@@ -77,7 +81,8 @@ def fit_tokenizer(
         audio = _audio(config, tokenizer.sample_rate, processes, progress)
         fit_units(tokenizer, audio, seed=config.seed, device=device, standardise=config.standardise, processes=processes)
     if processes.rank == 0:
-        save_tokenizer(tokenizer, config.output_dir)
+        with outputs.being_written():
+            save_tokenizer(tokenizer, config.output_dir)
     processes.gather(None)
     return tokenizer.identity
 
@@ -104,8 +109,13 @@ def _audio(config: FitConfig, sample_rate: int, processes: Processes, progress: 
             config.manifests, sample_rate=sample_rate, hours=config.hours, seed=config.seed, processes=processes, progress=progress
         )
         return
-    paths = audio_files(config.audio)[processes.rank :: processes.size]
-    for number, path in enumerate(paths):
-        yield from audio_pieces(path, sample_rate=sample_rate)
+    files = find_audio(config.audio).files[processes.rank :: processes.size]
+    for number, file in enumerate(files):
+        try:
+            yield from audio_pieces(file.path, sample_rate=sample_rate)
+        except AudioFileError as error:
+            if file.is_given:
+                raise
+            logging.warning("left out: %s: %s", shown(file.path), error)
         if progress:
-            progress(number + 1, len(paths))
+            progress(number + 1, len(files))

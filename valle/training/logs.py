@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from valle.files import write_text
 from valle.models.loss import LossTerm
 
 Sums = dict[str, tuple[float, float, float]]  # part: nats, targets, hits
@@ -23,7 +24,7 @@ def setup_logging(exp_dir: Path, rank: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     suffix = f"-{rank}" if rank else ""
     name = folder / f"log-train-{datetime.now():%Y-%m-%d-%H-%M-%S}{suffix}"
-    handlers: list[logging.Handler] = [logging.FileHandler(name, encoding="utf-8")]
+    handlers: list[logging.Handler] = [logging.FileHandler(name, encoding="utf-8", errors="backslashreplace")]
     if rank == 0:
         handlers.append(logging.StreamHandler())
     logging.disable(logging.NOTSET)  # whatever a library that was imported has silenced
@@ -77,15 +78,13 @@ class Recorder:
         if self.path is None or not self.path.is_file():
             return
         kept = []
-        for line in self.path.read_text().splitlines():
+        for line in self.path.read_text(encoding="utf-8").splitlines():
             try:
                 if json.loads(line)["step"] <= step:
                     kept.append(line + "\n")
             except (json.JSONDecodeError, KeyError):
                 continue  # the half line of a killed run
-        temporary = self.path.with_suffix(".tmp")
-        temporary.write_text("".join(kept))
-        temporary.replace(self.path)
+        write_text(self.path, "".join(kept))
 
     def curve(self, step: int, seconds: float, kind: str, sums: Sums) -> None:
         """One line a part: ``{"step", "seconds", "part", "kind": "train" or "valid", "nll", "accuracy"}``."""

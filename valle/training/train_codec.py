@@ -12,11 +12,12 @@ from valle.training.distributed import World, launch, pick_device
 from valle.training.exp_lock import exp_dir_locked
 from valle.training.logs import setup_logging
 from valle.training.loop import Loop
+from valle.training.run_folder import run_folder
 
 
 def train_codec(options: CodecOptions) -> None:
     """Train on as many processes as asked for; ends with the tokenizer's folder ``exp_dir/codec``, in half precision."""
-    with exp_dir_locked(options.exp_dir):
+    with exp_dir_locked(options.exp_dir), run_folder(options.exp_dir, folders=["codec"]):
         launch(_train, options.world_size, options.master_port, options, device=options.device)
 
 

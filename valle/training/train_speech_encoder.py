@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import logging
 
+from valle.files import write_text
 from valle.training.distributed import World, launch
 from valle.training.exp_lock import exp_dir_locked
 from valle.training.logs import setup_logging
 from valle.training.loop import Loop
+from valle.training.run_folder import run_folder
 from valle.training.speech_encoder_options import SpeechEncoderOptions
 from valle.training.speech_encoder_task import SpeechEncoderTask
 
 
 def train_speech_encoder(options: SpeechEncoderOptions) -> None:
     """Train on as many processes as asked for; ends with ``exp_dir/summary.json``."""
-    with exp_dir_locked(options.exp_dir):
+    with exp_dir_locked(options.exp_dir), run_folder(options.exp_dir):
         launch(_train, options.world_size, options.master_port, options, device=options.device)
 
 
@@ -31,11 +33,6 @@ def _train(world: World, options: SpeechEncoderOptions) -> None:
             for name, (nats, count, hits) in valid.items()
         }
         progress = loop.progress
-        path = options.exp_dir / "summary.json"
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(
-            json.dumps({**summary, "steps": progress.step, "seconds": progress.seconds, "dtype": progress.dtype}, indent=2) + "\n",
-            encoding="utf-8",
-        )
-        temporary.replace(path)
+        run = {"steps": progress.step, "seconds": progress.seconds, "dtype": progress.dtype}
+        write_text(options.exp_dir / "summary.json", json.dumps({**summary, **run}, indent=2) + "\n")
     loop.recorder.close()

@@ -17,7 +17,7 @@ from valle.corpora.folder_walk import AudioFile
 from valle.corpora.report_reasons import LeftOut, Reason
 from valle.progress import Progress
 
-SCAN_VERSION = 1  # raise it with every change of what a scan finds
+SCAN_VERSION = 2  # raise it with every change of what a scan finds
 
 
 

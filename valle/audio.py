@@ -16,12 +16,16 @@ from valle.audio_source import AudioFileError, AudioSource, Samples, channel_to_
 from valle.files import replacing
 from valle.timeline import ceil_division
 
-__all__ = ["AudioFileError", "AudioInfo", "MonoBlock", "Waveform", "audio_info", "audio_pieces", "mono_blocks", "read_audio", "resample", "to_int16", "write_wav"]
+__all__ = [
+    "AudioFileError", "AudioInfo", "MonoBlock", "Waveform", "audio_info", "audio_pieces", "count_samples", "mono_blocks", "read_audio",
+    "resample", "to_int16", "write_wav",
+]  # fmt: skip
 
 Waveform = NDArray[np.float32]  # (T,), about -1..1
 
 PIECE_SECONDS = 20.0  # in which long sound is read, encoded and decoded
 WRITTEN_AT_ONCE = 2**20  # samples: rounding takes several times the memory of the sound
+MAX_HOURS_AT_ONCE = 3.0  # that are held in memory
 FULL_SCALE_LIMIT = 100.0  # floating-point samples beyond this are not sound but something read wrongly
 
 
@@ -56,13 +60,16 @@ def read_audio(
     if offset < 0 or (duration is not None and duration <= 0):
         raise AudioFileError(f"expected an offset of 0 s or more and a duration above 0 s for {path}, found {offset} and {duration}")
     source = find_source(path)
-    pieces, rate = list[Waveform](), source.sample_rate
+    pieces, rate, held = list[Waveform](), source.sample_rate, 0
     for block in mono_blocks(source, offset=offset, duration=duration):
         rate = block.rate
         first = round(offset * rate)
         last = None if duration is None else first + round(duration * rate)
         if block.end > first:
             pieces.append(block.wav[max(0, first - block.start) : None if last is None else max(0, last - block.start)])
+            held += len(pieces[-1])
+        if held > 3600 * MAX_HOURS_AT_ONCE * rate:
+            raise AudioFileError(f"expected at most {MAX_HOURS_AT_ONCE:g} h of {path} at once, found more; split it, or take a part of it")
         if last is not None and block.end >= last:
             break
     wav = np.concatenate(pieces) if pieces else np.zeros(0, np.float32)
@@ -91,6 +98,17 @@ def audio_pieces(path: Path | str, *, sample_rate: int | None = None, seconds: f
     piece = resampler.last()
     if len(piece):
         yield piece
+
+
+def count_samples(path: Path | str) -> tuple[int, int]:
+    """Samples of a channel that ``read_audio`` gives of all of a file, and their rate in Hz; decodes where nothing surely says so."""
+    source = find_source(Path(path))
+    if source.seekable and source.num_samples:
+        return source.num_samples, source.sample_rate
+    num_samples, rate = 0, source.sample_rate
+    for block in mono_blocks(source):
+        num_samples, rate = block.end, block.rate
+    return num_samples, rate
 
 
 def audio_info(path: Path | str) -> AudioInfo:
@@ -184,7 +202,7 @@ def mono_blocks(
     to_rate, resampler = 0, None
     for samples, rate in source.blocks(offset=start, seconds=block_seconds):
         to_rate = to_rate or rate
-        pieces = []
+        pieces = list[Waveform]()
         if resampler is None or resampler.from_rate != rate:  # a run of another rate begins
             pieces += [resampler.last()] if resampler else []
             resampler = _Resampler(rate, to_rate)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from valle.audio_headers import mp3_length_is_wrong, second_of_its_kind
 from valle.errors import UserError
-from valle.ffmpeg import NO_TRACK, DecodeError, count_packets, decode, read_track, said
+from valle.ffmpeg import NO_TRACK, NOT_KNOWN, DecodeError, count_packets, decode, read_track, said
 
 Samples = NDArray[np.float32]  # (n, C)
 
@@ -31,6 +31,7 @@ PACKED = {"FLAC", "OGG", "MP3"}
 BYTES = {"PCM_S8": 1, "PCM_U8": 1, "ULAW": 1, "ALAW": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8}  # of a sample
 SPARE_BYTES = 2**16  # that a file may hold beside its samples, or a tenth of it
 SPARE_SAMPLES = 4000  # by which the packets of lossy formats pass the sound: what the encoder put before and after it
+END_TOLERANCE = 0.1  # seconds that a header may promise too much
 HEARD_SECONDS = 30.0  # that decide how channels are mixed
 AUDIBLE_POWER, LOST_SHARE = 1e-6, 0.1  # -60 dB of full scale; -10 dB
 
@@ -67,9 +68,12 @@ class AudioSource:
         with opened(self.path) as file:
             if offset:
                 file.seek(min(offset, file.frames))
-            size = max(1, round(seconds * file.samplerate))
+            size, place = max(1, round(seconds * file.samplerate)), offset
             while len(block := file.read(size, dtype="float32", always_2d=True)):
+                place += len(block)
                 yield block, file.samplerate
+            if place < file.frames - END_TOLERANCE * file.samplerate:
+                raise unreadable(self.path, f"{place / file.samplerate:.2f} s can be read of {file.frames / file.samplerate:.2f} s")
 
     def _decoded(self, seconds: float) -> Iterator[tuple[Samples, int]]:
         try:
@@ -144,7 +148,7 @@ def unreadable(path: Path, reason: str) -> AudioFileError:
         error = AudioFileError(f"expected sound in {path}, found a file without an audio track; choose another file")
         error.detail = reason
         return error
-    reason = "Format not recognised" if "does not exist" in reason or "Invalid data found" in reason else reason
+    reason = NOT_KNOWN if "does not exist" in reason else reason  # what libsndfile says of an mp3 that is none
     error = AudioFileError(f"expected an audio file, but {path} cannot be decoded ({reason}); it may be corrupt, cut short or not audio")
     error.detail = reason
     return error
@@ -207,12 +211,14 @@ def _is_sure(found: _BySoundfile, size: int) -> bool:
     elif found.format not in PRECISE | PACKED:
         return False
     try:
-        track, packets = read_track(source.path), count_packets(source.path)
+        packets = count_packets(source.path)
     except DecodeError:
         return found.format not in PACKED
     spare = 1 if found.subtype in BYTES or found.format == "FLAC" else SPARE_SAMPLES
-    same_kind = (track.sample_rate, track.num_channels) == (source.sample_rate, source.num_channels)
-    return same_kind and not packets.damaged and abs(packets.seconds * track.sample_rate - source.num_samples) <= spare
+    if packets.damaged or packets.changing:
+        return False
+    same_kind = (packets.track.sample_rate, packets.track.num_channels) == (source.sample_rate, source.num_channels)
+    return same_kind and abs(packets.seconds * source.sample_rate - source.num_samples) <= spare
 
 
 @lru_cache(maxsize=100_000)
@@ -236,7 +242,7 @@ def _channel_to_take(path: Path, size: int, modified: int) -> int | None:
 
 def _check_kind(path: Path, rate: int, channels: int) -> None:
     if not RATES[0] <= rate <= RATES[1]:
-        raise AudioFileError(f"expected {RATES[0]} to {RATES[1]} samples a second in {path}, found {rate}; its header is wrong, or it is no sound")
+        raise AudioFileError(f"expected {RATES[0]} to {RATES[1]} samples a second in {path}, found {rate}; its header is wrong")
     if not 1 <= channels <= MAX_CHANNELS:
         raise AudioFileError(f"expected 1 to {MAX_CHANNELS} channels in {path}, found {channels}; its header is wrong, or mix it first")
 

@@ -22,6 +22,7 @@ DEMUXERS = (
 )
 ESTIMATED = frozenset({"aac", "ac3", "amr", "dts", "dtshd", "eac3", "loas", "mlp", "mp3", "mpeg", "mpegts", "truehd"})  # say no length
 LOST_SECONDS = 0.3  # of packets that cannot be decoded: tags and the end of a file, not a hole in the sound
+NOT_KNOWN = "Format not recognised"
 NO_TRACK = "holds no audio track"
 READ_AT_ONCE = 2**16  # bytes
 
@@ -46,8 +47,10 @@ class Track:
 class Packets:
     """All packets of a track, counted without decoding them."""
 
+    track: Track
     seconds: float
     damaged: bool
+    changing: bool  # the rate or the number of channels, as headers of mpeg audio show it
 
 
 def read_track(path: Path) -> Track:
@@ -59,12 +62,15 @@ def read_track(path: Path) -> Track:
 def count_packets(path: Path) -> Packets:
     """How long the packets say that the sound is; raises ``DecodeError``."""
     with _opened(path) as (container, stream):
-        total, damaged = 0, False
+        total, damaged, kinds = 0, False, set()
+        is_mpeg = str(stream.codec_context.name).startswith(("mp1", "mp2", "mp3"))
         for packet in container.demux(stream):
             if packet.size:
                 total += packet.duration or 0
                 damaged = damaged or packet.is_corrupt
-        return Packets(seconds=float(total * stream.time_base), damaged=damaged)
+                if is_mpeg and packet.size >= 4:
+                    kinds.add(_mpeg_kind(bytes(memoryview(packet)[:4])))
+        return Packets(track=_track(container, stream), seconds=float(total * stream.time_base), damaged=damaged, changing=len(kinds) > 1)
 
 
 def decode(path: Path, *, block_seconds: float = 0.5) -> Iterator[tuple[NDArray[np.float32], int]]:
@@ -87,6 +93,11 @@ def decode(path: Path, *, block_seconds: float = 0.5) -> Iterator[tuple[NDArray[
                 held = []
         if held:
             yield np.concatenate(held), rate
+
+
+def _mpeg_kind(head: bytes) -> tuple[int, int, bool]:
+    """Version and layer, sample rate, and whether there is one channel, of a frame of mpeg audio."""
+    return head[1] & 0x1E, head[2] & 0x0C, head[3] >> 6 == 3
 
 
 class _Nameless:
@@ -113,7 +124,11 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
     try:
         with path.open("rb") as file:
             options = {"format_whitelist": DEMUXERS, "protocol_whitelist": "none"}
-            with av.open(_Nameless(file), options=options, buffer_size=READ_AT_ONCE, metadata_errors="replace") as container:
+            try:
+                opened = av.open(_Nameless(file), options=options, buffer_size=READ_AT_ONCE, metadata_errors="replace")
+            except av.error.ArgumentError as error:  # a format that is not on the list
+                raise DecodeError(NOT_KNOWN) from error
+            with opened as container:
                 stream = container.streams.best("audio")
                 if stream is None:
                     raise DecodeError(NO_TRACK)
@@ -126,6 +141,10 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
 
 def said(error: BaseException) -> str:
     """What a library says of a file, without the file's name."""
+    if "patches welcome" in str(error):
+        return "its rate or its channels change on the way, which FFmpeg does not read in this format"
+    if "Invalid data found" in str(error):
+        return NOT_KNOWN
     words = getattr(error, "error_string", None) or getattr(error, "strerror", None) or error
     return " ".join(str(words).split()).removeprefix("Error : ").strip(" .") or type(error).__name__
 

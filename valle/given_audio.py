@@ -53,8 +53,10 @@ def as_seeds(seed: Any, count: int) -> list[int]:
 
 
 def as_rows(wav: Recording | Sequence[Recording]) -> list[Waveform]:
-    """Every recording of a list or tuple, or the only one."""
-    return [as_waveform(recording) for recording in (wav if isinstance(wav, (list, tuple)) else [wav])]
+    """Every recording of a sequence, or the only one."""
+    if isinstance(wav, (np.ndarray, Tensor)):
+        return [as_waveform(wav)]
+    return [as_waveform(recording) for recording in wav]
 
 
 def _of_integers(given: NDArray[Any]) -> Waveform:

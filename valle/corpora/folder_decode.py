@@ -16,13 +16,12 @@ import soundfile
 from numpy.typing import NDArray
 
 from valle.audio import FULL_SCALE_LIMIT, mono_blocks
-from valle.audio_source import AudioFileError, channel_to_take, find_source, mix
-from valle.ffmpeg import said
+from valle.audio_source import END_TOLERANCE, AudioFileError, channel_to_take, find_source, mix
 from valle.corpora.report_reasons import Reason
+from valle.ffmpeg import said
 
 LEVEL_SECONDS = 0.02
 BLOCK_LEVELS = 500
-END_TOLERANCE = 0.1  # seconds that a header may promise too much
 
 
 class BadAudioError(Exception):

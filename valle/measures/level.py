@@ -7,6 +7,7 @@ threshold: sound multiplied by a factor has its level changed by exactly that fa
 
 from __future__ import annotations
 
+from itertools import pairwise
 from math import log10
 from typing import Literal
 
@@ -113,7 +114,7 @@ def _with_hangover(active: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Active frames, and those in gaps of at most the hangover between two of them."""
     places = np.flatnonzero(active)
     filled = active.copy()
-    for first, second in zip(places[:-1], places[1:], strict=True):
+    for first, second in pairwise(places):
         if 1 < second - first <= round(HANGOVER_SECONDS / FRAME_SECONDS):
             filled[first:second] = True
     return filled

@@ -20,6 +20,7 @@ from valle.inference.listening_page import PageItem, write_page
 from valle.inference.pipeline import BUNDLED_MODEL, Continuation, ContinueSettings, Pipeline
 from valle.inference.spectrogram import write_spectrogram
 from valle.inference.trained_model import check_choice, trained_model
+from valle.measures.level import Level
 from valle.models.hub import find_model
 from valle.models.registry import all_stages
 from valle.models.released import Released, load_released
@@ -47,6 +48,10 @@ class InferOptions:
     use_averaged_model: bool = _flag(False, "average over all steps of those epochs")
     model: Path | None = field(default=None, metadata={"help": "a released folder, or a model's name on the hub (org/name)"})
     mode: Literal["continue", "resynthesize", "acoustic"] = _flag("continue", "what to do")
+    level: Level | None = _flag(
+        None, "speech: the model hears prompts at one active speech level, and its sound gets the prompt's level back; or none; "
+        "not given: speech for a model with units, none for one without"
+    )  # fmt: skip
     prompt_seconds: float = _flag(3.0, "how much of each file is the prompt")
     max_seconds: float = _flag(10.0, "longest new audio")
     min_seconds: float | None = _flag(None, "shortest new audio: no end is drawn before it; not given: 1")
@@ -89,6 +94,7 @@ class InferOptions:
             max_seconds=self.max_seconds,
             min_seconds=self.min_seconds,
             sampling={name: sampling(stage) for name, stage in all_stages().items()},
+            level=self.level,
         )
 
 
@@ -147,7 +153,7 @@ def _write(options: InferOptions, jobs: list[tuple[int, int]], results: list[Con
         items.append({
             "prompt": str(options.audio_prompts[row]), "wav": f"{name}.wav", "prompt_seconds": result.prompt_seconds,
             "seconds": result.seconds, "generated_seconds": result.generated_seconds, "seed": result.seed,
-            "own_seconds": result.own_samples / result.sample_rate,
+            "own_seconds": result.own_samples / result.sample_rate, "gain_db": round(result.gain_db, 2),
         })  # fmt: skip
         page_items.append(PageItem(
             title=options.audio_prompts[row].name, wav=f"{name}.wav", picture=f"{name}.png", prompt_seconds=result.prompt_seconds,

@@ -59,6 +59,8 @@ def finish_cuts(config: FinishConfig) -> dict[str, PartCounts]:
         picture=_relative(picture, config.report.parent),
     )
     info = {"timeline": first["timeline"], "tokenizers": first["tokenizers"], "statistics": statistics}
+    if first.get("level", "none") != "none":
+        info["level"] = first["level"]
     if first["format"] == "shar":
         info["shar"] = {part: values["num_shards"] for part, values in described.items()}
     write_json(config.output_dir / "info.json", info)

@@ -9,13 +9,21 @@ import pytest
 import soundfile
 from tiny_audio import sound
 from tiny_headers import (
-    RATE, aac_frames, caf_of_unknown_length, flac_of_unknown_length, mp3_that_promises, packed, wav_of_sizes, write_by_av,
+    RATE,
+    aac_frames,
+    caf_of_unknown_length,
+    flac_of_unknown_length,
+    mp3_that_promises,
+    packed,
+    wav_of_sizes,
+    write_by_av,
 )  # fmt: skip
 
 from valle.audio import AudioFileError, audio_info, audio_pieces, count_samples, read_audio
 from valle.audio_source import channel_to_take, find_source
 
-VORBIS, OPUS, MP3 = {"format": "OGG", "subtype": "VORBIS"}, {"format": "OGG", "subtype": "OPUS"}, {"format": "MP3", "subtype": "MPEG_LAYER_III"}
+VORBIS, OPUS = {"format": "OGG", "subtype": "VORBIS"}, {"format": "OGG", "subtype": "OPUS"}
+MP3 = {"format": "MP3", "subtype": "MPEG_LAYER_III"}
 ALL_ONES = 2**32 - 1
 HALF = 3 * RATE  # samples of three seconds
 
@@ -160,7 +168,7 @@ def test_more_hours_than_anybody_wants_are_refused(tmp_path: Path, monkeypatch: 
     (tmp_path / "a.flac").write_bytes(packed(6, format="FLAC"))
     (tmp_path / "b.flac").write_bytes(flac_of_unknown_length(6))
     for name in ("a.flac", "b.flac"):
-        with pytest.raises(AudioFileError, match="h of sound in .*, found more; split it"):
+        with pytest.raises(AudioFileError, match=r"h of sound in .*, found more; split it"):
             list(audio_pieces(tmp_path / name, sample_rate=RATE))
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_audio import sound
 
-from valle.measures.level import GAIN_LIMIT_DB, TARGET_DB, LiveGain, active_level, speech_gain_db, with_gain
+from valle.measures.level import GAIN_LIMIT_DB, TARGET_DB, LiveGain, active_level, hold_level, speech_gain_db, with_gain
 
 RATE = 16000
 
@@ -54,6 +54,18 @@ def test_silence_and_next_to_nothing_get_no_gain_or_the_most() -> None:
     assert speech_gain_db(np.zeros(RATE, np.float32), RATE) == 0.0
     assert speech_gain_db(np.zeros(0, np.float32), RATE) == 0.0
     assert speech_gain_db((1e-7 * sound(1)).astype(np.float32), RATE) == GAIN_LIMIT_DB
+
+
+@pytest.mark.parametrize("off_db", [-7.0, -5.0, 0.0, 5.0, 7.0])
+def test_a_drifting_level_is_held_by_what_was_heard_before(off_db: float) -> None:
+    wav = sound(5)
+    drifted = with_gain(wav, off_db)
+    held = hold_level(drifted, RATE, level(wav))
+    assert abs(level(held) - level(wav)) <= 3.01
+    assert np.array_equal(held[: RATE // 2], drifted[: RATE // 2])
+    assert off_db or abs(level(held) - level(wav)) < 0.5  # what is at the level is next to left alone
+    shorter = hold_level(drifted[: 3 * RATE], RATE, level(wav))
+    assert np.array_equal(held[: 3 * RATE], shorter)
 
 
 @pytest.mark.parametrize("size", [160, 1600, 7001])

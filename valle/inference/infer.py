@@ -48,10 +48,7 @@ class InferOptions:
     use_averaged_model: bool = _flag(False, "average over all steps of those epochs")
     model: Path | None = field(default=None, metadata={"help": "a released folder, or a model's name on the hub (org/name)"})
     mode: Literal["continue", "resynthesize", "acoustic"] = _flag("continue", "what to do")
-    level: Level | None = _flag(
-        None, "speech: the model hears prompts at one active speech level, and its sound gets the prompt's level back; or none; "
-        "not given: speech for a model with units, none for one without"
-    )  # fmt: skip
+    level: Level | None = _flag(None, "speech: prompts are heard at one level and get theirs back, or none; not given: speech if there are units")
     prompt_seconds: float = _flag(3.0, "how much of each file is the prompt")
     max_seconds: float = _flag(10.0, "longest new audio")
     min_seconds: float | None = _flag(None, "shortest new audio: no end is drawn before it; not given: 1")

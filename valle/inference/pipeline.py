@@ -26,7 +26,7 @@ from valle.device import find_device, find_dtype
 from valle.errors import UserError
 from valle.given_audio import PromptError, Recording, as_rows, as_seeds
 from valle.inference.continuing import Continuer, TokenPrompt
-from valle.measures.level import Level, speech_gain_db, with_gain
+from valle.measures.level import Level, active_level, hold_level, speech_gain_db, with_gain
 from valle.models.folder import refuse_other_content, smallest_dtype
 from valle.models.hub import find_model, upload_model
 from valle.models.released import Released, load_released, save_released
@@ -327,7 +327,7 @@ class Pipeline:
 
     def _joined(self, prompt: _Prompt, codes: Tensor, units: Tensor | None, most: int) -> Continuation:
         """The prompt's own samples as far as its tokens were kept, a short crossfade there, then what was generated."""
-        generated = with_gain(self._decode(codes)[:most], -prompt.gain_db).clip(-1, 1)
+        generated = self._at_level_of(prompt, self._decode(codes)[:most])
         fade = min(self._samples(FADE_SECONDS), len(prompt.wav))
         own = min(len(prompt.tokens.codes) * self.acoustic.hop_length, len(prompt.wav) - fade)
         rising = np.linspace(0, 1, fade, dtype=np.float32)
@@ -337,6 +337,17 @@ class Pipeline:
             prompt_samples=len(prompt.wav), own_samples=own, codes=codes.cpu(), units=None if units is None else units.cpu(),
             gain_db=prompt.gain_db,
         )  # fmt: skip
+
+    def _at_level_of(self, prompt: _Prompt, generated: Waveform) -> Waveform:
+        """What was generated at the prompt's own level: the gain is taken back, and the new sound is kept from drifting."""
+        if prompt.gain_db == 0:
+            return generated
+        generated = with_gain(generated, -prompt.gain_db)
+        level = active_level(prompt.wav, self.sample_rate)
+        if level is not None:
+            new = hold_level(generated[len(prompt.wav) :], self.sample_rate, level)
+            generated = np.concatenate([generated[: len(prompt.wav)], new])
+        return generated.clip(-1, 1)
 
     def _periods(self, prompt: _Prompt, seconds: float) -> int:
         """Periods that cover the prompt and ``seconds`` more."""

@@ -30,8 +30,8 @@ from valle.measures.level import Level, active_level
 
 PROMPT_SECONDS, NEW_SECONDS, SEED = 3.0, 4.0, 1
 FACTORS_DB = (0, -10, -20, -30, -40, -50)
-WITHOUT_DB = (0, -20, -40, -50)  # the same with the level left as it is
-BITS_DB = (-20, -30, -40)
+WITHOUT_DB = (0, -40)  # the same with the level left as it is
+BITS_DB = (-20, -40)
 
 
 @dataclass(frozen=True)
@@ -55,10 +55,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     results = header(["python -m benchmarks.levels", "--recordings", str(options.recordings)])
     real = [difference(prompt.real, prompt.wav, pipeline.sample_rate) for prompt in prompts]
     results.update(num_prompts=len(prompts), num_voices=len(judge.voices), real={"difference_db": spread(real)}, rows=[])
-    before = run(pipeline, prompts, 0.0, "float", "speech")
+    before: list[Continuation] = []
     for level, sort, factors in (("speech", "float", FACTORS_DB), ("speech", "16 bits", BITS_DB), ("none", "float", WITHOUT_DB)):
         for db in factors:
             outputs = run(pipeline, prompts, db, sort, level)
+            before = before or outputs
             results["rows"].append({"level": level, "samples": sort, "factor_db": db, **compare(pipeline, prompts, outputs, before, judge)})
             print(results["rows"][-1], flush=True)
     write_results(options.output, results)

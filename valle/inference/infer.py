@@ -20,7 +20,6 @@ from valle.inference.listening_page import PageItem, write_page
 from valle.inference.pipeline import BUNDLED_MODEL, Continuation, ContinueSettings, Pipeline
 from valle.inference.spectrogram import write_spectrogram
 from valle.inference.trained_model import check_choice, trained_model
-from valle.measures.level import Level
 from valle.models.hub import find_model
 from valle.models.registry import all_stages
 from valle.models.released import Released, load_released
@@ -48,7 +47,9 @@ class InferOptions:
     use_averaged_model: bool = _flag(False, "average over all steps of those epochs")
     model: Path | None = field(default=None, metadata={"help": "a released folder, or a model's name on the hub (org/name)"})
     mode: Literal["continue", "resynthesize", "acoustic"] = _flag("continue", "what to do")
-    level: Level | None = _flag(None, "speech: prompts are heard at one level and get theirs back, or none; not given: speech if there are units")
+    level: Literal["speech", "none"] | None = _flag(
+        None, "speech: prompts are heard at one level and get theirs back, or none; not given: speech for a model with units"
+    )
     prompt_seconds: float = _flag(3.0, "how much of each file is the prompt")
     max_seconds: float = _flag(10.0, "longest new audio")
     min_seconds: float | None = _flag(None, "shortest new audio: no end is drawn before it; not given: 1")

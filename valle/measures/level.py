@@ -23,7 +23,7 @@ FRAME_SECONDS = 0.02
 HANGOVER_SECONDS = 0.2  # a gap between two active frames that is no longer than this is active too, as in P.56
 MARGIN_DB = 15.9  # of P.56: frames further below the active level are pauses
 CONTRAST_DB = 10.0  # by which live activity stands out of the quietest
-HOLD_SECONDS, DRIFT_DB, HOLD_LIMIT_DB = 0.5, 1.0, 6.0
+HOLD_SECONDS, HOLD_LIMIT_DB = 0.5, 6.0
 MIN_FRAMES = 5  # active ones, below which nothing is said of the level
 
 
@@ -76,15 +76,14 @@ def with_gain(wav: Samples, gain_db: float) -> Samples:
 def hold_level(wav: Samples, sample_rate: int, level_db: float) -> Samples:
     """``wav (T,)`` with its active level held near ``level_db``, for sound that a model drew and that drifts by some dB.
 
-    Every half second the level of what was heard so far decides the gain that the next half second goes to, by what it is off more
-    than ``DRIFT_DB`` and by ``HOLD_LIMIT_DB`` at most. Nothing depends on what comes later, so it can be done as sound is generated.
+    Every half second the level of what was heard so far decides the gain that the next half second goes to, ``HOLD_LIMIT_DB`` at
+    most. Nothing depends on what comes later, so it can be done as sound is generated.
     """
     size = max(1, round(HOLD_SECONDS * sample_rate))
     gains = [0.0, 0.0]  # at the beginnings of the first two steps, before which too little was heard
     for end in range(size, len(wav), size):
         level = active_level(wav[:end], sample_rate)
-        off = 0.0 if level is None else level - level_db
-        gains.append(float(np.clip(np.clip(off, -DRIFT_DB, DRIFT_DB) - off, -HOLD_LIMIT_DB, HOLD_LIMIT_DB)))
+        gains.append(0.0 if level is None else float(np.clip(level_db - level, -HOLD_LIMIT_DB, HOLD_LIMIT_DB)))
     curve = np.interp(np.arange(len(wav)), size * np.arange(len(gains)), gains)
     held: Samples = (wav * 10 ** (curve / 20)).astype(np.float32)
     return held

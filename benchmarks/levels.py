@@ -32,6 +32,9 @@ PROMPT_SECONDS, NEW_SECONDS, SEED = 3.0, 4.0, 1
 FACTORS_DB = (0, -10, -20, -30, -40, -50)
 WITHOUT_DB = (0, -40)  # the same with the level left as it is
 BITS_DB = (-20, -40)
+TABLE: tuple[tuple[Level, str, tuple[int, ...]], ...] = (
+    ("speech", "float", FACTORS_DB), ("speech", "16 bits", BITS_DB), ("none", "float", WITHOUT_DB),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     real = [difference(prompt.real, prompt.wav, pipeline.sample_rate) for prompt in prompts]
     results.update(num_prompts=len(prompts), num_voices=len(judge.voices), real={"difference_db": spread(real)}, rows=[])
     before: list[Continuation] = []
-    for level, sort, factors in (("speech", "float", FACTORS_DB), ("speech", "16 bits", BITS_DB), ("none", "float", WITHOUT_DB)):
+    for level, sort, factors in TABLE:
         for db in factors:
             outputs = run(pipeline, prompts, db, sort, level)
             before = before or outputs

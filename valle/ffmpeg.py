@@ -23,7 +23,7 @@ DEMUXERS = (
 ESTIMATED = frozenset({"aac", "ac3", "amr", "dts", "dtshd", "eac3", "loas", "mlp", "mp3", "mpeg", "mpegts", "truehd"})  # say no length
 LOST_SECONDS = 0.3  # of packets that cannot be decoded: tags and the end of a file, not a hole in the sound
 NOT_KNOWN = "Format not recognised"
-NO_TRACK = "holds no audio track"
+NO_TRACK, NO_SENSE = "holds no audio track", "its header makes no sense"
 READ_AT_ONCE = 2**16  # bytes
 
 
@@ -131,7 +131,7 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
             with opened as container:
                 stream = container.streams.best("audio")
                 if stream is None:
-                    raise DecodeError(NO_TRACK)
+                    raise DecodeError(NO_TRACK if len(container.streams) else NO_SENSE)
                 if not stream.codec_context or not stream.codec_context.codec.is_decoder:
                     raise DecodeError("its codec is not known")
                 yield container, stream

@@ -105,7 +105,8 @@ def continuation() -> dict[str, Any]:
     """Units and codes after two seconds of speech, at a seed: the likeliest ones, and drawn ones."""
     wav, rate = speech(4.0)
     greedy = Sampling(temperature=0.0)
-    settings = {"greedy": ContinueSettings(sampling=dict.fromkeys(("semantic", "coarse", "fine"), greedy)), "sampled": ContinueSettings()}
+    sampling = {"greedy": dict.fromkeys(("semantic", "coarse", "fine"), greedy), "sampled": {}}
+    settings = {name: ContinueSettings(sampling=how, level="none") for name, how in sampling.items()}  # as it was before there were levels
     found = {}
     for name, how in settings.items():
         [result] = bundled().continue_audio(

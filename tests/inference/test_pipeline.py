@@ -204,7 +204,7 @@ def test_acoustic_speaks_the_units_that_the_recording_has_at_the_level_of_its_pr
     assert result.units is not None and torch.equal(result.units[: len(true)], true)
 
 
-@pytest.mark.parametrize("db", [-10.0, -20.0, -30.0, -40.0, -50.0, 6.0])
+@pytest.mark.parametrize("db", [-10.0, -20.0, -30.0, -40.0, -50.0, -3.0])
 def test_a_prompt_at_another_level_is_continued_at_it_with_the_same_tokens(db: float) -> None:
     pipeline = endless(tiny_released())
     wav = recording(2)

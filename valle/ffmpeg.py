@@ -131,7 +131,7 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
             with opened as container:
                 stream = container.streams.best("audio")
                 if stream is None:
-                    raise DecodeError(NO_TRACK if len(container.streams) else NO_SENSE)
+                    raise DecodeError(NO_SENSE if container.streams.audio else NO_TRACK)
                 if not stream.codec_context or not stream.codec_context.codec.is_decoder:
                     raise DecodeError("its codec is not known")
                 yield container, stream

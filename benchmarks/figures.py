@@ -257,6 +257,23 @@ def window_context(results: Results) -> str | None:
     return markdown(("context of a window", *columns), rows, f"{note}windows of {values['window_seconds']:g} s. {where(values)}")
 
 
+def levels(values: Mapping[str, Any]) -> str:
+    """Continuations of prompts at several levels: how loud they are, and how much of the prompt was heard as before."""
+
+    def loudness(found: Mapping[str, Any]) -> tuple[str, str]:
+        return f"{found['median']:+.1f} dB ({found['least']:+.1f} to {found['most']:+.1f})", f"{100 * found['within_3_db']:.0f} %"
+
+    rows = []
+    for row in values["rows"]:
+        name = f"{row['factor_db']:g} dB, {row['samples']}" + ("" if row["level"] == "speech" else ", `--level none`")
+        tokens = (f"{100 * row[stream]:.1f} %" for stream in ("units", "codes"))
+        rows.append((name, *loudness(row["difference_db"]), *tokens, interval(row["voice"])))
+    rows.append(("what was really said next", *loudness(values["real"]["difference_db"]), "", "", ""))
+    columns = ("prompt", "continuation less prompt", "within 3 dB", "units unchanged", "level-0 codes unchanged", "prompt's voice kept")
+    note = f"{values['num_prompts']} prompts of {values['num_voices']} voices, one continuation of each. "
+    return markdown(columns, rows, note + where(values))
+
+
 def alignment(results: Results) -> str | None:
     """Phone times against exact ones, and on recordings against controls, a row a round."""
     if "alignment" not in results:
@@ -338,6 +355,7 @@ BLOCKS: dict[str, Callable[[Results], str | None]] = {
     "units-before": across_speakers(ITERATIONS, BEFORE, told=IN_CODECS),
     "codec-limits": written_from("codec_limits", limits),
     "voices-kept": written_from("voices_kept", voices_kept),
+    "levels": written_from("levels", levels),
     "temperatures": written_from("temperatures", voices_kept),
     "unit-curves": written_from("unit_curves", curves),
     "codec-curves": written_from("codec_curves", curves),

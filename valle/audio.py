@@ -7,31 +7,31 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from math import gcd
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from valle.errors import UserError
+from valle.audio_source import AudioFileError, AudioSource, Samples, channel_to_take, estimate_samples, find_source, mix
 from valle.files import replacing
 from valle.timeline import ceil_division
 
+__all__ = [
+    "AudioFileError", "AudioInfo", "MonoBlock", "Waveform", "audio_info", "audio_pieces", "count_samples", "mono_blocks", "read_audio",
+    "resample", "to_int16", "write_wav",
+]  # fmt: skip
+
 Waveform = NDArray[np.float32]  # (T,), about -1..1
 
-SOUNDFILE_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".oga", ".mp3", ".opus", ".aif", ".aiff", ".aifc", ".au", ".caf", ".w64"})
 PIECE_SECONDS = 20.0  # in which long sound is read, encoded and decoded
 WRITTEN_AT_ONCE = 2**20  # samples: rounding takes several times the memory of the sound
+MAX_HOURS_AT_ONCE = 3.0  # that are held in memory
 FULL_SCALE_LIMIT = 100.0  # floating-point samples beyond this are not sound but something read wrongly
-
-
-class AudioFileError(UserError):
-    """An audio file that is missing, empty, corrupt, or holds no finite sound."""
 
 
 @dataclass(frozen=True)
 class AudioInfo:
-    """What a file holds, by its header."""
+    """What a file says of itself."""
 
     sample_rate: int  # Hz
     num_samples: int  # a channel; an estimate where the container does not say
@@ -48,7 +48,8 @@ def read_audio(
     """Mono float32 ``(T,)`` and its sample rate in Hz.
 
     ``offset`` and ``duration`` are seconds of the file; less is returned where it ends early.  With ``sample_rate``, the
-    sound is resampled (soxr, high quality).  Channels are averaged.  Raises ``AudioFileError``.
+    sound is resampled (soxr, high quality).  Channels are averaged, or the loudest is taken where they cancel each other; where the
+    rate changes on the way, all is at the rate of the beginning.  Raises ``AudioFileError``.
 
     >>> from valle import read_audio
     >>> wav, sample_rate = read_audio("hello.wav", sample_rate=24000, duration=2)
@@ -58,28 +59,38 @@ def read_audio(
     path = Path(path)
     if offset < 0 or (duration is not None and duration <= 0):
         raise AudioFileError(f"expected an offset of 0 s or more and a duration above 0 s for {path}, found {offset} and {duration}")
-    _check_file(path)
-    samples, rate = (_read_soundfile if path.suffix.lower() in SOUNDFILE_SUFFIXES else _read_av)(path, offset, duration)
-    if len(samples) == 0:
+    source = find_source(path)
+    pieces, rate, held = list[Waveform](), source.sample_rate, 0
+    for block in mono_blocks(source, offset=offset, duration=duration):
+        rate = block.rate
+        first = round(offset * rate)
+        last = None if duration is None else first + round(duration * rate)
+        if block.end > first:
+            pieces.append(block.wav[max(0, first - block.start) : None if last is None else max(0, last - block.start)])
+            held += len(pieces[-1])
+        if held > 3600 * MAX_HOURS_AT_ONCE * rate:
+            raise AudioFileError(f"expected at most {MAX_HOURS_AT_ONCE:g} h of {path} at once, found more; split it, or take a part of it")
+        if last is not None and block.end >= last:
+            break
+    wav = np.concatenate(pieces) if pieces else np.zeros(0, np.float32)
+    if len(wav) == 0:
         where = f" after {offset:g} s" if offset else ""
         raise AudioFileError(f"expected sound in {path}{where}, found none; choose another file")
-    wav = _mix(samples, path)
     if sample_rate is not None and sample_rate != rate:
         wav, rate = resample(wav, rate, sample_rate), sample_rate
     return wav, rate
 
 
-def audio_pieces(path: Path | str, *, sample_rate: int, seconds: float = PIECE_SECONDS) -> Iterator[Waveform]:
+def audio_pieces(path: Path | str, *, sample_rate: int | None = None, seconds: float = PIECE_SECONDS) -> Iterator[Waveform]:
     """What ``read_audio`` returns at ``sample_rate`` Hz, to the bit, in consecutive pieces of about ``seconds``; never all at once.
 
     Raises ``AudioFileError`` at the first piece, or at the one where the file turns out to be broken.
     """
     path = Path(path)
-    _check_file(path)
     resampler: _Resampler | None = None
-    for block, rate in (_soundfile_blocks if path.suffix.lower() in SOUNDFILE_SUFFIXES else _av_blocks)(path, seconds):
-        resampler = resampler or _Resampler(rate, sample_rate)
-        piece = resampler.next(_mix(block, path))
+    for block in mono_blocks(find_source(path), block_seconds=seconds):
+        resampler = resampler or _Resampler(block.rate, sample_rate or block.rate)
+        piece = resampler.next(block.wav)
         if len(piece):
             yield piece
     if resampler is None:
@@ -89,17 +100,21 @@ def audio_pieces(path: Path | str, *, sample_rate: int, seconds: float = PIECE_S
         yield piece
 
 
+def count_samples(path: Path | str) -> tuple[int, int]:
+    """Samples of a channel that ``read_audio`` gives of all of a file, and their rate in Hz; decodes where nothing surely says so."""
+    source = find_source(Path(path))
+    if source.seekable and source.num_samples:
+        return source.num_samples, source.sample_rate
+    num_samples, rate = 0, source.sample_rate
+    for block in mono_blocks(source):
+        num_samples, rate = block.end, block.rate
+    return num_samples, rate
+
+
 def audio_info(path: Path | str) -> AudioInfo:
-    """Rate, length and channels of a file without reading all of it.  Raises ``AudioFileError``."""
-    path = Path(path)
-    _check_file(path)
-    if path.suffix.lower() in SOUNDFILE_SUFFIXES:
-        with _opened(path) as file:
-            return AudioInfo(sample_rate=file.samplerate, num_samples=file.frames, num_channels=file.channels)
-    with _av_errors(path) as av, av.open(str(path)) as container:
-        stream = _av_stream(container, path)
-        seconds = float(stream.duration * stream.time_base) if stream.duration else (container.duration or 0) / 1e6
-        return AudioInfo(sample_rate=stream.rate, num_samples=round(seconds * stream.rate), num_channels=stream.channels)
+    """Rate, length and channels of a file without decoding all of it.  Raises ``AudioFileError``."""
+    source = find_source(Path(path))
+    return AudioInfo(sample_rate=source.sample_rate, num_samples=estimate_samples(source), num_channels=source.num_channels)
 
 
 def resample(wav: Waveform, from_rate: int, to_rate: int) -> Waveform:
@@ -121,6 +136,7 @@ class _Resampler:
         import soxr
 
         common = gcd(from_rate, to_rate)
+        self.from_rate = from_rate
         self._from, self._to = from_rate // common, to_rate // common
         self._stream = None if from_rate == to_rate else soxr.ResampleStream(from_rate, to_rate, 1, dtype="float32")
         self._heard = self._given = 0
@@ -159,128 +175,50 @@ def to_int16(wav: Waveform) -> NDArray[np.int16]:
     return np.clip(np.round(np.asarray(wav, dtype=np.float64) * 32768), -32768, 32767).astype(np.int16)
 
 
-def _check_file(path: Path) -> None:
-    if path.is_dir():
-        raise AudioFileError(f"expected an audio file, found the folder {path}; name a file inside it")
-    if not path.is_file():
-        found = "something else than a file" if path.exists() else "nothing"
-        raise AudioFileError(f"expected an audio file at {path}, found {found} there; check the name")
-    if path.stat().st_size == 0:
-        raise AudioFileError(f"expected sound in {path}, found an empty file (0 bytes); choose another file")
+@dataclass(frozen=True)
+class MonoBlock:
+    """Consecutive samples of a file."""
+
+    start: int  # place of the first sample in the file
+    wav: Waveform  # (n,), n at least 1
+    rate: int  # Hz, of all blocks of the file
+
+    @property
+    def end(self) -> int:
+        return self.start + len(self.wav)
 
 
-def _mix(samples: Waveform, path: Path) -> Waveform:
-    """``(T, C)`` -> ``(T,)``, once it is known to be finite."""
+def mono_blocks(
+    source: AudioSource, *, offset: float = 0.0, duration: float | None = None, block_seconds: float | None = None
+) -> Iterator[MonoBlock]:
+    """A file's sound in order, from ``offset`` seconds or before it: one channel, and one rate, that of its beginning.
+
+    ``duration`` is what is wanted, so that no more is decoded at once.  Raises ``AudioFileError``.
+    """
+    if block_seconds is None:
+        block_seconds = PIECE_SECONDS if duration is None else min(PIECE_SECONDS, max(duration, 0.1))
+    channel, path = channel_to_take(source.path), source.path
+    start = min(round(offset * source.sample_rate), source.num_samples or 0) if source.seekable else 0
+    to_rate, resampler = 0, None
+    for samples, rate in source.blocks(offset=start, seconds=block_seconds):
+        to_rate = to_rate or rate
+        pieces = list[Waveform]()
+        if resampler is None or resampler.from_rate != rate:  # a run of another rate begins
+            pieces += [resampler.last()] if resampler else []
+            resampler = _Resampler(rate, to_rate)
+        pieces.append(resampler.next(_checked(mix(samples, channel), samples, path)))
+        for piece in filter(len, pieces):
+            yield MonoBlock(start, piece, to_rate)
+            start += len(piece)
+    if resampler is not None and len(piece := resampler.last()):
+        yield MonoBlock(start, piece, to_rate)
+
+
+def _checked(wav: Waveform, samples: Samples, path: Path) -> Waveform:
+    """``wav``, once it is known that the ``samples (n, C)`` behind it are finite and within reason."""
     if not np.isfinite(samples).all():
         raise AudioFileError(f"expected finite samples in {path}, found NaN or infinity; write the file again from its source")
     peak = np.abs(samples).max()
     if peak > FULL_SCALE_LIMIT:
         raise AudioFileError(f"expected samples within -1..1 in {path}, found {peak:.3g}; the file is corrupt or scaled wrongly")
-    return np.ascontiguousarray(samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1), dtype=np.float32)
-
-
-class _opened:
-    """A ``soundfile.SoundFile`` whose complaints name the file and what to do."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __enter__(self) -> soundfile.SoundFile:
-        try:
-            self.file = soundfile.SoundFile(self.path)
-        except soundfile.LibsndfileError as error:
-            raise _unreadable(self.path, error) from error
-        return self.file
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        self.file.close()
-        if isinstance(error, soundfile.LibsndfileError):
-            raise _unreadable(self.path, error) from error
-
-
-def _read_soundfile(path: Path, offset: float, duration: float | None) -> tuple[Waveform, int]:
-    with _opened(path) as file:
-        rate = file.samplerate
-        if offset:
-            file.seek(min(round(offset * rate), file.frames))
-        wanted = -1 if duration is None else round(duration * rate)
-        return file.read(wanted, dtype="float32", always_2d=True), rate
-
-
-def _soundfile_blocks(path: Path, seconds: float) -> Iterator[tuple[Waveform, int]]:
-    """Blocks ``(n, C)`` of a file, not empty, and its sample rate."""
-    with _opened(path) as file:
-        rate = file.samplerate
-        while len(block := file.read(max(1, round(seconds * rate)), dtype="float32", always_2d=True)):
-            yield block, rate
-
-
-def _av_blocks(path: Path, seconds: float) -> Iterator[tuple[Waveform, int]]:
-    with _av_errors(path) as av, av.open(str(path)) as container:
-        stream = _av_stream(container, path)
-        rate = int(stream.rate)
-        pieces: list[Waveform] = []
-        for piece in _av_pieces(av, container, stream):
-            pieces.append(piece)
-            if sum(map(len, pieces)) >= seconds * rate:
-                yield np.concatenate(pieces), rate
-                pieces = []
-        if sum(map(len, pieces)):
-            yield np.concatenate(pieces), rate
-
-
-class _av_errors:
-    """PyAV, imported late; its complaints name the file and what to do."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __enter__(self) -> Any:
-        import av
-
-        self.error = av.error.FFmpegError
-        return av
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, (self.error, UnicodeDecodeError)):
-            raise _unreadable(self.path, error) from error
-
-
-def _read_av(path: Path, offset: float, duration: float | None) -> tuple[Waveform, int]:
-    """Anything that FFmpeg reads, decoded from the start so that ``offset`` is exact to a sample."""
-    with _av_errors(path) as av, av.open(str(path)) as container:
-        stream = _av_stream(container, path)
-        rate = int(stream.rate)
-        first = round(offset * rate)
-        last = None if duration is None else first + round(duration * rate)
-        pieces, position = [], 0
-        for piece in _av_pieces(av, container, stream):
-            begin, end = position, position + len(piece)
-            position = end
-            if end > first:
-                pieces.append(piece[max(0, first - begin) : None if last is None else max(0, last - begin)])
-            if last is not None and end >= last:
-                break
-    return np.concatenate(pieces) if pieces else np.zeros((0, 1), np.float32), rate
-
-
-def _av_pieces(av: Any, container: Any, stream: Any) -> Iterator[Waveform]:
-    """Blocks ``(n, C)`` float32 in order."""
-    converter = av.AudioResampler(format="fltp", layout=stream.layout, rate=stream.rate)
-    for frame in container.decode(stream):
-        for block in converter.resample(frame):
-            yield block.to_ndarray().T
-    for block in converter.resample(None):
-        yield block.to_ndarray().T
-
-
-def _av_stream(container: Any, path: Path) -> Any:
-    if not container.streams.audio:
-        raise AudioFileError(f"expected sound in {path}, found a file without an audio track; choose another file")
-    return container.streams.audio[0]
-
-
-def _unreadable(path: Path, error: BaseException) -> AudioFileError:
-    reason = str(getattr(error, "error_string", None) or getattr(error, "strerror", None) or type(error).__name__).strip(" .")
-    reason = "Format not recognised" if "does not exist" in reason else reason  # what libsndfile says of an mp3 that is none
-    return AudioFileError(f"expected an audio file, but {path} cannot be decoded ({reason}); it may be corrupt, cut short or not audio")
+    return wav

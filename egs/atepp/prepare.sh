@@ -15,6 +15,7 @@ dev_share=0.1            # share of pieces for dev
 test_share=0.1           # share of pieces for test
 seed=42                  # another seed gives another split
 tokenizer=bundled        # codec: bundled, encodec-24khz, NAME=FILE_OR_FOLDER, or a saved tokenizer's folder
+level=none               # none, or speech: every cut is brought to one active speech level before it becomes tokens
 batch_seconds=60         # seconds of padded audio that are tokenised at a time
 shard_seconds=1800       # seconds of audio in a shard of tokens, the work that a kill can lose
 nj=2                     # threads that read and tokenise audio

@@ -14,6 +14,7 @@ speeds=                      # train has every utterance at these speeds too, su
 acoustic=bundled             # codec: bundled, encodec-24khz, NAME=FILE_OR_FOLDER, or a saved tokenizer's folder
 semantic=bundled             # units: bundled, fit (on this corpus), none, NAME=FILE_OR_FOLDER, or a folder
 num_units=200                # units to fit
+level=speech             # bring every cut to one active speech level before it becomes tokens; or none
 batch_seconds=60             # seconds of padded audio that are tokenised at a time
 shard_seconds=1800           # seconds of audio in a shard of tokens, the work that a kill can lose
 nj=2                         # threads that read and tokenise audio

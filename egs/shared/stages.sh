@@ -106,7 +106,7 @@ resolved() {
 token_settings() {
   settings 2 "$(tokenizer_version "${acoustic/#bundled/valle-convnext}")" \
     "$(tokenizer_version "${semantic/#bundled/valle-hubert}")" "$num_units"
-  settings 3 "$batch_seconds" "$shard_seconds" "$device"
+  settings 3 "$batch_seconds" "$shard_seconds" "$device" "$level"
   settings 4
 }
 
@@ -118,7 +118,8 @@ stage_tokenizers() {
 
 stage_tokens() {
   must_run 3 "units and codes" data/tokenized || return 0
-  $python bin/tokenize_cuts.py --batch-seconds "$batch_seconds" --shard-seconds "$shard_seconds" --num-workers "$nj" --device "$device"
+  $python bin/tokenize_cuts.py --batch-seconds "$batch_seconds" --shard-seconds "$shard_seconds" --num-workers "$nj" --device "$device" \
+    --level "$level"
   mark_done 3
 }
 

@@ -42,7 +42,7 @@ def test_every_temperature_is_a_row_of_its_own(tmp_path: Path, monkeypatch: pyte
     asked = []
 
     def continued(self: Pipeline, *given: Any, settings: ContinueSettings, **more: Any) -> list[Continuation]:
-        asked.append(settings.semantic.temperature)
+        asked.append(settings.sampling["semantic"].temperature)
         return usual(self, *given, settings=settings, **more)
 
     usual = Pipeline.continue_audio

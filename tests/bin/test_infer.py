@@ -254,7 +254,7 @@ def options(**values: object) -> InferOptions:
 def test_a_stages_own_temperature_wins_over_the_common_one() -> None:
     def temperatures(**values: float) -> tuple[float, float, float]:
         settings = options(**values).settings()
-        return settings.semantic.temperature, settings.coarse.temperature, settings.fine.temperature
+        return tuple(settings.sampling[stage].temperature for stage in ("semantic", "coarse", "fine"))
 
     assert temperatures() == (0.9, 0.8, 0.6)
     assert temperatures(temperature=0.5) == (0.5, 0.5, 0.5)
@@ -262,8 +262,8 @@ def test_a_stages_own_temperature_wins_over_the_common_one() -> None:
 
 
 def test_repetition_awareness_reaches_the_coarse_stage() -> None:
-    assert options(repetition_aware=True).settings().coarse.repetition_window == 10
-    assert options().settings().coarse.repetition_window == 0
+    assert options(repetition_aware=True).settings().sampling["coarse"].repetition_window == 10
+    assert options().settings().sampling["coarse"].repetition_window == 0
 
 
 def test_the_program_itself_starts_from_a_recipes_folder_and_stays_small(run: Run, tmp_path: Path) -> None:

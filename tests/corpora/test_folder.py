@@ -14,6 +14,7 @@ import soundfile
 from lhotse import CutSet
 from lhotse.cut import Cut
 from tiny_audio import sound, write_sound
+from tiny_headers import caf_of_unknown_length, flac_of_unknown_length, packed, wav_of_sizes, write_by_av
 
 from valle.corpora.cut_audio import CutAudioError, PromptsConfig, read_cut, write_prompts
 from valle.corpora.folder import FolderConfig, FolderReport, SplitBy, prepare_folder, recording_name
@@ -87,6 +88,49 @@ def test_m4a_is_decoded_once_into_the_cache(tmp_path: Path) -> None:
     info = soundfile.info(next(iter(sources)))
     assert (info.samplerate, info.channels, info.subtype) == (44100, 1, "PCM_16") and abs(info.duration - 3) < 0.1
     assert list((tmp_path / "audio").glob(".*")) == []
+
+
+def test_recordings_whose_headers_lie_are_cut_from_end_to_end(tmp_path: Path) -> None:
+    """Headers of pipes and dead batteries, files end to end, rates and channels that change: what is decoded is the length."""
+    mp3 = {"format": "MP3", "subtype": "MPEG_LAYER_III"}
+    made = {
+        "pipe.flac": (flac_of_unknown_length(6), 6), "battery.wav": (wav_of_sizes(6, riff=0, data=0), 6),
+        "live.caf": (caf_of_unknown_length(6), 6), "two.mp3": (packed(4, **mp3) + packed(6, seed=1, **mp3), 10),
+        "two.ogg": (packed(4, format="OGG") + packed(6, seed=1, format="OGG"), 10),
+        "rates.mp3": (packed(4, rate=44100, **mp3) + packed(6, rate=48000, seed=1, **mp3), 10),
+    }  # fmt: skip
+    (tmp_path / "in").mkdir()
+    for name, (content, _) in made.items():
+        (tmp_path / "in" / name).write_bytes(content)
+    prepare(tmp_path / "in", tmp_path)
+    assert reasons(tmp_path) == {}
+    found: dict[str, float] = {}
+    for cut in all_cuts(tmp_path):
+        wav, rate = read_cut(cut)
+        name = cut.recording.id.rpartition("-")[0]
+        found[name] = found.get(name, 0.0) + len(wav) / rate
+        assert cut.recording.num_samples / cut.recording.sampling_rate == pytest.approx(cut.recording.duration)
+    assert len(found) == len({name.rpartition(".")[0] for name in made})
+    assert found["pipe"] == pytest.approx(6) and found["battery"] == pytest.approx(6) and found["live"] == pytest.approx(6)
+    assert found["two"] == pytest.approx(20, abs=0.3) and found["rates"] == pytest.approx(10, abs=0.2)
+
+
+@pytest.mark.parametrize("suffix", ["webm", "weba", "mka", "mkv", "mp4", "wav"])
+def test_the_sound_of_web_recordings_and_films_is_found(tmp_path: Path, suffix: str) -> None:
+    (tmp_path / "in").mkdir()
+    container, codec = ("mp4", "aac") if suffix == "mp4" else ("webm", "libopus")
+    write_by_av(tmp_path / "in" / f"a.{suffix}", 4, codec, container=container)
+    prepare(tmp_path / "in", tmp_path)
+    assert reasons(tmp_path) == {} and sum(cut.duration for cut in all_cuts(tmp_path)) == pytest.approx(4, abs=0.1)
+
+
+def test_stereo_with_one_channel_turned_over_is_not_silent(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    wav = sound(4)
+    soundfile.write(tmp_path / "in" / "a.wav", np.stack([wav, -wav], 1), 16000, subtype="FLOAT")
+    prepare(tmp_path / "in", tmp_path)
+    assert reasons(tmp_path) == {}
+    np.testing.assert_allclose(np.abs(np.concatenate([read_cut(cut)[0] for cut in all_cuts(tmp_path)])), np.abs(wav), atol=1e-6)
 
 
 @pytest.mark.parametrize("channels", [2, 5])

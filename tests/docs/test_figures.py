@@ -101,6 +101,7 @@ UNIT_SEQUENCES = {
         for name, more in (("frames", {}), ("runs", {"duration_bits_per_second": 7.0}), ("bpe", {}))
     },
 }  # fmt: skip
+LEVELS = {"median": -1.0, "least": -4.0, "most": 3.0, "within_3_db": 0.8}
 VOICES = {**dict.fromkeys(("generated", "round_trip", "shuffled", "real"), ESTIMATE), "silence_share": {"generated": 0.1, "real": 0.05}}
 RESULTS = {
     **dict.fromkeys(("librispeech", "atepp", "mixed"), RUN),
@@ -116,6 +117,10 @@ RESULTS = {
     "unit_choice": {"choice": [{"layer": 4, "num_units": 200, "standardised": True, "abx_across": {"units": ESTIMATE}}]},
     "codec_limits": {**BENCH, "recordings": 3, "codecs": {"a codec": {"its codes": {"stoi": ESTIMATE}}}}, "long_audio": BENCH,
     "window_context": {**BENCH, **WINDOWS},
+    "levels": {**BENCH, "num_prompts": 16, "num_voices": 8, "real": {"difference_db": LEVELS}, "rows": [
+        {"level": level, "samples": "float", "factor_db": -40, "difference_db": LEVELS, "units": 1.0, "codes": 1.0, "voice": ESTIMATE}
+        for level in ("speech", "none")
+    ]},
     **{name: {**BENCH, "corpora": {"real": {"a model": VOICES}}} for name in ("voices_kept", "temperatures")},
     **dict.fromkeys(("basics", "memory", "encode_share"), BENCH),
     "ablation": {**BENCH, "minutes_each": 4.0, "coarse": VARIANTS, "fine": VARIANTS},

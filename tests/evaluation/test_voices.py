@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from spoken_corpus import PITCHES, speak
+from tiny_audio import sound
 
 from valle.evaluation.voices import VoiceClip, VoiceJudge, VoicesError, VoiceTrial, derangement, voice_features, voice_shares
 
@@ -81,3 +82,10 @@ def test_nothing_stays_in_its_place_when_prompts_are_shuffled(count: int) -> Non
         order = derangement(count, seed)
         assert sorted(order) == list(range(count))
         assert (order != np.arange(count)).all()
+
+
+@pytest.mark.parametrize("db", [-60, -50, -20, 6])
+def test_a_voice_is_the_same_voice_however_loud(db: float) -> None:
+    wav = sound(3)
+    changed = (wav * 10 ** (db / 20)).astype(np.float32)
+    np.testing.assert_allclose(voice_features(changed, 16000), voice_features(wav, 16000), atol=1e-3)

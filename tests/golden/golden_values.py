@@ -105,7 +105,8 @@ def continuation() -> dict[str, Any]:
     """Units and codes after two seconds of speech, at a seed: the likeliest ones, and drawn ones."""
     wav, rate = speech(4.0)
     greedy = Sampling(temperature=0.0)
-    settings = {"greedy": ContinueSettings(sampling=dict.fromkeys(("semantic", "coarse", "fine"), greedy)), "sampled": ContinueSettings()}
+    sampling = {"greedy": dict.fromkeys(("semantic", "coarse", "fine"), greedy), "sampled": {}}
+    settings = {name: ContinueSettings(sampling=how, level="none") for name, how in sampling.items()}  # as it was before there were levels
     found = {}
     for name, how in settings.items():
         [result] = bundled().continue_audio(
@@ -114,6 +115,16 @@ def continuation() -> dict[str, Any]:
         assert result.units is not None
         found[name] = {"units": result.units.tolist(), "codes": result.codes.tolist()}
     return found
+
+
+def continuation_at_level() -> dict[str, Any]:
+    """The same, drawn as a user has it who sets nothing: the prompt brought to the level of speech."""
+    wav, rate = speech(4.0)
+    [result] = bundled().continue_audio(
+        0.1 * wav, rate, seed=SEED, prompt_seconds=PROMPT_SECONDS, max_seconds=NEW_SECONDS, min_seconds=NEW_SECONDS
+    )
+    assert result.units is not None
+    return {"units": result.units.tolist(), "codes": result.codes.tolist()}
 
 
 def three_steps() -> dict[str, Any]:
@@ -151,6 +162,7 @@ VALUES: dict[str, Callable[[], dict[str, Any]]] = {
     "logits": logits,
     "tokens": tokens,
     "continuation": continuation,
+    "continuation_at_level": continuation_at_level,
     "three_steps": three_steps,
     "names": names,
 }

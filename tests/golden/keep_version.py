@@ -14,7 +14,7 @@ import torch
 from tiny_pipeline import recording, tiny_released
 from tiny_training import tiny_loop, tiny_manifests, tiny_options
 
-from valle.inference.pipeline import Pipeline
+from valle.inference.pipeline import ContinueSettings, Pipeline
 from valle.models.released import load_released, save_released
 
 
@@ -23,7 +23,7 @@ def main(version: str) -> None:
     folder = (Path(__file__).parent / version).absolute()
     save_released(tiny_released(), folder / "released")
     [result] = Pipeline(load_released(folder / "released")).continue_audio(
-        recording(2.0), 16000, seed=3, prompt_seconds=1.0, max_seconds=0.5, min_seconds=0.5
+        recording(2.0), 16000, seed=3, settings=ContinueSettings(prompt_seconds=1.0, max_seconds=0.5, min_seconds=0.5, level="none")
     )
     assert result.units is not None
     tokens = {"units": result.units.tolist(), "codes": result.codes.tolist()}

@@ -14,12 +14,12 @@ from golden_values import VALUES, largest_difference
 from tiny_pipeline import recording
 from tiny_training import tiny_loop, tiny_manifests, tiny_options
 
-from valle.inference.pipeline import Pipeline
+from valle.inference.pipeline import ContinueSettings, Pipeline
 from valle.models.checkpoint import load_checkpoint, model_from_checkpoint
 from valle.models.released import load_released
 
 HERE = Path(__file__).parent
-TOLERANCES = {"logits": 5e-5, "tokens": 0.0, "continuation": 0.0, "three_steps": 1e-5, "names": 0.0}
+TOLERANCES = {"logits": 5e-5, "tokens": 0.0, "continuation": 0.0, "continuation_at_level": 0.0, "three_steps": 1e-5, "names": 0.0}
 
 
 @pytest.mark.parametrize("name", VALUES)
@@ -36,7 +36,7 @@ def test_a_value_that_moved_is_seen() -> None:
 
 def test_a_released_folder_of_version_0_1_continues_as_it_did() -> None:
     [result] = Pipeline(load_released(HERE / "version-0.1" / "released")).continue_audio(
-        recording(2.0), 16000, seed=3, prompt_seconds=1.0, max_seconds=0.5, min_seconds=0.5
+        recording(2.0), 16000, seed=3, settings=ContinueSettings(prompt_seconds=1.0, max_seconds=0.5, min_seconds=0.5, level="none")
     )
     assert result.units is not None
     expected = json.loads((HERE / "version-0.1" / "continued.json").read_text())

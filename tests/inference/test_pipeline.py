@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,9 @@ from tiny_pipeline import RATE, lean_to_end, recording, tiny_codec, tiny_kmeans,
 
 from valle.decoding.sampling import Sampling
 from valle.errors import UserError
-from valle.inference.pipeline import Continuation, ContinueSettings, Pipeline, PromptError
+from valle.given_audio import PromptError
+from valle.inference.pipeline import Continuation, ContinueSettings, Pipeline
+from valle.measures.level import speech_gain_db, with_gain
 from valle.models.released import Released, ReleasedModelError, save_released
 
 KINDS = {
@@ -104,7 +107,8 @@ def test_tokens_of_a_prompt_equal_those_of_the_same_seconds_of_the_whole_file(re
     """Regression: statistics of the utterance; a codec's last frames that agree by chance."""
     pipeline = Pipeline(released)
     whole = recording(6)
-    [part] = pipeline.continue_audio(whole, RATE, prompt_seconds=2, max_seconds=1)
+    as_it_is = ContinueSettings(prompt_seconds=2, max_seconds=1, level="none")
+    [part] = pipeline.continue_audio(whole, RATE, settings=as_it_is)
     [true] = pipeline.continue_audio(whole, RATE, settings=ContinueSettings(mode="resynthesize"))
     frames = part.own_samples // pipeline.acoustic.hop_length
     assert frames > 50 and torch.equal(part.codes[:frames], true.codes[:frames])
@@ -182,11 +186,57 @@ def test_acoustic_speaks_the_recordings_own_units(conditioning: str) -> None:
     pipeline = Pipeline(tiny_released(conditioning=conditioning))
     assert pipeline.semantic is not None
     wav = recording(3)
-    [result] = pipeline.continue_audio(wav, RATE, settings=acoustic(1))
+    [result] = pipeline.continue_audio(wav, RATE, settings=replace(acoustic(1), level="none"))
     true = pipeline.semantic.encode(torch.from_numpy(wav[: round(2.5 * RATE)])[None], torch.tensor([round(2.5 * RATE)]))[0][0]
     assert result.units is not None and torch.equal(result.units[: len(true)], true)
     assert result.prompt_seconds == 1 and result.generated_seconds == 1.5
     assert np.array_equal(result.wav[: result.own_samples], wav[: result.own_samples])
+
+
+def test_acoustic_speaks_the_units_that_the_recording_has_at_the_level_of_its_prompt() -> None:
+    pipeline = Pipeline(tiny_released())
+    assert pipeline.semantic is not None
+    wav = recording(2.5)
+    [result] = pipeline.continue_audio(wav, RATE, settings=acoustic(1))
+    heard = torch.from_numpy(with_gain(wav, result.gain_db))
+    true = pipeline.semantic.encode(heard[None], torch.tensor([len(wav)]))[0][0]
+    assert result.gain_db == speech_gain_db(wav[:RATE], RATE) != 0
+    assert result.units is not None and torch.equal(result.units[: len(true)], true)
+
+
+@pytest.mark.parametrize("db", [-10.0, -20.0, -30.0, -40.0, -50.0, -3.0])
+def test_a_prompt_at_another_level_is_continued_at_it_with_the_same_tokens(db: float) -> None:
+    pipeline = endless(tiny_released())
+    wav = recording(2)
+    factor = np.float32(10 ** (db / 20))
+    [usual], [changed] = (pipeline.continue_audio(row, RATE, seed=3, max_seconds=1) for row in (wav, wav * factor))
+    assert torch.equal(changed.codes, usual.codes) and changed.units is not None and usual.units is not None
+    assert torch.equal(changed.units, usual.units)
+    assert np.array_equal(changed.wav[: changed.own_samples], (wav * factor)[: changed.own_samples])
+    assert np.allclose(changed.wav[changed.prompt_samples :], factor * usual.wav[usual.prompt_samples :], rtol=1e-3, atol=1e-6)
+
+
+def test_the_level_is_left_as_it_is_on_request_and_for_codes_alone() -> None:
+    wav = 0.01 * recording(2)
+    speaking, playing = Pipeline(tiny_released()), Pipeline(tiny_released(units=False))
+    gains = [
+        pipeline.continue_audio(wav, RATE, settings=ContinueSettings(max_seconds=1, level=level))[0].gain_db
+        for pipeline in (speaking, playing) for level in (None, "speech", "none")
+    ]  # fmt: skip
+    assert gains[0] == gains[1] == gains[4] > 20 and gains[2] == gains[3] == gains[5] == 0
+    with pytest.raises(UserError, match="must be speech or none, found 'loud'"):
+        ContinueSettings(level="loud")  # type: ignore[arg-type]
+
+
+def test_integers_are_taken_as_files_of_them_are() -> None:
+    pipeline = Pipeline(tiny_released())
+    wav = recording(2)
+    [floats], [integers] = (pipeline.continue_audio(row, RATE, max_seconds=1) for row in (wav, (wav * 32768).astype(np.int16)))
+    assert same(floats, integers)
+    [batched] = pipeline.continue_audio(torch.from_numpy(wav)[None], RATE, max_seconds=1, seed=np.int64(0))
+    assert same(floats, batched) and batched.seed == 0
+    with pytest.raises(PromptError, match=r"a peak of .* divide them by full scale"):
+        pipeline.continue_audio(wav * 32768, RATE)
 
 
 def test_acoustic_without_a_prompt_generates_everything() -> None:

@@ -21,6 +21,7 @@ from valle.corpora.cut_audio import read_cut
 from valle.corpora.manifests import ManifestFileError, write_cuts
 from valle.corpora.report_reasons import PARTS
 from valle.errors import UserError
+from valle.measures.level import active_level, speech_gain_db, with_gain
 from valle.timeline import GridMismatchError
 from valle.tokenizers.convnext_codec import ConvNeXtCodec, ConvNeXtCodecConfig
 from valle.tokenizers.mfcc import MfccConfig, MfccKMeans
@@ -86,14 +87,37 @@ def cuts(part: str) -> list[Cut]:
     return list(CutSet.from_jsonl_lazy(f"tokenized/cuts_{part}.jsonl.gz"))
 
 
-def alone(cut: Cut) -> tuple[np.ndarray, np.ndarray]:
+def alone(cut: Cut, *, gain_db: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
     """The slow twin: units and codes of a cut by itself."""
     streams = []
     for tokenizer in (load_semantic("tokenizers/semantic"), load_acoustic("tokenizers/acoustic")):
         samples, rate = read_cut(cut)
-        wav = resample(samples, rate, tokenizer.sample_rate)
+        wav = resample(with_gain(samples, gain_db), rate, tokenizer.sample_rate)
         streams.append(tokenizer.encode(torch.from_numpy(wav)[None], torch.tensor([len(wav)]))[0][0].numpy())
     return streams[0], streams[1]
+
+
+def test_speech_becomes_tokens_at_one_level_and_each_cut_keeps_its_gain(corpus: Path) -> None:
+    tokenize_cuts(config(level="speech", shard_seconds=100))
+    assert finish()["level"] == "speech"
+    for part in PARTS:
+        for cut in cuts(part):
+            samples, rate = read_cut(cut)
+            gain_db = speech_gain_db(samples, rate)
+            assert cut.gain_db == pytest.approx(gain_db, abs=1e-3) and active_level(with_gain(samples, gain_db), rate) == pytest.approx(-24)
+            units, codes = alone(cut, gain_db=gain_db)
+            np.testing.assert_array_equal(cut.load_units(), units[: len(cut.load_units())])
+            np.testing.assert_array_equal(cut.load_codes(), codes[: len(cut.load_codes())])
+
+
+def test_another_level_is_another_shard_and_none_leaves_no_gain(corpus: Path) -> None:
+    tokenize_cuts(config(level="speech"))
+    finish()
+    before = [cut.load_codes() for cut in cuts("train")]
+    tokenize_cuts(config())
+    assert "level" not in finish()
+    assert all("gain_db" not in cut.custom for cut in cuts("train"))
+    assert any(not np.array_equal(one, cut.load_codes()) for one, cut in zip(before, cuts("train"), strict=True))
 
 
 def test_tokens_in_a_batch_equal_tokens_alone_up_to_whole_periods(corpus: Path) -> None:

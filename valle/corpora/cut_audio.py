@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 
-import numpy as np
 from lhotse.cut import Cut
 
-from valle.audio import Waveform, audio_info, read_audio, write_wav
+from valle.audio import Waveform, read_audio, write_wav
+from valle.audio_source import channel_to_take, mix
 from valle.corpora.manifests import read_cuts
 from valle.errors import UserError
 from valle.files import plain_stem
@@ -23,7 +23,7 @@ class CutAudioError(UserError):
 
 
 def read_cut(cut: Cut) -> tuple[Waveform, int]:
-    """A cut's audio, mean over its channels, ``(T,)`` float32, and its sample rate in Hz."""
+    """A cut's audio, its channels mixed, ``(T,)`` float32, and its sample rate in Hz."""
     for source in cut.recording.sources:
         if source.type != "file":  # lhotse would run a command, or go to an address, that a manifest names
             raise CutAudioError(
@@ -31,8 +31,8 @@ def read_cut(cut: Cut) -> tuple[Waveform, int]:
             )
     source = cut.recording.sources[0]
     if cut.recording.transforms:  # such as another speed
-        audio_info(source.source)  # says what is wrong with the file
-        return cut.load_audio().mean(0, dtype=np.float32), cut.sampling_rate
+        channel = channel_to_take(Path(source.source))  # says what is wrong with the file, if anything is
+        return mix(cut.load_audio().T, channel), cut.sampling_rate
     count = round(cut.duration * cut.sampling_rate)
     samples, rate = read_audio(source.source, offset=cut.start, duration=cut.duration)
     if len(samples) < count or rate != cut.sampling_rate:

@@ -15,7 +15,9 @@ from valle.files import shown
 from valle.outputs import is_recipe_data, own_files
 
 AUDIO_SUFFIXES = frozenset(
-    ".wav .flac .mp3 .ogg .oga .opus .m4a .m4b .aac .aiff .aif .aifc .caf .au .snd .w64 .rf64 .wma .amr .ac3 .ape .wv .tta .3gp".split()
+    ".wav .wave .bwf .rf64 .w64 .flac .mp3 .mp2 .mpga .ogg .oga .opus .spx .m4a .m4b .aac .aiff .aif .aifc .caf .au .snd .wma .amr .ac3 "
+    ".eac3 .dts .ape .wv .tta .tak .mpc .dsf .oma .qcp .voc .sph .shn .ra "
+    ".webm .weba .mka .mkv .mp4 .m4v .mov .avi .mpg .mpeg .wmv .asf .flv .3gp .3g2 .ogv .ogx .rm".split()  # films with sound too
 )
 
 

@@ -20,12 +20,12 @@ from functools import partial
 from pathlib import Path
 from urllib.error import URLError
 
-import soundfile
 from lhotse import MonoCut, Recording, SupervisionSegment
 from lhotse.audio import AudioSource
 from lhotse.qa import validate
 from lhotse.recipes import librispeech as recipe
 
+from valle.audio import AudioFileError, count_samples
 from valle.corpora.manifests import write_cuts
 from valle.corpora.report import write_left_out
 from valle.corpora.report_reasons import PARTS, LeftOut, Reason
@@ -226,19 +226,20 @@ def _cut(utterance: Utterance, *, corpus_dir: Path, gender: str | None) -> MonoC
     relative = str(utterance.path.relative_to(corpus_dir))
     if not utterance.path.is_file():
         return LeftOut(relative, Reason.MISSING)
+    if utterance.path.stat().st_size == 0:
+        return LeftOut(relative, Reason.EMPTY)
     try:
-        info = soundfile.info(str(utterance.path))
-    except (soundfile.LibsndfileError, OSError) as error:
-        empty = utterance.path.stat().st_size == 0
-        return LeftOut(relative, Reason.EMPTY if empty else Reason.CORRUPT, "" if empty else getattr(error, "error_string", str(error)))
-    if info.frames < MIN_SECONDS * info.samplerate:
-        return LeftOut(relative, Reason.TOO_SHORT, f"{info.frames / info.samplerate:.2f} s")
-    duration = info.frames / info.samplerate
+        num_samples, sample_rate = count_samples(utterance.path)
+    except AudioFileError as error:
+        return LeftOut(relative, Reason.CORRUPT, error.detail or str(error))
+    if num_samples < MIN_SECONDS * sample_rate:
+        return LeftOut(relative, Reason.TOO_SHORT, f"{num_samples / sample_rate:.2f} s")
+    duration = num_samples / sample_rate
     recording = Recording(
         id=utterance.id,
         sources=[AudioSource(type="file", channels=[0], source=str(utterance.path.resolve()))],
-        sampling_rate=info.samplerate,
-        num_samples=info.frames,
+        sampling_rate=sample_rate,
+        num_samples=num_samples,
         duration=duration,
     )
     supervision = SupervisionSegment(

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from valle.audio import Waveform
 from valle.errors import UserError
 from valle.measures.intervals import Estimate, share
+from valle.measures.level import speech_gain_db, with_gain
 from valle.measures.mel import mel_filters
 
 NUM_MELS, WINDOW_SECONDS, HOP_SECONDS = 64, 0.064, 0.016  # long enough to tell the pitch's harmonics
@@ -140,6 +141,7 @@ def derangement(count: int, seed: int) -> NDArray[np.int64]:
 def voice_features(wav: Waveform, sample_rate: int) -> NDArray[np.float64]:
     """Mean, spread and slope of the log-mel spectrum of ``wav (T,)`` over frames with speech, loudness removed; ``(4 * NUM_MELS,)``."""
     size = int(WINDOW_SECONDS * sample_rate)
+    wav = with_gain(wav, speech_gain_db(wav, sample_rate))  # or quiet clips would meet the floor of the logarithm
     padded = torch.from_numpy(np.pad(wav, (0, max(0, size - len(wav)))))
     frames = padded.unfold(0, size, int(HOP_SECONDS * sample_rate)) * torch.hann_window(size)
     power = torch.fft.rfft(frames).abs().square()  # (T_f, F)

@@ -49,6 +49,9 @@ class InferOptions:
     use_averaged_model: bool = _flag(False, "average over all steps of those epochs")
     model: Path | None = field(default=None, metadata={"help": "a released folder, or a model's name on the hub (org/name)"})
     mode: Literal["continue", "resynthesize", "acoustic"] = _flag("continue", "what to do")
+    level: Literal["speech", "none"] | None = _flag(
+        None, "speech: prompts are heard at one level and get theirs back, or none; not given: speech for a model with units"
+    )
     prompt_seconds: float = _flag(3.0, "how much of each file is the prompt")
     max_seconds: float = _flag(10.0, "longest new audio")
     min_seconds: float | None = _flag(None, "shortest new audio: no end is drawn before it; not given: 1")
@@ -91,6 +94,7 @@ class InferOptions:
             max_seconds=self.max_seconds,
             min_seconds=self.min_seconds,
             sampling={name: sampling(stage) for name, stage in all_stages().items()},
+            level=self.level,
         )
 
 
@@ -158,7 +162,7 @@ def _write(
         items.append({
             "prompt": str(options.audio_prompts[row]), "wav": f"{name}.wav", "prompt_seconds": result.prompt_seconds,
             "seconds": result.seconds, "generated_seconds": result.generated_seconds, "seed": result.seed,
-            "own_seconds": result.own_samples / result.sample_rate,
+            "own_seconds": result.own_samples / result.sample_rate, "gain_db": round(result.gain_db, 2),
         })  # fmt: skip
         page_items.append(PageItem(
             title=shown(options.audio_prompts[row].name), wav=f"{name}.wav", picture=f"{name}.png", prompt_seconds=result.prompt_seconds,

@@ -14,7 +14,7 @@ from fractions import Fraction
 from math import ceil
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, SupportsIndex
 
 import numpy as np
 import torch
@@ -24,7 +24,9 @@ from valle.audio import Waveform, resample
 from valle.decoding.sampling import Sampling
 from valle.device import find_device, find_dtype
 from valle.errors import UserError
+from valle.given_audio import PromptError, Recording, as_rows, as_seeds
 from valle.inference.continuing import Continuer, TokenPrompt
+from valle.measures.level import Level, active_level, hold_level, speech_gain_db, with_gain
 from valle.models.folder import refuse_other_content, smallest_dtype
 from valle.models.hub import find_model, upload_model
 from valle.models.released import Released, load_released, save_released
@@ -37,11 +39,6 @@ MIN_PROMPT_SECONDS = 0.2
 FADE_SECONDS = 0.02  # over which the prompt's own samples give way to generated ones
 
 Mode = Literal["continue", "resynthesize", "acoustic"]
-Recording: TypeAlias = Waveform | Tensor  # (T,) mono
-
-
-class PromptError(UserError):
-    """A prompt that cannot be continued."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +47,10 @@ class ContinueSettings:
 
     ``continue``: new units, then their sound.  ``acoustic``: the sound of the recording's own units after the prompt, whose
     voice it takes (a prompt of 0 s leaves the voice to the model).  ``resynthesize``: the codec's round trip of all of it.
+
+    ``level``: with ``speech``, the stages hear the prompt at the level of the speech that models are trained on, and what they
+    generate is given the prompt's level back. The prompt's own samples stay as they are. None: ``speech`` for a model with
+    units, ``none`` for one without, which music is the use of. The codec's round trip is always at the level that is given.
 
     >>> from valle import ContinueSettings, Pipeline, Sampling, read_audio
     >>> settings = ContinueSettings(max_seconds=1, sampling={"semantic": Sampling(temperature=0.6)})
@@ -61,10 +62,13 @@ class ContinueSettings:
     max_seconds: float = 10.0
     min_seconds: float | None = None  # no end is drawn before it; None: 1, or all of a shorter max_seconds
     sampling: Mapping[str, Sampling] = field(default_factory=dict)  # by stage; of a stage that is not named, its own default
+    level: Level | None = None
 
     def __post_init__(self) -> None:
         if self.mode not in ("continue", "resynthesize", "acoustic"):
             raise UserError(f"the mode must be continue, resynthesize or acoustic, found {self.mode!r}")
+        if self.level not in ("speech", "none", None):
+            raise UserError(f"the level must be speech or none, found {self.level!r}")
         if not 0 < self.max_seconds < float("inf"):
             raise UserError(f"the new audio must be longer than 0 seconds, found {self.max_seconds:g}; raise --max-seconds")
         if not 0 <= self.least_seconds <= self.max_seconds:
@@ -97,6 +101,7 @@ class Continuation:
     seed: int
     codes: Tensor  # (T_f, Q) int64, of prompt and continuation
     units: Tensor | None  # (T_u,) int64, of prompt and continuation
+    gain_db: float = 0.0  # at which the stages heard the prompt; taken back from what was generated
 
     @property
     def seconds(self) -> float:
@@ -117,6 +122,7 @@ class _Prompt:
 
     wav: Waveform  # (T,) at the codec's rate: the prompt's own samples
     tokens: TokenPrompt  # those that stay as they are whatever follows
+    gain_db: float  # of the sound that the tokens are of
 
 
 class Pipeline:
@@ -213,7 +219,7 @@ class Pipeline:
         wav: Recording | Sequence[Recording],
         sample_rate: int,
         *,
-        seed: int | Sequence[int] = 0,
+        seed: SupportsIndex | Sequence[SupportsIndex] = 0,
         settings: ContinueSettings | None = None,
         prompt_seconds: float | None = None,
         max_seconds: float | None = None,
@@ -221,6 +227,7 @@ class Pipeline:
     ) -> list[Continuation]:
         """Continue one recording ``(T,)`` or several, each after its first ``prompt_seconds`` (all of a shorter one).
 
+        Samples are floats about -1..1, or integers, which are scaled by their type; ``(1, T)`` is mono, several channels are refused.
         Times that are given replace those of ``settings``.  A row depends on its own recording and seed only; one ``seed``
         is every row's.  Raises ``PromptError``.
         """
@@ -238,7 +245,7 @@ class Pipeline:
 
     def _continued(self, recordings: list[Waveform], seeds: list[int], settings: ContinueSettings) -> list[Continuation]:
         cut = self._samples(settings.prompt_seconds)
-        prompts = [self._prompt(row[:cut], seed) for row, seed in zip(recordings, seeds, strict=True)]
+        prompts = [self._prompt(row[:cut], seed, self._gain_db(row[:cut], settings)) for row, seed in zip(recordings, seeds, strict=True)]
         units = self._continue_units(prompts, settings)
         return self._speak(prompts, units, [len(prompt.wav) + self._samples(settings.max_seconds) for prompt in prompts], settings)
 
@@ -255,8 +262,9 @@ class Pipeline:
                     f"expected a recording longer than its prompt of {settings.prompt_seconds:g} s, found {found:.2f} s; "
                     "give a longer one or a smaller --prompt-seconds (0 for no prompt)"
                 )
-            prompts.append(self._prompt(recording[:cut], seed) if cut else self._no_prompt(seed))
-            true = self._units(recording[: cut + new])
+            gain_db = self._gain_db(recording[:cut] if cut else recording[:new], settings)
+            prompts.append(self._prompt(recording[:cut], seed, gain_db) if cut else self._no_prompt(seed, gain_db))
+            true = self._units(with_gain(recording[: cut + new], gain_db))
             units.append(torch.cat([true, true[-1:].expand(-len(true) % per_period)]))  # whole periods
         return self._speak(prompts, units, [min(len(recording), cut + new) for recording in recordings], settings)
 
@@ -269,43 +277,38 @@ class Pipeline:
             codes=codes.cpu(), units=None if self.semantic is None else self._units(wav).cpu(),
         )  # fmt: skip
 
-    def _rows(self, wav: Recording | Sequence[Recording], sample_rate: int, seed: int | Sequence[int]) -> tuple[list[Waveform], list[int]]:
+    def _rows(self, wav: Recording | Sequence[Recording], sample_rate: int, seed: Any) -> tuple[list[Waveform], list[int]]:
         """Recordings as mono float32 at the codec's rate, and a seed for each."""
-        given = list(wav) if isinstance(wav, (list, tuple)) else [wav]
-        rows = []
-        for recording in given:
-            samples = np.asarray(recording.detach().cpu() if isinstance(recording, Tensor) else recording, dtype=np.float32)
-            if samples.ndim != 1:
-                raise PromptError(f"expected a mono recording of shape (T,), found {samples.shape}; average its channels first")
-            if sample_rate <= 0:
-                raise PromptError(f"expected a sample rate above 0 Hz, found {sample_rate}")
-            if not np.isfinite(samples).all():
-                raise PromptError("expected finite samples in the recording, found NaN or infinity; read it again from its source")
-            rows.append(resample(samples, sample_rate, self.sample_rate) if len(samples) else samples)
-        seeds = [seed] * len(rows) if isinstance(seed, int) else list(seed)
-        if len(seeds) != len(rows):
-            raise PromptError(f"expected one seed, or one for each of {len(rows)} recordings, found {len(seeds)}")
-        return rows, seeds
+        if sample_rate <= 0:
+            raise PromptError(f"expected a sample rate above 0 Hz, found {sample_rate}")
+        rows = [resample(samples, sample_rate, self.sample_rate) if len(samples) else samples for samples in as_rows(wav)]
+        return rows, as_seeds(seed, len(rows))
 
-    def _prompt(self, wav: Waveform, seed: int) -> _Prompt:
-        """Tokens of a prompt without those that what follows it would change (see ``Tokenizer.kept_of_prompt``)."""
+    def _gain_db(self, prompt: Waveform, settings: ContinueSettings) -> float:
+        level = settings.level or ("none" if self.semantic is None else "speech")
+        return speech_gain_db(prompt, self.sample_rate) if level == "speech" else 0.0
+
+    def _prompt(self, wav: Waveform, seed: int, gain_db: float) -> _Prompt:
+        """Tokens of a prompt, heard at ``gain_db``, without those that what follows it would change (``Tokenizer.kept_of_prompt``)."""
         seconds = len(wav) / self.sample_rate
         if seconds < MIN_PROMPT_SECONDS:
             raise PromptError(f"expected a prompt of at least {MIN_PROMPT_SECONDS:g} s, found {seconds:.2f} s; give a longer recording")
-        codes = self._codes(wav)[: self.acoustic.kept_of_prompt(len(wav))]
+        heard = with_gain(wav, gain_db)
+        codes = self._codes(heard)[: self.acoustic.kept_of_prompt(len(wav))]
         units = codes.new_zeros(0)
         if self.semantic is not None:
-            at_its_rate = resample(wav, self.sample_rate, self.semantic.sample_rate)
-            units = self._units(wav)[: self.semantic.kept_of_prompt(len(at_its_rate))]
+            at_its_rate = resample(heard, self.sample_rate, self.semantic.sample_rate)
+            units = self._units(heard)[: self.semantic.kept_of_prompt(len(at_its_rate))]
         num_units, num_frames = self.timeline.align(len(units), len(codes))
         if num_frames == 0:
             raise PromptError(f"expected a prompt longer than the tokenizers' right context, found {seconds:.2f} s; give a longer one")
-        return _Prompt(wav=wav, tokens=TokenPrompt(codes=codes[:num_frames], units=units[:num_units], seed=seed))
+        tokens = TokenPrompt(codes=codes[:num_frames], units=units[:num_units], seed=seed)
+        return _Prompt(wav=wav, tokens=tokens, gain_db=gain_db)
 
-    def _no_prompt(self, seed: int) -> _Prompt:
+    def _no_prompt(self, seed: int, gain_db: float) -> _Prompt:
         empty = torch.zeros(0, dtype=torch.int64, device=self.device)
         codes = empty.new_zeros(0, self.model.config.num_quantizers)
-        return _Prompt(wav=np.zeros(0, np.float32), tokens=TokenPrompt(codes=codes, units=empty, seed=seed))
+        return _Prompt(wav=np.zeros(0, np.float32), tokens=TokenPrompt(codes=codes, units=empty, seed=seed), gain_db=gain_db)
 
     def _continue_units(self, prompts: list[_Prompt], settings: ContinueSettings) -> list[Tensor] | None:
         """Units of the whole time of every row, in whole periods; None for a model without units."""
@@ -324,7 +327,7 @@ class Pipeline:
 
     def _joined(self, prompt: _Prompt, codes: Tensor, units: Tensor | None, most: int) -> Continuation:
         """The prompt's own samples as far as its tokens were kept, a short crossfade there, then what was generated."""
-        generated = self._decode(codes)[:most]
+        generated = self._at_level_of(prompt, self._decode(codes)[:most])
         fade = min(self._samples(FADE_SECONDS), len(prompt.wav))
         own = min(len(prompt.tokens.codes) * self.acoustic.hop_length, len(prompt.wav) - fade)
         rising = np.linspace(0, 1, fade, dtype=np.float32)
@@ -332,7 +335,19 @@ class Pipeline:
         return Continuation(
             wav=np.concatenate([prompt.wav[:own], joint, generated[own + fade :]]), sample_rate=self.sample_rate, seed=prompt.tokens.seed,
             prompt_samples=len(prompt.wav), own_samples=own, codes=codes.cpu(), units=None if units is None else units.cpu(),
+            gain_db=prompt.gain_db,
         )  # fmt: skip
+
+    def _at_level_of(self, prompt: _Prompt, generated: Waveform) -> Waveform:
+        """What was generated at the prompt's own level: the gain is taken back, and the new sound is kept from drifting."""
+        if prompt.gain_db == 0:
+            return generated
+        generated = with_gain(generated, -prompt.gain_db)
+        level = active_level(prompt.wav, self.sample_rate)
+        if level is not None:
+            new = hold_level(generated[len(prompt.wav) :], self.sample_rate, level)
+            generated = np.concatenate([generated[: len(prompt.wav)], new])
+        return generated.clip(-1, 1)
 
     def _periods(self, prompt: _Prompt, seconds: float) -> int:
         """Periods that cover the prompt and ``seconds`` more."""

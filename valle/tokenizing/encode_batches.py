@@ -24,6 +24,7 @@ from valle.audio import Waveform, resample
 from valle.corpora.cut_audio import read_cut
 from valle.device import find_device
 from valle.errors import UserError
+from valle.measures.level import Level, speech_gain_db, with_gain
 from valle.memory import MemoryKeeper
 from valle.timeline import Timeline
 from valle.tokenizers.base import AcousticTokenizer, SemanticTokenizer
@@ -39,6 +40,7 @@ class CutTokens:
 
     units: NDArray[np.int16] | None
     codes: NDArray[np.int16]
+    gain_db: float | None = None  # at which the audio was heard; None where it was heard as it is
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class AudioBatch:
 
     by_rate: dict[int, tuple[Tensor, Tensor]]
     seconds: list[Fraction]
+    gains_db: list[float | None]
 
 
 @dataclass
@@ -90,6 +93,7 @@ class BatchTokenizer:
         batch_seconds: float = 60.0,
         num_workers: int = 2,
         dtype: torch.dtype = torch.float32,
+        level: Level = "none",
     ) -> None:
         self.device = find_device(device) if isinstance(device, str) else device
         self.acoustic, self.semantic = acoustic.to(self.device), semantic.to(self.device) if semantic else None
@@ -99,6 +103,7 @@ class BatchTokenizer:
             if identity and identity.codebook_size > 2**15:
                 raise TokenizeError(f"tokens are stored as int16, but {identity} has {identity.codebook_size}; use a smaller codebook")
         self.dtype, self.changed = dtype, ChangedTokens()
+        self._level = level
         self._batch_seconds, self._memory = batch_seconds, MemoryKeeper()
         num_encoders = num_workers if self.device.type == "cpu" else 1
         self._ahead = num_workers + num_encoders
@@ -148,16 +153,19 @@ class BatchTokenizer:
         """The audio of a batch, in memory from where it goes to the device at once."""
         rates = {self.acoustic.sample_rate, *([self.semantic.sample_rate] if self.semantic else [])}
         rows: dict[int, list[Waveform]] = {rate: [] for rate in rates}
-        seconds = []
+        seconds, gains_db = list[Fraction](), list[float | None]()
         for cut in cuts:
             samples, rate = read_cut(cut)
+            gain_db = speech_gain_db(samples, rate) if self._level == "speech" else None
+            gains_db.append(gain_db)
+            samples = with_gain(samples, gain_db or 0.0)
             seconds.append(Fraction(len(samples), rate))
             for wanted in rates:
                 rows[wanted].append(resample(samples, rate, wanted))
         padded = {rate: _pad(waves) for rate, waves in rows.items()}
         if self.device.type == "cuda":
             padded = {rate: (wav.pin_memory(), lengths) for rate, (wav, lengths) in padded.items()}
-        return AudioBatch(by_rate=padded, seconds=seconds)
+        return AudioBatch(by_rate=padded, seconds=seconds, gains_db=gains_db)
 
     def encode(self, batch: AudioBatch, *, dtype: torch.dtype | None = None) -> list[CutTokens]:
         """Whole periods of the tokens of each row."""
@@ -167,7 +175,7 @@ class BatchTokenizer:
             }
             codes = _encode_rows(self.acoustic, placed, dtype or self.dtype)
             units = _encode_rows(self.semantic, placed, dtype or self.dtype) if self.semantic else [None] * len(codes)
-        return [self._trim(one, two, seconds) for one, two, seconds in zip(units, codes, batch.seconds, strict=True)]
+        return [self._trim(*row) for row in zip(units, codes, batch.seconds, batch.gains_db, strict=True)]
 
     def _encode(self, audio: Future[AudioBatch], compare: bool) -> list[CutTokens]:
         batch = audio.result()
@@ -179,12 +187,15 @@ class BatchTokenizer:
                     self.changed.compare("units", lower.units, exact.units)
         return tokens
 
-    def _trim(self, units: NDArray[np.int16] | None, codes: NDArray[np.int16], seconds: Fraction) -> CutTokens:
+    def _trim(
+        self, units: NDArray[np.int16] | None, codes: NDArray[np.int16], seconds: Fraction, gain_db: float | None
+    ) -> CutTokens:
         """Whole periods that the audio itself fills, so that no token of padding is kept."""
         periods = min(self.timeline.periods_in(0 if units is None else len(units), len(codes)), int(seconds / self.timeline.period))
         return CutTokens(
             units=None if units is None else units[: periods * self.timeline.units_per_period],
             codes=codes[: periods * self.timeline.frames_per_period],
+            gain_db=gain_db,
         )
 
 

@@ -74,6 +74,8 @@ def _write(config: FinishConfig, described: dict[str, dict[str, Any]]) -> dict[s
         picture=_relative(picture, config.report.parent),
     )
     info = {"timeline": first["timeline"], "tokenizers": first["tokenizers"], "statistics": statistics}
+    if first.get("level", "none") != "none":
+        info["level"] = first["level"]
     if first["format"] == "shar":
         info["shar"] = {part: values["num_shards"] for part, values in described.items()}
     write_json(config.output_dir / "info.json", info)

@@ -92,7 +92,7 @@ class ShardStore:
                         key=f"{place:05d}-{name}", value=item.values(name), frame_shift=step, temporal_dim=0, start=item.cut.start
                     )
                     fields[name] = fastcopy(stored, array=fastcopy(stored.array, storage_path=str(path)))
-                cuts.append(self._with_fields(item.cut, fields))
+                cuts.append(self._with_fields(item, fields))
         close_cached_file_handles()  # lhotse would go on to read the file that lay there before
         return cuts
 
@@ -107,7 +107,7 @@ class ShardStore:
                     placeholder = TemporalArray(array=array, temporal_dim=0, frame_shift=step, start=item.cut.start)
                     _add(archive, f"{item.cut.id}.npy", packed.getvalue())
                     _add(archive, f"{item.cut.id}.json", (json.dumps(placeholder.to_dict()) + "\n").encode())
-        return [self._with_fields(item.cut, {}) for item in items]
+        return [self._with_fields(item, {}) for item in items]
 
     def _write_flat(self, number: int, items: Sequence[Tokenized]) -> list[Cut]:
         fields: list[dict[str, Any]] = [{} for _ in items]
@@ -119,10 +119,13 @@ class ShardStore:
                     file.write(np.ascontiguousarray(values, DTYPE).tobytes())
                     found[name] = flat_field(path, values.shape, offset=offset, frame_shift=step, start=item.cut.start)
                     offset += values.size
-        return [self._with_fields(item.cut, found) for item, found in zip(items, fields, strict=True)]
+        return [self._with_fields(item, found) for item, found in zip(items, fields, strict=True)]
 
-    def _with_fields(self, cut: Cut, fields: dict[str, Any]) -> Cut:
-        return fastcopy(cut, custom={**(cut.custom or {}), **fields, "tokenizers": self.label})
+    def _with_fields(self, item: Tokenized, fields: dict[str, Any]) -> Cut:
+        """The cut with its tokens, and with the gain that was applied to its audio where one was: without it, 0 dB."""
+        cut, gain_db = item.cut, item.tokens.gain_db
+        gain = {} if gain_db is None else {"gain_db": round(gain_db, 3)}
+        return fastcopy(cut, custom={**(cut.custom or {}), **fields, **gain, "tokenizers": self.label})
 
 
 def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:

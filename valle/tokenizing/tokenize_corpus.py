@@ -8,6 +8,7 @@ from typing import Literal
 
 import torch
 
+from valle.measures.level import Level
 from valle.progress import Progress
 from valle.tokenizers.kmeans_fit import ALONE, Processes
 from valle.tokenizing.choose_tokenizers import TokenizersConfig, prepare_tokenizers
@@ -25,6 +26,7 @@ class CorpusConfig:
     semantic: str = field(default="bundled", metadata={"help": "as --acoustic, or none (codes only)"})
     output_dir: Path = field(default=Path("data/tokenized"), metadata={"help": "where tokens go; the tokenizers go to ../tokenizers"})
     format: Format = field(default="hdf5", metadata={"help": "format: hdf5, shar (a stream), or memmap (one flat file per part)"})
+    level: Level = field(default="none", metadata={"help": "speech: bring every cut to one active speech level first; or none"})
     dtype: Literal["float32", "bfloat16"] = field(default="float32", metadata={"help": "bfloat16 changes some tokens; it prints how many"})
     batch_seconds: float = field(default=60.0, metadata={"help": "seconds of padded audio in a batch; 600 or more on a GPU"})
     shard_seconds: float = field(default=1800.0, metadata={"help": "seconds of audio per shard; a killed run loses at most one"})
@@ -42,7 +44,7 @@ def tokenize_corpus(
     settings = TokenizeConfig(
         manifest_dir=config.manifest_dir, tokenizer_dir=folder / "tokenizers", output_dir=config.output_dir,
         batch_seconds=config.batch_seconds, shard_seconds=config.shard_seconds, num_workers=config.num_workers,
-        device=config.device, dtype=config.dtype, format=config.format,
+        device=config.device, dtype=config.dtype, level=config.level, format=config.format,
     )  # fmt: skip
     finish = FinishConfig(
         output_dir=config.output_dir, manifest_dir=config.manifest_dir, report=folder / "report.html", title=config.title

@@ -26,6 +26,7 @@ from lhotse.cut import Cut
 from valle.corpora.manifests import duration_of, parse_cut, read_lines
 from valle.corpora.report_reasons import PARTS
 from valle.files import replacing
+from valle.measures.level import Level
 from valle.progress import Progress
 from valle.tokenizers.kmeans_fit import ALONE, Processes
 from valle.tokenizers.registry import load_acoustic, load_semantic
@@ -48,6 +49,9 @@ class TokenizeConfig:
     num_workers: int = field(default=2, metadata={"help": "threads; each reads and encodes its own batches"})
     device: str = field(default="cpu", metadata={"help": "cpu or cuda"})
     dtype: Literal["float32", "bfloat16"] = field(default="float32", metadata={"help": "bfloat16 changes some tokens; it prints how many"})
+    level: Level = field(
+        default="none", metadata={"help": "speech: bring every cut to one active speech level first, and store the gain with it; or none"}
+    )
     format: Format = field(default="hdf5", metadata={"help": "format: hdf5, shar (a stream), or memmap (one flat file per part)"})
 
     def __post_init__(self) -> None:
@@ -85,6 +89,7 @@ def tokenize_cuts(
         batch_seconds=config.batch_seconds,
         num_workers=config.num_workers,
         dtype=getattr(torch, config.dtype),
+        level=config.level,
     )
     wanted = 0.0
     if progress:
@@ -154,7 +159,7 @@ class _Part:
         _delete_beyond(self.folder, self.part, num_shards)
         totals = self._totals(num_shards)
         values = {"num_cuts": totals.num_cuts, "seconds": totals.seconds, "num_dropped": totals.num_dropped}
-        described = {**self.tokenizer.describe(), "format": self.config.format}
+        described = {**self.tokenizer.describe(), "format": self.config.format, "level": self.config.level}
         if totals.changed.compared:
             described["changed"] = totals.changed.to_dict()
         write_json(self.folder / f"{self.part}.json", {"num_shards": num_shards, **values, **described})
@@ -212,6 +217,8 @@ def _shards(path: Path, shard_seconds: float) -> Iterator[list[str]]:
 
 def _fingerprint(lines: list[str], tokenizer: BatchTokenizer, config: TokenizeConfig) -> str:
     made_by = [FORMAT_VERSION, tokenizer.describe(), str(config.output_dir), config.batch_seconds, config.dtype, config.format]
+    if config.level != "none":
+        made_by.append(config.level)
     digest = hashlib.sha256(json.dumps(made_by).encode())
     for line in lines:
         digest.update(line.encode())

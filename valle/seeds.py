@@ -7,8 +7,12 @@ from hashlib import blake2b
 
 def draw(seed: int, epoch: int, cut_id: str, what: str) -> float:
     """A number in 0..1 that depends on its arguments alone, the same in every process and release of Python."""
-    digest = blake2b(f"{seed}|{epoch}|{cut_id}|{what}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") / 2**64
+    return draw_bits(seed, epoch, cut_id, what) / 2**64
+
+
+def draw_bits(seed: int, epoch: int, cut_id: str, what: str) -> int:
+    """The 64 bits of which ``draw`` makes a number."""
+    return int.from_bytes(blake2b(f"{seed}|{epoch}|{cut_id}|{what}".encode(), digest_size=8).digest(), "big")
 
 
 def step_seed(seed: int, rank: int, step: int) -> int:

@@ -84,7 +84,8 @@ def finish() -> dict:
 
 
 def cuts(part: str) -> list[Cut]:
-    return list(CutSet.from_jsonl_lazy(f"tokenized/cuts_{part}.jsonl.gz"))
+    """In the order in which they were made; stage 4 shuffles train."""
+    return sorted(CutSet.from_jsonl_lazy(f"tokenized/cuts_{part}.jsonl.gz"), key=lambda cut: cut.id)
 
 
 def alone(cut: Cut, *, gain_db: float = 0.0) -> tuple[np.ndarray, np.ndarray]:

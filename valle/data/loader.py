@@ -71,12 +71,12 @@ def _as_read(longest: float, cut: Cut) -> Cut:
 class _Guarded(Dataset[Any]):
     """Hands a user's mistake through a worker as its sentence, where an exception would arrive as a traceback."""
 
-    def __init__(self, dataset: TokenDataset) -> None:
+    def __init__(self, dataset: Dataset[Batch]) -> None:
         self.dataset = dataset
 
-    def __getitem__(self, cuts: CutSet) -> Batch | str:
+    def __getitem__(self, wanted: Any) -> Batch | str:
         try:
-            return self.dataset[cuts]
+            return self.dataset[wanted]
         except UserError as error:
             return str(error)
 
@@ -87,26 +87,33 @@ def epoch_batches(
     """The batches of one epoch for one rank: a function of the seed, the epoch and the number of ranks."""
     kept = keep_durations(cuts, settings).map(partial(_as_read, dataset.longest_seconds))
     first = [cut.duration for cut in islice(kept, CUTS_FOR_BUCKETS)]
-    if not first:
-        raise ManifestError(
-            f"expected training cuts of {settings.min_cut:g} to {settings.max_cut:g} s, found none; "
-            "change --filter-min-duration or --filter-max-duration, or look at data/report.html"
-        )
-    if len(first) < world_size:
-        raise ManifestError(
-            f"expected at least one training cut for each of {world_size} processes, found {len(first)}; lower --world-size"
-        )
+    refuse_too_few(len(first), settings, world_size)
     sampler = DynamicBucketingSampler(
         kept, constraint=_SpreadTies(max_duration=settings.max_duration), duration_bins=bucket_edges(first, settings),
         buffer_size=settings.buffer_size, shuffle_buffer_size=settings.shuffle_buffer_size, shuffle=True,
         drop_last=settings.drop_last, seed=settings.seed, rank=rank, world_size=world_size,
     )  # fmt: skip
     sampler.set_epoch(epoch)
-    order = _Skipping(sampler, skip)
-    for batch in read_batches(_Guarded(dataset), order, num_workers=num_workers, at_start=_forget_open_files):
+    yield from load(dataset, _Skipping(sampler, skip), num_workers)
+
+
+def load(dataset: Dataset[Batch], sampler: Sampler[Any], num_workers: int) -> Iterator[Batch]:
+    """The batch of everything that ``sampler`` yields, made by ``num_workers`` processes, or by this one."""
+    for batch in read_batches(_Guarded(dataset), sampler, num_workers=num_workers, at_start=_forget_open_files):
         if isinstance(batch, str):
             raise ManifestError(batch)
         yield batch
+
+
+def refuse_too_few(num_cuts: int, settings: SamplerSettings, world_size: int) -> None:
+    """Raise ``ManifestError`` where there are no cuts of the wanted length, or fewer than processes."""
+    if not num_cuts:
+        raise ManifestError(
+            f"expected training cuts of {settings.min_cut:g} to {settings.max_cut:g} s, found none; "
+            "change --filter-min-duration or --filter-max-duration, or look at data/report.html"
+        )
+    if num_cuts < world_size:
+        raise ManifestError(f"expected at least one training cut for each of {world_size} processes, found {num_cuts}; lower --world-size")
 
 
 class _SpreadTies(TimeConstraint):

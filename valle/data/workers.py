@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -43,7 +44,7 @@ def read_batches(dataset: Dataset[Any], order: Any, *, num_workers: int, at_star
                 "free some of it, or give --num-workers 0"
             ) from error
         for batch in batches:
-            yield _map(batch, np.ndarray, torch.from_numpy)
+            yield _map(batch, np.ndarray, _to_tensor)
 
 
 @contextmanager
@@ -67,6 +68,12 @@ def _as_it_is(batch: Any) -> Any:
 
 def _to_arrays(batch: Any) -> Any:
     return _map(batch, Tensor, lambda tensor: tensor.numpy())
+
+
+def _to_tensor(array: NDArray[Any]) -> Tensor:
+    """In memory from where it goes to a GPU while that computes, if there is one."""
+    tensor = torch.from_numpy(array)
+    return tensor.pin_memory() if torch.cuda.is_available() else tensor
 
 
 def _map(batch: Any, kind: type, change: Callable[[Any], Any]) -> Any:

@@ -1,25 +1,29 @@
 """Stage 4: shards become ``cuts_{train,dev,test}.jsonl.gz``, with ``info.json``, statistics, their picture and the report.
 
-Shar shards are read as they are; flat ones become one file a stream and part (``valle.tokenizing.flat_tokens``).
+Shar shards are read as they are; flat ones become one file a stream and part (``valle.tokenizing.flat_tokens``).  Train cuts
+stand in a random order; many of them, and all of Shar, have an index (``valle.tokenizing.cut_index``).
 """
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lhotse.cut import Cut
-
-from valle.corpora.manifests import read_cuts, write_cuts
+from valle.corpora.manifests import parse_cut, read_lines, write_cuts, write_lines
 from valle.corpora.report import write_report
 from valle.corpora.report_reasons import PARTS
 from valle.outputs import PREPARE, Outputs, all_being_written, claim_file, claim_outputs
+from valle.tokenizing.cut_index import NO_SHARD, forget_index, index_names, shar_lines, write_index
 from valle.tokenizing.encode_batches import TokenizeError
 from valle.tokenizing.flat_tokens import FlatWriter
+from valle.tokenizing.shuffle import shuffled
 from valle.tokenizing.statistics import PartCounts, draw_statistics
 from valle.tokenizing.tokenize_cuts import read_json, shards_folder, write_json
+
+INDEX_FROM = 100_000  # fewer train cuts are read in order by every process, in seconds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +34,7 @@ class FinishConfig:
     manifest_dir: Path = field(default=Path("data/manifests"), metadata={"help": "folder of left_out.jsonl"})
     report: Path = field(default=Path("data/report.html"), metadata={"help": "page of what was kept and what was left out"})
     title: str = field(default="Corpus", metadata={"help": "heading of the page"})
+    index_from: int = field(default=INDEX_FROM, metadata={"help": "train cuts from which they are indexed; those of Shar always are"})
 
 
 def finish_cuts(config: FinishConfig) -> dict[str, PartCounts]:
@@ -49,7 +54,7 @@ def claim_finished(config: FinishConfig) -> list[Outputs]:
     """What stage 4 writes, but for what only the shards' own names can be; refused where it is somebody else's."""
     cuts = [f"cuts_{part}.jsonl.gz" for part in PARTS]
     return [
-        claim_outputs(config.output_dir, [*cuts, "info.json", "statistics.png"], program=PREPARE),
+        claim_outputs(config.output_dir, [*cuts, *index_names("train"), "info.json", "statistics.png"], program=PREPARE),
         claim_file(config.report, program=PREPARE),
     ]
 
@@ -57,7 +62,7 @@ def claim_finished(config: FinishConfig) -> list[Outputs]:
 def _write(config: FinishConfig, described: dict[str, dict[str, Any]]) -> dict[str, PartCounts]:
     first, counts = described["train"], {}
     for part, values in described.items():
-        _write_part(config.output_dir, part, values)
+        _write_part(config, part, values)
         counts[part] = PartCounts()
         for number in range(values["num_shards"]):
             counts[part].add(_read_shard(config.output_dir, part, number))
@@ -97,21 +102,43 @@ def _read_shard(output_dir: Path, part: str, number: int) -> dict[str, Any]:
     return values
 
 
-def _write_part(output_dir: Path, part: str, described: dict[str, Any]) -> None:
+def _write_part(config: FinishConfig, part: str, described: dict[str, Any]) -> None:
     """What training reads of a part."""
-    path, folder, num_shards = output_dir / f"cuts_{part}.jsonl.gz", shards_folder(output_dir), described["num_shards"]
+    output_dir, is_train = config.output_dir, part == "train"
+    path, streams = output_dir / f"cuts_{part}.jsonl.gz", ("units", "codes") if described["tokenizers"]["semantic"] else ("codes",)
+    if is_train:
+        forget_index(output_dir, part)
     if described["format"] == "shar":
         path.unlink(missing_ok=True)  # of another format, before
-    elif described["format"] == "memmap":
-        with FlatWriter(output_dir, part, streams=("units", "codes") if described["tokenizers"]["semantic"] else ("codes",)) as writer:
-            write_cuts((writer.add(cut) for cut in _cuts(folder, part, num_shards)), path)
+        if is_train:
+            folder = shards_folder(output_dir) / part
+            paths = [folder / f"cuts.{number:06d}.jsonl.gz" for number in range(described["num_shards"])]
+            write_index(shar_lines(paths, streams), output_dir, part)
+        return
+    lines = _lines(shards_folder(output_dir), part, described["num_shards"])
+    if is_train:
+        lines = shuffled(lines, num_lines=described["num_cuts"], folder=output_dir)
+    if described["format"] == "memmap":
+        with FlatWriter(output_dir, part, streams=streams) as writer:
+            write_cuts((writer.add(parse_cut(line, path)) for line, _ in lines), path)
+        shards = array("i", [NO_SHARD]) * described["num_cuts"]
     else:
-        write_cuts(_cuts(folder, part, num_shards), path)
+        shards = array("i")
+        write_lines(_noting_shards(lines, shards), path)
+    if is_train and described["num_cuts"] >= config.index_from:
+        write_index(zip(read_lines(path), shards, strict=True), output_dir, part)
 
 
-def _cuts(folder: Path, part: str, num_shards: int) -> Iterator[Cut]:
+def _noting_shards(lines: Iterator[tuple[str, int]], shards: array[int]) -> Iterator[str]:
+    for line, shard in lines:
+        shards.append(shard)
+        yield line
+
+
+def _lines(folder: Path, part: str, num_shards: int) -> Iterator[tuple[str, int]]:
     for number in range(num_shards):
-        yield from read_cuts(folder / f"{part}-{number:05d}.jsonl.gz")
+        for line in read_lines(folder / f"{part}-{number:05d}.jsonl.gz"):
+            yield line, number
 
 
 def _settings(tokenizers: dict[str, Any]) -> dict[str, str]:

@@ -18,6 +18,7 @@ from lhotse.utils import fastcopy
 from valle.corpora.manifests import write_cuts
 from valle.corpora.report_reasons import PARTS
 from valle.outputs import PREPARE, all_being_written, claim_outputs
+from valle.tokenizing.cut_index import forget_index, index_names
 from valle.tokenizing.statistics import PartCounts
 from valle.tokenizing.token_manifests import ManifestError, TokenManifests, read_manifests
 from valle.tokenizing.tokenize_cuts import read_json, shards_folder, write_json
@@ -50,7 +51,7 @@ def mix_tokens(config: MixConfig) -> dict[str, PartCounts]:
     """Write ``cuts_{train,dev,test}.jsonl.gz``, ``info.json`` and the tokenizers; raises ``ManifestError`` unless all share them."""
     cuts = [f"cuts_{part}.jsonl.gz" for part in PARTS]
     claims = [
-        claim_outputs(config.output_dir, [*cuts, "info.json"], program=PREPARE),
+        claim_outputs(config.output_dir, [*cuts, *index_names("train"), "info.json"], program=PREPARE),
         claim_outputs(config.output_dir.parent / "tokenizers", ["acoustic", "semantic"], program=PREPARE),
     ]
     corpora = [read_manifests(folder) for folder in config.manifest_dirs]
@@ -76,6 +77,7 @@ def _write(config: MixConfig, corpora: list[TokenManifests]) -> dict[str, PartCo
     info = config.output_dir / "info.json"
     info.unlink(missing_ok=True)  # what was mixed before is not valid until the end
     counts = {}
+    forget_index(config.output_dir, "train")
     for part in PARTS:
         repeats = config.repeats if part == "train" and config.repeats else [1] * len(corpora)
         write_cuts(_interleaved(corpora, part, repeats), config.output_dir / f"cuts_{part}.jsonl.gz")

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import gzip
 import json
-import re
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from lhotse import CutSet
 from lhotse.serialization import deserialize_item
 
+from valle.corpora.manifests import id_of
 from valle.errors import UserError
 from valle.timeline import Timeline
 from valle.tokenizers.base import TokenizerIdentity
+from valle.tokenizing.cut_index import CutIndex, find_index, mark_of
 
 
 class ManifestError(UserError):
@@ -63,15 +66,25 @@ class TokenManifests:
 
     def refuse_overlap(self) -> None:
         """Dev or test cuts among the training cuts would make every figure too good."""
-        train = set[str]().union(*(_ids(path) for path in self.cuts_paths("train")))
-        for path in (path for part in ("dev", "test") for path in self.cuts_paths(part)):
-            both = train & _ids(path) if path.is_file() else set()
-            if both:
-                part = "dev" if path in self.cuts_paths("dev") else "test"
+        held_out = [(part, path, set(_ids(path))) for part in ("dev", "test") for path in self.cuts_paths(part) if path.is_file()]
+        everything = set[str]().union(*(ids for _, _, ids in held_out))
+        index = self.index("train")
+        if index is None:  # one id of train at a time: a large corpus has millions
+            common = {cut_id for path in self.cuts_paths("train") for cut_id in _ids(path) if cut_id in everything}
+        else:
+            marks = {mark_of(cut_id): cut_id for cut_id in everything}
+            found = np.intersect1d(index.marks, np.array(list(marks), np.uint64))
+            common = {marks[int(mark)] for mark in found}
+        for part, path, ids in held_out:
+            if both := ids & common:
                 raise ManifestError(
                     f"expected {part} cuts that training never sees, found {min(both)} in {path} and in cuts_train; "
                     f"delete {self.folder} and run ./prepare.sh"
                 )
+
+    def index(self, part: str) -> CutIndex | None:
+        """The index that stage 4 wrote of a large part, with which a process parses its own cuts alone."""
+        return find_index(self.folder, part)
 
     @property
     def tokenizers_folder(self) -> Path:
@@ -125,11 +138,8 @@ def _check_gzip(path: Path) -> None:
         raise ManifestError(f"{path} is damaged ({type(error).__name__}: {error}); delete it and run ./prepare.sh --stage 4") from error
 
 
-def _ids(path: Path) -> set[str]:
-    """The ids of a manifest's cuts, without parsing the cuts as lhotse writes them."""
+def _ids(path: Path) -> Iterator[str]:
+    """The ids of a manifest's cuts, one at a time, without parsing the cuts as lhotse writes them."""
     _check_gzip(path)
     with gzip.open(path, "rt", encoding="utf-8") as stream:
-        return {match[1] if (match := _PLAIN_ID.match(line)) else json.loads(line)["id"] for line in stream}
-
-
-_PLAIN_ID = re.compile(r'\{"id": "([^"\\]*)"')
+        yield from map(id_of, stream)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from valle.data.dataset import Batch, CropSettings, TokenDataset, padding_share, read_tokens
+from valle.data.indexed import choose_indexed, indexed_batches
 from valle.data.loader import SamplerSettings, choose_cuts, epoch_batches, fixed_batches, keep_durations, largest_batches
 from valle.errors import UserError
 from valle.inference.continuing import Continuer
@@ -89,14 +90,19 @@ class AudioLMTask:
         return TokenDataset(self.manifests, crops, epoch=epoch)
 
     def batches(self, *, epoch: int, skip: int, world: World) -> Iterator[Batch]:
-        return epoch_batches(
-            self.manifests.cuts("train"), self.dataset(epoch), self.sampler, epoch=epoch, skip=skip,
+        index = self.manifests.index("train")
+        read = partial(epoch_batches, self.manifests.cuts("train")) if index is None else partial(indexed_batches, index)
+        return read(
+            self.dataset(epoch), self.sampler, epoch=epoch, skip=skip,
             rank=world.rank, world_size=world.size, num_workers=self.options.num_workers,
         )  # fmt: skip
 
     def validation_batches(self, world: World, *, of_train: bool = False) -> Iterator[Batch]:
         if of_train not in self._fixed:
-            cuts = choose_cuts(self.manifests.cuts("train" if of_train else "dev"), self.sampler, most=self.options.valid_max_cuts)
+            part, most = "train" if of_train else "dev", self.options.valid_max_cuts
+            index = self.manifests.index(part)
+            choose = partial(choose_cuts, self.manifests.cuts(part)) if index is None else partial(choose_indexed, index)
+            cuts = choose(self.sampler, most=most)
             if not cuts and not of_train:
                 raise ManifestError(
                     f"expected dev cuts of {self.sampler.min_cut:g} to {self.sampler.max_cut:g} s in {self.manifests.folder}, found none; "

@@ -246,3 +246,23 @@ def test_heads_that_do_not_divide_the_width_are_refused_with_advice_that_works(w
 def test_sizes_that_make_no_transformer_are_refused(field: str, value: float) -> None:
     with pytest.raises(UserError, match=rf"{field} must be .*found {value}"):
         stack(**{field: value})
+
+
+def test_queries_and_keys_are_rotated_in_the_type_of_the_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Float32 cosines would make float32 of them again, twice the memory traffic of every layer."""
+    seen: list[torch.dtype] = []
+    attention = F.scaled_dot_product_attention
+
+    def watched(q: Tensor, k: Tensor, v: Tensor, **options: Any) -> Tensor:
+        seen.extend((q.dtype, k.dtype, v.dtype))
+        return attention(q, k, v, **options)
+
+    monkeypatch.setattr(F, "scaled_dot_product_attention", watched)
+    torch.manual_seed(0)
+    stack, x = Transformer(TransformerConfig(d_model=32, nhead=2, num_layers=2, dim_feedforward=64)).eval(), torch.randn(2, 40, 32)
+    exact = stack(x, Attend.causally())
+    assert set(seen) == {torch.float32}
+    seen.clear()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        lower = stack(x, Attend.causally())
+    assert set(seen) == {torch.bfloat16} and float((lower - exact).detach().abs().max()) < 0.05

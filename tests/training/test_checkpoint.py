@@ -10,7 +10,9 @@ import pytest
 import torch
 from tiny_training import Run, tiny_loop, tiny_options
 
+from valle.memory import resident_bytes
 from valle.models import AudioLMConfig
+from valle.models import checkpoint as checkpoint_module
 from valle.models.checkpoint import (
     CheckpointError,
     choose_checkpoint,
@@ -241,3 +243,34 @@ def test_epochs_are_averaged_weight_by_weight(tmp_path: Path) -> None:
 def test_the_best_weights_are_chosen_where_no_epoch_is_named(unbroken: Run) -> None:
     best = load_checkpoint(unbroken.exp_dir / "best-valid-loss.pt")["counters"]
     assert choose_checkpoint(unbroken.exp_dir)["counters"] == best
+
+
+def test_the_newest_checkpoint_is_found_without_opening_any(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A checkpoint of billions of weights takes minutes to check; how far it went is in a small file beside it."""
+    for name, step, epoch in (("epoch-1.pt", 5, 2), ("checkpoint-7.pt", 7, 2), ("epoch-2.pt", 9, 3)):
+        save_checkpoint(tmp_path / name, {"model": {}, "counters": {"step": step, "epoch": epoch}})
+    save_checkpoint(tmp_path / "best-valid-loss.pt", {"model": {}, "counters": {"step": 5, "epoch": 1}})
+    assert sorted(path.name for path in tmp_path.glob("*.json")) == ["checkpoint-7.json", "epoch-1.json", "epoch-2.json"]
+    opened: list[Path] = []
+    monkeypatch.setattr(checkpoint_module, "load_checkpoint", lambda path: opened.append(path) or load_checkpoint(path))
+    assert newest_checkpoint(tmp_path) == tmp_path / "epoch-2.pt" and opened == []
+    (tmp_path / "epoch-2.json").unlink()  # of an older version, or lost in copying
+    assert newest_checkpoint(tmp_path) == tmp_path / "epoch-2.pt" and opened == [tmp_path / "epoch-2.pt"]
+    (tmp_path / "epoch-2.json").write_text('{"bytes": 1, "step": 1, "epoch": 1}')  # of another file of that name
+    assert newest_checkpoint(tmp_path) == tmp_path / "epoch-2.pt"
+    remove_old(tmp_path, keep=1)
+    save_checkpoint(tmp_path / "checkpoint-8.pt", {"model": {}, "counters": {"step": 8, "epoch": 2}})
+    remove_old(tmp_path, keep=1)
+    assert sorted(path.name for path in tmp_path.glob("checkpoint*")) == ["checkpoint-8.json", "checkpoint-8.pt"]
+
+
+@pytest.mark.skipif(os.name == "nt" or not Path("/proc/self/statm").exists(), reason="says nothing of its memory")
+def test_weights_are_mapped_and_not_read(tmp_path: Path) -> None:
+    """Every process of a machine would otherwise hold a copy of the weights and of the optimizer's state."""
+    save_checkpoint(tmp_path / "checkpoint-1.pt", {"model": {"weight": torch.ones(25_000_000)}, "counters": {}})  # 100 MB
+    before = resident_bytes()
+    state = load_checkpoint(tmp_path / "checkpoint-1.pt")
+    assert resident_bytes() - before < 30e6
+    state["model"]["weight"][:4] += 1  # a change stays in this process
+    assert load_checkpoint(tmp_path / "checkpoint-1.pt")["model"]["weight"][:5].tolist() == [1.0] * 5
+    assert state["model"]["weight"][:5].tolist() == [2.0, 2.0, 2.0, 2.0, 1.0]

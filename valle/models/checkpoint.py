@@ -1,11 +1,13 @@
 """Checkpoints with icefall's names and keys, that hold all that a model needs and never any code.
 
 Top level: ``model optimizer scheduler grad_scaler sampler model_avg``, every hyper-parameter flat, and
-``tokenizers``, ``identities``, ``timeline``, ``dtype``, ``counters``.  Tensors and plain Python values only.
+``tokenizers``, ``identities``, ``timeline``, ``dtype``, ``counters``.  Tensors and plain Python values only.  Beside each
+numbered checkpoint lie its counters in a small file, ``epoch-3.json``.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import re
@@ -19,6 +21,7 @@ import torch
 from torch import Tensor
 
 from valle.errors import UserError
+from valle.files import replacing
 from valle.models import AudioLM, AudioLMConfig
 from valle.timeline import Timeline
 from valle.tokenizers.base import AcousticTokenizer, SemanticTokenizer
@@ -40,6 +43,7 @@ def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
             os.fsync(stream.fileno())
         temporary.replace(path)
         _sync_folder(path.parent)
+        _write_counters(path, state)
     except (OSError, RuntimeError) as error:
         reason = _why_not_written(error)
         if reason is None:
@@ -47,6 +51,22 @@ def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
         raise CheckpointError(f"cannot write {path}: {reason}; free some space, then run the same command again to continue") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _write_counters(path: Path, state: Mapping[str, Any]) -> None:
+    """How far the run had come at ``path``, beside it, with the file's size, by which a file that was replaced since is told."""
+    if "counters" in state and _NUMBERED.fullmatch(path.stem):
+        counters = {"bytes": path.stat().st_size, **{name: state["counters"].get(name, 0) for name in ("step", "epoch")}}
+        with replacing(counters_path(path)) as temporary:
+            temporary.write_text(json.dumps(counters) + "\n", encoding="utf-8")
+
+
+def counters_path(path: Path) -> Path:
+    """Where the counters of a numbered checkpoint are."""
+    return path.with_suffix(".json")
+
+
+_NUMBERED = re.compile(r"(?:checkpoint|epoch)-\d+")
 
 
 def _why_not_written(error: BaseException) -> str | None:
@@ -81,7 +101,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         with zipfile.ZipFile(path) as archive:
             if (broken := archive.testzip()) is not None:  # torch does not look at the sums that it writes
                 raise CheckpointError(f"{path} is damaged ({broken} has changed); use another checkpoint")
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        # Mapped: a tensor is read when it is used, and processes on one machine share it.
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=os.name != "nt")
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path} holds more than tensors and plain values, so it could run code when opened, and is refused; "
@@ -179,6 +200,7 @@ def remove_old(exp_dir: Path, keep: int) -> None:
     """Leave the ``keep`` newest ``checkpoint-N.pt`` files, at least one."""
     for path in _numbered(exp_dir, "checkpoint")[: -max(keep, 1)]:
         path.unlink()
+        counters_path(path).unlink(missing_ok=True)
 
 
 def _numbered(exp_dir: Path, kind: str) -> list[Path]:
@@ -188,6 +210,13 @@ def _numbered(exp_dir: Path, kind: str) -> list[Path]:
 
 
 def _steps(path: Path) -> tuple[int, int]:
+    """Steps and epochs of a checkpoint: by the small file beside it, or, of one that has none, by its own counters."""
+    try:
+        counters = json.loads(counters_path(path).read_text(encoding="utf-8"))
+        if counters["bytes"] == path.stat().st_size:
+            return int(counters["step"]), int(counters["epoch"])
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
     counters = load_checkpoint(path).get("counters", {})
     return counters.get("step", 0), counters.get("epoch", 0)
 

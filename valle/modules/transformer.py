@@ -214,7 +214,7 @@ class Transformer(nn.Module):
     def forward(self, x: Tensor, attend: Attend, *, levels: Tensor | None = None, caches: list[LayerCache] | None = None) -> Tensor:
         """``x (B, S, D)`` -> hidden ``(B, S, D)``; ``levels (B,)`` where norms depend on one."""
         position = torch.arange(x.shape[1], device=x.device)
-        rotary = self.rotary(position, x.dtype)
+        rotary = self.rotary(position, compute_dtype(x))
         x = F.dropout(x, self.config.dropout, self.training)
         for index, block in enumerate(self.blocks):
             x = block(x, rotary, attend, levels, caches[index] if caches else None)
@@ -257,6 +257,12 @@ class Transformer(nn.Module):
             for layer in (block.out, block.project):  # residual branches start small together (GPT-2)
                 nn.init.normal_(layer.weight, std=layer.in_features**-0.5 / (2 * self.config.num_layers) ** 0.5)
                 nn.init.zeros_(layer.bias)
+
+
+def compute_dtype(x: Tensor) -> torch.dtype:
+    """The type of the products of ``x`` with weights: another under autocast, where rotating in float32 would double the traffic."""
+    kind = x.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

@@ -43,9 +43,10 @@ def owners(model: nn.Module, parts: Mapping[str, Sequence[nn.Parameter]]) -> dic
     return found
 
 
-def assembled(model: nn.Module, parts: Mapping[str, Sequence[nn.Parameter]], improved: set[str], path: Path) -> dict[str, Tensor]:
-    """The present weights of the parts that ``improved``, and of what belongs to no part; of the others those kept in ``path``."""
-    now: dict[str, Tensor] = model.state_dict()
+def assembled(
+    model: nn.Module, now: Mapping[str, Tensor], parts: Mapping[str, Sequence[nn.Parameter]], improved: set[str], path: Path
+) -> dict[str, Tensor]:
+    """The weights ``now`` of the parts that ``improved``, and of what belongs to no part; of the others those kept in ``path``."""
     try:
         kept = load_checkpoint(path)["model"] if path.is_file() and improved != set(parts) else {}
     except CheckpointError:

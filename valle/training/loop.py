@@ -17,6 +17,7 @@ from valle.memory import give_memory_back
 from valle.seeds import step_seed
 from valle.training.bad_batches import BadBatches, NotFiniteError
 from valle.training.clock import Clock
+from valle.training.compiled import compile_forward
 from valle.training.diagnose import first_not_finite
 from valle.training.distributed import World, pick_device
 from valle.training.errors import BrokenBatchError, MemoryShortError
@@ -26,6 +27,7 @@ from valle.training.optim import build_optimizer, learning_rate
 from valle.training.options import LoopOptions
 from valle.training.precision import Precision, resolve_dtype
 from valle.training.resume import Progress, RunState
+from valle.training.sharding import shard
 from valle.training.task import Batch, Task
 
 OVERFIT_BATCHES = 100  # repeats of the one batch that count as an epoch
@@ -41,6 +43,8 @@ class Loop:
         if options.num_threads:
             torch.set_num_threads(options.num_threads)
         task.model.to(self.device)
+        if options.is_sharded:
+            shard(task.model, world, self.device)  # before the optimizer, which takes the shards
         self.parts = task.part_parameters()
         self.optimizer = build_optimizer(task.model, options, self.parts)
         self.state = RunState(task, options, self.optimizer, world)
@@ -285,7 +289,9 @@ class Loop:
         self.progress.seen = {part: max(seen.get(part, 0.0) for seen in ranks) for part in sorted(set[str]().union(*ranks))}
 
     def _wrapped(self) -> nn.Module:
-        if self.world.size == 1:
+        if self.options.is_compiled:
+            compile_forward(self.task.model, self.device)
+        if self.world.size == 1 or self.options.is_sharded:
             return self.task.model
         ids = [self.world.local_rank] if self.device.type == "cuda" else None
         return DistributedDataParallel(self.task.model, device_ids=ids, gradient_as_bucket_view=True)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from valle.training.options import LoopOptions
+from valle.training.sharding import local, sum_over_shards
 
 EDEN_STEPS, EDEN_EPOCHS = 7500.0, 3.5  # after which the rate begins to fall, as in the paper
+CHUNK = 2**25  # numbers that ScaledAdam updates at once: more is no faster and takes memory
 COSINE_FLOOR = 0.02  # of the highest rate, at the end
 
 
@@ -41,34 +44,81 @@ class ScaledAdam(torch.optim.Optimizer):
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         loss = None if closure is None else torch.enable_grad()(closure)()
         for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    self._update(parameter, parameter.grad, group)
+            for parameters in _chunks([parameter for parameter in group["params"] if parameter.grad is not None], self._steps_done):
+                self._update(parameters, group)
         return loss
 
-    def _update(self, parameter: Tensor, grad: Tensor, group: dict[str, Any]) -> None:
-        state, (beta1, beta2) = self.state[parameter], group["betas"]
+    def _steps_done(self, parameter: Tensor) -> int:
+        return int(self.state[parameter].get("step", 0))
+
+    def _update(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
+        """Tensors of one kind at once, by a few kernels for all of them, and without waiting for the device."""
+        (beta1, beta2), eps, states = group["betas"], group["eps"], [self._state(parameter) for parameter in parameters]
+        weights, grads = [local(parameter) for parameter in parameters], [local(parameter.grad) for parameter in parameters]
+        correction = math.sqrt(1 - beta2 ** states[0]["step"]) / (1 - beta1 ** states[0]["step"])
+        if parameters[0].numel() > 1:
+            sizes = torch.tensor([parameter.numel() for parameter in parameters], dtype=weights[0].dtype).to(weights[0].device)
+            # Of every tensor: the sum of squares, and the gradient with respect to the logarithm of its size.
+            sums = [weight.square().sum() for weight in weights] + [_dot(weight, grad) for weight, grad in pairs(weights, grads)]
+            squares, along = sum_over_shards(torch.stack(sums), parameters[0]).view(2, -1)
+            rms = (squares / sizes).sqrt().clamp(min=group["min_rms"])  # (N,), one for every tensor
+            change = self._change(states, along, rms, correction, group)
+            scaled = [weight * factor for weight, factor in pairs(weights, change.unbind())]
+        else:
+            rms, scaled = weights[0].new_full((len(weights),), group["scale_speed"]), []
+        means, squares_of = [local(state["mean"]) for state in states], [local(state["square"]) for state in states]
+        torch._foreach_lerp_(means, grads, 1 - beta1)
+        torch._foreach_lerp_(squares_of, torch._foreach_mul(grads, grads), 1 - beta2)
+        roots = torch._foreach_sqrt(squares_of)
+        torch._foreach_add_(roots, eps)
+        directions = torch._foreach_div(means, roots)
+        torch._foreach_mul_(directions, list((-group["lr"] * correction * rms).unbind()))
+        torch._foreach_add_(weights, directions)
+        if scaled:
+            torch._foreach_add_(weights, scaled)
+
+    def _state(self, parameter: Tensor) -> dict[str, Any]:
+        state: dict[str, Any] = self.state[parameter]
         if not state:
             state["step"] = 0
             state["mean"], state["square"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
-            state["scale_mean"], state["scale_square"] = parameter.new_zeros(()), parameter.new_zeros(())
+            state["scale_mean"], state["scale_square"] = (torch.zeros((), dtype=parameter.dtype, device=parameter.device) for _ in range(2))
         state["step"] += 1
-        correction = math.sqrt(1 - beta2 ** state["step"]) / (1 - beta1 ** state["step"])
-        rms = parameter.square().mean().sqrt().clamp(min=group["min_rms"])
-        if parameter.numel() > 1:
-            along = (parameter * grad).sum()  # gradient with respect to the logarithm of the tensor's size
-            state["scale_mean"].lerp_(along, 1 - beta1)
-            state["scale_square"].lerp_(along.square(), 1 - beta2)
-            change = -group["scale_speed"] * group["lr"] * correction * state["scale_mean"] / (state["scale_square"].sqrt() + group["eps"])
-            change = torch.where(rms * (1 + change) < group["min_rms"], change.clamp(min=0), change)
-            change = torch.where(rms * (1 + change) > group["max_rms"], change.clamp(max=0), change)
-            scaled = parameter * change
-        else:
-            rms, scaled = parameter.new_tensor(group["scale_speed"]), torch.zeros_like(parameter)
-        state["mean"].lerp_(grad, 1 - beta1)
-        state["square"].lerp_(grad.square(), 1 - beta2)
-        direction = state["mean"] / (state["square"].sqrt() + group["eps"])
-        parameter.add_(direction * (-group["lr"] * correction * rms)).add_(scaled)
+        return state
+
+    def _change(self, states: list[dict[str, Any]], along: Tensor, rms: Tensor, correction: float, group: dict[str, Any]) -> Tensor:
+        """By how much of itself each tensor grows ``(N,)``; none beyond ``min_rms`` or ``max_rms``."""
+        beta1, beta2 = group["betas"]
+        mean, square = (torch.stack([state[name] for state in states]) for name in ("scale_mean", "scale_square"))
+        mean.lerp_(along, 1 - beta1)
+        square.lerp_(along.square(), 1 - beta2)
+        for name, values in (("scale_mean", mean), ("scale_square", square)):
+            torch._foreach_copy_([state[name] for state in states], list(values.unbind()))
+        change = -group["scale_speed"] * group["lr"] * correction * mean / (square.sqrt() + group["eps"])
+        change = torch.where(rms * (1 + change) < group["min_rms"], change.clamp(min=0), change)
+        return torch.where(rms * (1 + change) > group["max_rms"], change.clamp(max=0), change)
+
+
+def _chunks(parameters: list[Tensor], steps_done: Callable[[Tensor], int]) -> Iterator[list[Tensor]]:
+    """Parameters that are updated at once: of one type, device and age, and not more than ``CHUNK`` numbers."""
+    kinds: dict[Any, list[Tensor]] = {}
+    for parameter in parameters:
+        kinds.setdefault((parameter.dtype, parameter.device, parameter.numel() > 1, steps_done(parameter)), []).append(parameter)
+    for kind in kinds.values():
+        chunk: list[Tensor] = []
+        for parameter in kind:
+            if chunk and sum(other.numel() for other in chunk) + parameter.numel() > CHUNK:
+                yield chunk
+                chunk = []
+            chunk.append(parameter)
+        yield chunk
+
+
+def _dot(weight: Tensor, grad: Tensor) -> Tensor:
+    return (weight * grad).sum()
+
+
+pairs = partial(zip, strict=True)
 
 
 def build_optimizer(model: nn.Module, options: LoopOptions, parts: Mapping[str, list[nn.Parameter]] | None = None) -> torch.optim.Optimizer:

@@ -96,6 +96,15 @@ class LoopOptions:
         return WARMUP_SHARE if self.max_minutes else min(0.5, self.warmup_steps / self.max_steps)
 
     @property
+    def is_sharded(self) -> bool:
+        """Whether processes share the weights instead of each holding all of them."""
+        return False
+
+    @property
+    def is_compiled(self) -> bool:
+        return False
+
+    @property
     def adam_betas(self) -> tuple[float, float]:
         return 0.9, 0.98
 
@@ -153,6 +162,8 @@ class AudioLMOptions(AudioLMFlags, LoopOptions):
     filter_min_duration: float = setting(0.5, "leave out shorter cuts, seconds")
     filter_max_duration: float = setting(60.0, "leave out longer cuts, seconds")
     valid_max_cuts: int = setting(200, "dev cuts at a validation")
+    compile: bool = setting(False, "compile the model's forward pass with torch.compile; the first steps take minutes")
+    fsdp: bool = setting(False, "share weights, gradients and optimizer state among the processes, for models that do not fit one GPU")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -174,8 +185,18 @@ class AudioLMOptions(AudioLMFlags, LoopOptions):
         require_at_least(self, 1, "num_buckets", "buffer_size", "shuffle_buffer_size", "valid_max_cuts")
         require_at_least(self, 0, "num_workers", "filter_min_duration")
         refuse_small(self)
+        if self.fsdp and self.visualize:
+            raise UserError("--visualize true continues dev recordings with all weights, which --fsdp true spreads out; leave one out")
         if self.prompt_share_to and not self.prompt_share < self.prompt_share_to < 1:
             raise UserError(f"--prompt-share-to must lie between --prompt-share {self.prompt_share} and 1, found {self.prompt_share_to}")
+
+    @property
+    def is_sharded(self) -> bool:
+        return self.fsdp
+
+    @property
+    def is_compiled(self) -> bool:
+        return self.compile
 
     def stages(self) -> tuple[str, ...]:
         """The stages to train, in order."""

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from valle.training.distributed import World
 from valle.training.options import LoopOptions
+from valle.training.sharding import whole
 from valle.training.task import Batch, Task
 
 SMALLEST_SCALE = 2.0**-16  # below which float16 gradients say nothing any more
@@ -49,8 +50,9 @@ class Precision:
         norms = []
         for parameters in apart or [list(model.parameters())]:
             learning = [parameter for parameter in parameters if parameter.grad is not None]
-            norms.append(float(torch.nn.utils.clip_grad_norm_(learning, largest)))
-        norm = math.hypot(*norms)
+            if learning:
+                norms.append(whole(torch.nn.utils.clip_grad_norm_(learning, largest)))
+        norm = math.hypot(*torch.stack(norms).tolist()) if norms else 0.0  # at once: a process waits for its device here
         if self.scaler.is_enabled() or math.isfinite(norm):
             self.scaler.step(optimizer)
             self.scaler.update()

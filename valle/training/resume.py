@@ -17,13 +17,14 @@ from valle.training.errors import OtherRunError
 from valle.training.logs import Sums, means
 from valle.training.options import LoopOptions
 from valle.training.precision import Precision
+from valle.training.sharding import load_optimizer, load_weights, whole
 from valle.training.task import Task
 
 # Settings that may change between a run and its continuation: they say how long and where, not what.
 FREE = {
     "num_epochs", "max_steps", "max_minutes", "start_epoch", "start_batch", "exp_dir", "save_every_n", "keep_last_k", "valid_interval",
     "epoch_ends", "log_interval", "tensorboard", "visualize", "num_workers", "master_port", "device", "num_threads", "inf_check",
-    "oom_check", "world_size", "max_bad_batches", "unit_bpe",  # whose content counts, not its place
+    "oom_check", "world_size", "max_bad_batches", "compile", "fsdp", "unit_bpe",  # whose content counts, not its place
 }  # fmt: skip
 
 BEST_VALID = "best-valid-loss.pt"
@@ -77,8 +78,8 @@ class RunState:
             )
         self._refuse_other(state, path)
         try:
-            self.task.model.load_state_dict(state["model"])
-            self.optimizer.load_state_dict(state["optimizer"])
+            load_weights(self.task.model, state["model"])
+            load_optimizer(self.optimizer, state["optimizer"])
             progress = Progress(**state["counters"], dtype=state["dtype"])
         except (RuntimeError, ValueError, KeyError, TypeError) as error:
             reason = " ".join(str(error).split())[:200]
@@ -91,22 +92,26 @@ class RunState:
         return progress
 
     def _start_average(self) -> None:
+        weights = whole(self.task.model.state_dict())
         if self.world.is_first:
-            weights = self.task.model.state_dict()
             self.average = {name: tensor.detach().cpu().to(torch.float64, copy=True) for name, tensor in weights.items()}
 
     def update_average(self, step: int) -> None:
         """The running mean of the weights over all steps, moved every ``average_period`` steps, in float64 on the CPU."""
         period = self.options.average_period
-        if self.average is None or not self.world.is_first or step % period:
+        if step % period:
             return
-        for name, tensor in self.task.model.state_dict().items():
+        weights = whole(self.task.model.state_dict())
+        if self.average is None or not self.world.is_first:
+            return
+        for name, tensor in weights.items():
             self.average[name].lerp_(tensor.detach().cpu().double(), min(1.0, period / step))
 
     def save(self, name: str, progress: Progress, precision: Precision) -> None:
         """Write ``exp_dir/name`` on the first process; others wait for it."""
+        everything = self._everything(progress, precision)
         if self.world.is_first:
-            save_checkpoint(self.options.exp_dir / name, self._everything(progress, precision))
+            save_checkpoint(self.options.exp_dir / name, everything)
             remove_old(self.options.exp_dir, self.options.keep_last_k)
         self.world.barrier()
 
@@ -126,17 +131,19 @@ class RunState:
         if not improved:
             return
         progress.best_of_parts = {**progress.best_of_parts, **{part: losses[part] for part in improved}}
+        weights = self._weights(progress)
         if self.world.is_first:
             path = self.options.exp_dir / BEST_VALID
             parts = {part: parameters for part, parameters in self.task.part_parameters().items() if part in progress.best_of_parts}
-            save_checkpoint(path, {**self._weights(progress), "model": assembled(self.task.model, parts, improved, path)})
+            save_checkpoint(path, {**weights, "model": assembled(self.task.model, weights["model"], parts, improved, path)})
 
     def keep_best_train(self, loss: float, progress: Progress) -> None:
         """``best-train-loss.pt``, by the mean since the last validation."""
         if loss < progress.best_train:
             progress.best_train = loss
+            weights = self._weights(progress)
             if self.world.is_first:
-                save_checkpoint(self.options.exp_dir / "best-train-loss.pt", self._weights(progress))
+                save_checkpoint(self.options.exp_dir / "best-train-loss.pt", weights)
 
     def _chosen(self) -> Path | None:
         options = self.options
@@ -177,12 +184,12 @@ class RunState:
         counters = asdict(progress)
         dtype = counters.pop("dtype")
         fields = {key: value for key, value in self.task.checkpoint_fields(progress.seen).items() if key != "dtype"}
-        return {**fields, "model": self.task.model.state_dict(), "dtype": dtype, "counters": counters}
+        return {**fields, "model": whole(self.task.model.state_dict()), "dtype": dtype, "counters": counters}
 
     def _everything(self, progress: Progress, precision: Precision) -> dict[str, Any]:
         return {
             **self._weights(progress),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": whole(self.optimizer.state_dict()),
             "scheduler": {"name": self.options.scheduler_name, "step": progress.step, "epoch": progress.epoch, "lr": progress.rate},
             "grad_scaler": precision.state(),
             "sampler": {"epoch": progress.epoch, "batches_done": [progress.batch] * self.world.size},

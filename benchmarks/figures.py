@@ -312,6 +312,39 @@ def _round(row: Mapping[str, Any]) -> str:
     return f"round {row['round']}" if row["round"] else "synthetic speech alone"
 
 
+def scale(values: Mapping[str, Any]) -> str:
+    """Every size of corpus and number of ranks a row; of two ranks that were measured the slower and the larger one."""
+    rows = [
+        (
+            f"{spaced(corpus['hours'])} h, {row['ranks']} rank{'s' if row['ranks'] > 1 else ''}, {row['way']}",
+            *(spaced(max(row[key]), digits) for key, digits in SCALE_COLUMNS.values()),
+        )
+        for corpus in values["corpora"]
+        for row in corpus["rows"]
+    ]
+    made = "; ".join(
+        f"{spaced(corpus['hours'])} h {spaced(corpus['made']['seconds'])} s and {spaced(corpus['made']['own_mib'])} MiB"
+        for corpus in values["corpora"]
+    )
+    note = f"Shuffling and indexing in stage 4 (time, memory beyond imports): {made}. {where(values)}"
+    return markdown(("corpus", *SCALE_COLUMNS), rows, note)
+
+
+def spaced(value: float, digits: int = 0) -> str:
+    """A number with spaces between its thousands."""
+    return f"{value:,.{digits}f}".replace(",", " ")
+
+
+SCALE_COLUMNS = {
+    "steps of an epoch": ("steps", 0),
+    "check at the start, s": ("check_s", 2),
+    "first batch, s": ("first_batch_s", 2),
+    "a batch, ms": ("batch_ms", 1),
+    "first batch after a resume, s": ("resume_s", 2),
+    "memory beyond imports, MiB": ("own_mib", 0),
+}
+
+
 BLOCKS: dict[str, Callable[[Results], str | None]] = {
     "works": works,
     "goals": goals,
@@ -333,6 +366,7 @@ BLOCKS: dict[str, Callable[[Results], str | None]] = {
     "codec-steps": codec_steps,
     "long-audio": written_from("long_audio", measured),
     "window-context": window_context,
+    "scale": written_from("scale", scale),
     "alignment": alignment,
     "unit-sequences": written_from("unit_sequences", unit_sequences),
     "unit-sequences-hubert": written_from("unit_sequences_hubert", unit_sequences),

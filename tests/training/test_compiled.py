@@ -23,7 +23,7 @@ def test_a_compiled_forward_has_the_gradients_of_a_plain_one(manifests: Path, tm
     assert compiled_too.model._compiled_call_impl is not None and plain.model._compiled_call_impl is None
     assert found.keys() == expected.keys() and list(plain.task.model.state_dict()) == list(compiled_too.task.model.state_dict())
     for name, gradient in expected.items():
-        torch.testing.assert_close(found[name], gradient, rtol=0, atol=1e-10)
+        torch.testing.assert_close(found[name], gradient, rtol=0, atol=1e-8)  # rotary positions are of float32
     assert same["coarse"] == pytest.approx(sums["coarse"], rel=1e-9)
 
 

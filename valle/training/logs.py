@@ -31,14 +31,17 @@ def setup_logging(exp_dir: Path, rank: int) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s [%(module)s] %(message)s", handlers=handlers, force=True)
 
 
-def sums_of(parts: Mapping[str, LossTerm]) -> Sums:
-    """Parts as plain numbers, by one transfer from the device."""
-    if not parts:
+def sums_of(*batches: Mapping[str, LossTerm]) -> Sums:
+    """Terms of one or several batches, added, as plain numbers: by one transfer, as each makes a process wait for its device."""
+    named = [(name, term) for terms in batches for name, term in terms.items()]
+    if not named:
         return {}
-    some = next(iter(parts.values())).sum
-    dtype = torch.float32 if some.device.type == "mps" else torch.float64  # which MPS does not have
-    table = torch.stack([torch.stack([value.detach().to(dtype) for value in part]) for part in parts.values()])
-    return {name: (row[0], row[1], row[2]) for name, row in zip(parts, table.tolist(), strict=True)}
+    dtype = torch.float32 if named[0][1].sum.device.type == "mps" else torch.float64  # which MPS does not have
+    table = torch.stack([torch.stack([value.detach().to(dtype) for value in term]) for _, term in named])
+    sums: Sums = {}
+    for (name, _), row in zip(named, table.tolist(), strict=True):
+        add_sums(sums, {name: (row[0], row[1], row[2])})
+    return sums
 
 
 def add_sums(total: Sums, more: Sums) -> None:

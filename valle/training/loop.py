@@ -14,6 +14,7 @@ from tqdm import tqdm
 from valle.data.workers import explaining_dead_readers
 from valle.errors import UserError
 from valle.memory import give_memory_back
+from valle.models.loss import LossTerm
 from valle.seeds import step_seed
 from valle.training.bad_batches import BadBatches, NotFiniteError
 from valle.training.clock import Clock
@@ -154,7 +155,7 @@ class Loop:
     def gradients(self, micro_batches: list[Batch]) -> Sums:
         """Leave in every parameter the gradient of its part's mean over all ranks and micro-batches -> the sums of all."""
         self.task.model.train()
-        sums: Sums = {}
+        found: list[dict[str, LossTerm]] = []
         for index, batch in enumerate(micro_batches):
             batch = self.task.to_device(batch, self.device)
             if isinstance(self.model, DistributedDataParallel):
@@ -163,8 +164,8 @@ class Loop:
                 parts = self.model(batch)
             loss = torch.stack([part.sum for part in parts.values()]).sum() / LOSS_SCALE
             self.precision.scale(loss).backward()
-            add_sums(sums, sums_of(parts))
-        sums = self._sum_over_ranks(sums, self.parts)
+            found.append({name: LossTerm(*(value.detach() for value in part)) for name, part in parts.items()})
+        sums = self._sum_over_ranks(sums_of(*found), self.parts)
         broken = [f"the loss of {name}" for name, (nats, _, _) in sums.items() if not math.isfinite(nats)]
         if broken:
             raise NotFiniteError(broken)

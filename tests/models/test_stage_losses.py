@@ -11,7 +11,7 @@ from tiny_models import KINDS, UNITS, batch_of, fresh_model, random_row, tiny_mo
 from torch import Tensor, nn
 
 from valle.models import AudioLM, LossTerm
-from valle.models.loss import loss_term
+from valle.models.loss import cut_term, loss_term, masked_term
 from valle.models.vocabulary import Vocabulary
 
 kinds = pytest.mark.parametrize("kind", KINDS)
@@ -188,3 +188,23 @@ def test_loss_of_the_whole_model_takes_dropout_in_training_only() -> None:
     batch = batch_of(model, [random_row(model, periods=4, seed=1)])
     sums = {mode: [float(model.train(mode).loss(batch)["coarse"].sum.detach()) for _ in range(2)] for mode in (True, False)}
     assert sums[True][0] != sums[True][1] and sums[False][0] == sums[False][1]
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_padding_left_out_or_masked_gives_one_loss_and_one_gradient(dtype: torch.dtype) -> None:
+    """Leaving it out makes a GPU's process wait; what stands in padding, even NaN, must not matter."""
+    torch.manual_seed(0)
+    valid, targets = torch.rand(3, 9) < 0.6, torch.randint(0, 20, (3, 9))
+    logits = torch.randn(3, 9, 20).to(dtype)
+    logits[~valid] = torch.nan
+    found = []
+    for term_of in (cut_term, masked_term):
+        these = logits.clone().requires_grad_()
+        term = term_of(these, targets, valid)
+        term.sum.backward()
+        found.append((term, these.grad))
+    (cut, expected), (masked, gradient) = found
+    torch.testing.assert_close(masked.sum, cut.sum, rtol=1e-6, atol=0)
+    assert (int(masked.count), int(masked.correct)) == (int(cut.count), int(cut.correct)) == (int(valid.sum()), int(cut.correct))
+    torch.testing.assert_close(gradient, expected)
+    assert not gradient[~valid].any()

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+IGNORED = -100  # no token
+
 
 class LossTerm(NamedTuple):
     """Sums over the targets of a batch, 0-dim tensors; the mean of many batches is the ratio of their sums."""
@@ -18,11 +20,28 @@ class LossTerm(NamedTuple):
 
 
 def loss_term(logits: Tensor, targets: Tensor, valid: Tensor) -> LossTerm:
-    """Cross entropy of ``logits (..., V)`` at ``targets (...)`` where ``valid (...)``; padding is never computed on."""
+    """Cross entropy of ``logits (..., V)`` at ``targets (...)`` where ``valid (...)``; padding is never seen.
+
+    A CPU does not compute on it.  Elsewhere, to leave it out the process would have to wait for the device.
+    """
+    return cut_term(logits, targets, valid) if logits.device.type == "cpu" else masked_term(logits, targets, valid)
+
+
+def cut_term(logits: Tensor, targets: Tensor, valid: Tensor) -> LossTerm:
+    """``loss_term`` of what is valid alone."""
     logits, targets = logits[valid], targets[valid]
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     correct = (logits.argmax(-1) == targets).sum()
     return LossTerm(F.cross_entropy(logits, targets, reduction="sum"), valid.sum(), correct)
+
+
+def masked_term(logits: Tensor, targets: Tensor, valid: Tensor) -> LossTerm:
+    """``loss_term`` with padding of no weight, whose logits may be anything."""
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32)).masked_fill(~valid[..., None], 0.0)
+    targets = targets.masked_fill(~valid, IGNORED)
+    correct = (logits.argmax(-1) == targets).sum()
+    nats = F.cross_entropy(logits.flatten(0, -2), targets.flatten(), reduction="sum", ignore_index=IGNORED)
+    return LossTerm(nats, valid.sum(), correct)
 
 
 def small_head(dim: int, size: int) -> nn.Linear:

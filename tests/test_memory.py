@@ -54,6 +54,35 @@ def test_memory_is_given_back_only_once_enough_is_held() -> None:
     assert said.strip() == "[False, False, True, False] True"
 
 
+THREADS = """
+import sys, threading
+from valle.memory import resident_bytes, share_one_arena
+
+if sys.argv[1] == "shared":
+    share_one_arena()
+kept, barrier, turn = [], threading.Barrier(4), threading.Lock()
+
+def work():
+    barrier.wait()  # all at once, so that each has an arena
+    with turn:
+        blocks = [bytearray(60_000) for _ in range(1000)]
+        kept.append(blocks[-1])
+
+before = resident_bytes()
+threads = [threading.Thread(target=work) for _ in range(4)]
+[thread.start() for thread in threads], [thread.join() for thread in threads]
+print((resident_bytes() - before) / 2**20)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="arenas are glibc's")
+def test_threads_use_what_other_threads_have_freed() -> None:
+    def held(how: str) -> float:
+        return float(subprocess.run([sys.executable, "-c", THREADS, how], capture_output=True, text=True, check=True).stdout)
+
+    assert held("shared") < 110 < 180 < held("apart"), "57 MiB by each of four threads"
+
+
 def test_the_most_that_was_held_at_once_is_known() -> None:
     block = bytearray(400 * 2**20)
     block[:: 2**12] = b"x" * len(block[:: 2**12])  # every page is touched

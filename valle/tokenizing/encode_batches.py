@@ -25,7 +25,7 @@ from valle.corpora.cut_audio import read_cut
 from valle.device import find_device
 from valle.errors import UserError
 from valle.measures.level import Level, speech_gain_db, with_gain
-from valle.memory import MemoryKeeper
+from valle.memory import MemoryKeeper, share_one_arena
 from valle.timeline import Timeline
 from valle.tokenizers.base import AcousticTokenizer, SemanticTokenizer
 
@@ -105,6 +105,7 @@ class BatchTokenizer:
         self.dtype, self.changed = dtype, ChangedTokens()
         self._level = level
         self._batch_seconds, self._memory = batch_seconds, MemoryKeeper()
+        share_one_arena()  # before the threads below
         num_encoders = num_workers if self.device.type == "cpu" else 1
         self._ahead = num_workers + num_encoders
         self._readers, self._encoders = ThreadPoolExecutor(num_workers), ThreadPoolExecutor(num_encoders)

@@ -147,10 +147,8 @@ def read(folder: Path, way: str, rank: int, ranks: int) -> dict[str, Any]:
         max_duration=MAX_DURATION, num_buckets=10, buffer_size=2000, shuffle_buffer_size=4000, drop_last=False, min_cut=0.5, max_cut=60.0,
         seed=42,
     )  # fmt: skip
-    crops = CropSettings(
-        stages=("semantic", "coarse", "fine"), seconds={"semantic": 30.0, "coarse": 10.0, "fine": 3.0}, num_quantizers=8, num_coarse=1,
-        prefix_mode=1, prompt_share=0.4, prompt_share_to=0.0, seed=42,
-    )  # fmt: skip
+    seconds = {"semantic": 30.0, "coarse": 10.0, "fine": 3.0}
+    crops = CropSettings(collate={stage: lambda _: {} for stage in seconds}, seconds=seconds, num_quantizers=8, seed=42)
     identity = TokenizerIdentity("acoustic", "codec", "0" * 64, 16000, 320, 8, 1024, 0, 0)
     timeline = Timeline(codes=Grid(16000, 320), units=Grid(16000, 640))
     manifests = TokenManifests(folder=folder, timeline=timeline, acoustic=identity, semantic=identity, statistics={})
@@ -179,7 +177,8 @@ def read(folder: Path, way: str, rank: int, ranks: int) -> dict[str, Any]:
     again = time.perf_counter()
     next(begin(steps // 2), None)
     return {
-        "check_s": round(started - begun, 3), "first_batch_s": round(first - started, 3), "batch_ms": round(1000 * (after - first) / max(count, 1), 2),
+        "check_s": round(started - begun, 3), "first_batch_s": round(first - started, 3),
+        "batch_ms": round(1000 * (after - first) / max(count, 1), 2),
         "own_mib": round(own, 1), "peak_mib": round(before + own, 1), "resume_s": round(time.perf_counter() - again, 3), "steps": steps,
     }  # fmt: skip
 

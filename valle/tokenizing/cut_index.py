@@ -93,6 +93,15 @@ class CutIndex:
                 found.append(parse_cut(lines.read(end - start).decode(), self.lines_path))
         return found
 
+    def marks_among(self, few: Sequence[int]) -> list[int]:
+        """Those of a few marks that are a cut's."""
+        if not few:
+            return []
+        sought, here = np.sort(np.array(few, np.uint64)), np.array(self.marks)
+        nearest = sought[np.minimum(np.searchsorted(sought, here), len(sought) - 1)]
+        found: list[int] = np.unique(nearest[nearest == here]).tolist()
+        return found
+
     def check(self) -> None:
         """Raise ``CutIndexError`` unless the index, the lines and the packed manifest belong together; nothing is read to its end."""
         try:

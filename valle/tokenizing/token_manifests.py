@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from lhotse import CutSet
 from lhotse.serialization import deserialize_item
 
@@ -73,8 +72,7 @@ class TokenManifests:
             common = {cut_id for path in self.cuts_paths("train") for cut_id in _ids(path) if cut_id in everything}
         else:
             marks = {mark_of(cut_id): cut_id for cut_id in everything}
-            found = np.intersect1d(index.marks, np.array(list(marks), np.uint64))
-            common = {marks[int(mark)] for mark in found}
+            common = {marks[mark] for mark in index.marks_among(list(marks))}
         for part, path, ids in held_out:
             if both := ids & common:
                 raise ManifestError(

@@ -19,7 +19,7 @@ from valle.models import AudioLM
 from valle.modules.transformer import Block
 from valle.training.distributed import World
 
-METHODS = ("loss", "loss_terms")  # that the trainer calls beside a stage's forward
+METHODS = ("loss", "validation_terms")  # that the trainer calls beside a stage's forward
 
 
 def shard(model: nn.Module, world: World, device: torch.device) -> None:
@@ -28,7 +28,7 @@ def shard(model: nn.Module, world: World, device: torch.device) -> None:
     if world.size == 1:
         raise UserError("expected several processes to share a model with --fsdp true, found one; give --world-size, or leave it out")
     mesh = init_device_mesh(device.type, (world.size,))
-    for part in model.parts().values():
+    for part in model.stages().values():
         for module in part.modules():
             if isinstance(module, Block):
                 fully_shard(module, mesh=mesh)

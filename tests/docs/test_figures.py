@@ -61,6 +61,8 @@ WINDOWS = {
     "layer": 4, "num_units": 200, "window_seconds": 1.0, "clip_seconds": 30.0, "num_clips": 6,
     "encoders": [{"attention": "bounded", "steps": 1000, "contexts": CONTEXTS}],
 }  # fmt: skip
+SCALE_ROW = {key: [1.0, 2.0] for key in ("steps", "check_s", "first_batch_s", "batch_ms", "resume_s", "own_mib")}
+SCALE = {"hours": 100, "made": {"seconds": 5.0, "own_mib": 40.0}, "rows": [{"ranks": 8, "way": "index", **SCALE_ROW}]}
 VARIANT = {"train_nll": 1.4, "valid_nll": 1.5, "unigram_nll": 5.1, "steps": 900, "tokens_per_s": 12345, "dtype": "float32"}
 VARIANTS = {"aligned": VARIANT, "prefix": VARIANT}
 CODEC_ROW = {
@@ -121,6 +123,7 @@ RESULTS = {
         {"level": level, "samples": "float", "factor_db": -40, "difference_db": LEVELS, "units": 1.0, "codes": 1.0, "voice": ESTIMATE}
         for level in ("speech", "none")
     ]},
+    "scale": {**BENCH, "corpora": [SCALE]},
     **{name: {**BENCH, "corpora": {"real": {"a model": VOICES}}} for name in ("voices_kept", "temperatures")},
     **dict.fromkeys(("basics", "memory", "encode_share"), BENCH),
     "ablation": {**BENCH, "minutes_each": 4.0, "coarse": VARIANTS, "fine": VARIANTS},

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_training import in_processes
+from tiny_training import in_processes, tiny_manifests, tiny_options
 
 from valle.errors import UserError
 from valle.training.distributed import World, launch, pick_device
+from valle.training.train import train_audio_lm
 
 
 def exchange(world: World, folder: Path) -> None:
@@ -85,6 +86,15 @@ def wait_alone(world: World, port: int) -> None:
     os.environ.update({**WHOLE, "MASTER_PORT": str(port)})
     with pytest.raises(UserError, match=r"expected 2 processes to meet at 127.0.0.1 port \d+ within 0.03.* is MASTER_ADDR this job's"):
         launch(exchange, 1, port, Path("none"), device="cpu", patience=timedelta(seconds=2))
+
+
+def test_empty_variables_of_a_cluster_are_as_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """lhotse's samplers read an empty WORLD_SIZE as a number."""
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
+        monkeypatch.setenv(name, "")
+    options = tiny_options(tiny_manifests(tmp_path / "tokens"), tmp_path / "exp", max_steps=1, num_epochs=1)
+    train_audio_lm(options)
+    assert (tmp_path / "exp" / "checkpoint-1.pt").is_file()
 
 
 def test_processes_that_never_come_end_the_wait_with_one_line() -> None:

@@ -38,6 +38,8 @@ def place_of_cluster() -> ClusterPlace | None:
     """
     found = {name: text for name in OF_PROCESS if (text := os.environ.get(name, "").strip())}
     if not found:
+        for name in OF_PROCESS:  # an empty one says nothing, but libraries read it as a number
+            os.environ.pop(name, None)
         return None
     wanted = (*OF_PROCESS, *OF_MEETING)
     absent = [name for name in wanted if not os.environ.get(name, "").strip()]

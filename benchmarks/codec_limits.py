@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, default=RESULTS / "codec_limits.json")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    files = choose_files(options.audio, options.max_recordings)
+    files = [file.path for file in choose_files(options.audio, options.max_recordings)]
     command = ["python -m benchmarks.codec_limits --codecs", *options.codecs, "--audio", *map(str, options.audio)]
     results = {**header(command), "recordings": len(files), "codecs": {name: measure(name, files) for name in options.codecs}}
     write_results(options.output, results)

@@ -32,12 +32,12 @@ from benchmarks.corpus import make_audio
 from benchmarks.encode_share import bench_encode_share
 from benchmarks.small_lm import STEPS, small_lm_bits
 from benchmarks.tokenizing import seconds_of_work
-from valle.audio import Waveform, read_audio
+from valle.audio import Waveform
 from valle.corpora.cut_audio import read_cut
 from valle.corpora.manifests import read_cuts
 from valle.errors import UserError
 from valle.evaluation.codec_report import LONGEST_SECONDS, Recording, codec_report
-from valle.evaluation.evaluate_codec import choose_files
+from valle.evaluation.evaluate_codec import choose_files, read_recordings
 from valle.evaluation.unit_corpus import Context, EncodedCorpus, choose_cuts, encode_cuts
 from valle.evaluation.unit_report import unit_report
 from valle.measures.sound import has_pesq
@@ -91,8 +91,7 @@ def measure_codecs(options: argparse.Namespace) -> dict[str, Any]:
     """Every codec, Opus, and how much of the bare model's speed tokenising a corpus has."""
     corpora = {"synthetic": _recordings(options.manifest, options.max_recordings)}
     if options.real_audio:
-        files = choose_files(options.real_audio, options.max_recordings)
-        corpora = {"real": [Recording(*read_audio(path, duration=LONGEST_SECONDS)) for path in files], **corpora}
+        corpora = {"real": read_recordings(choose_files(options.real_audio, options.max_recordings)), **corpora}
     rows = [row for name in options.codecs for row in codec_rows(name, corpora)] + opus_rows(options.codecs[0], corpora)
     share = bench_encode_share(rate=16000, **({"num_cuts": 6, "repeats": 2} if options.fast else {"num_cuts": 200, "repeats": 5}))
     return {

@@ -59,8 +59,10 @@ def test_a_program_that_ends_well_says_nothing(capsys: pytest.CaptureFixture[str
 
 def test_what_ends_a_training_run_says_what_to_do(tmp_path) -> None:  # type: ignore[no-untyped-def]
     short = MemoryShortError(step=3, device="cuda:0")
-    broken = BrokenBatchError(step=3, what=["the loss of coarse", "the gradients"], path=tmp_path / "b.pt", where="here", dtype="float16")
+    what = ["the loss of coarse", "the gradients"]
+    broken = BrokenBatchError(step=3, what=what, in_a_row=4, path=tmp_path / "b.pt", where="here", dtype="float16")
     assert "--max-duration" in str(short) and "step 3" in str(short)
-    assert str(broken).startswith("the loss of coarse and the gradients became infinite or not a number at step 3 (here)")
+    said = "the loss of coarse and the gradients became infinite or not a number at step 3, the last of 4 in a row (here)"
+    assert str(broken).startswith(said)
     assert "--dtype float32" in str(broken)
     assert issubclass(MemoryShortError, UserError) and issubclass(BrokenBatchError, UserError)

@@ -59,7 +59,7 @@ CASES = [
             ("--manifest-dir nowhere", ("nowhere", "./prepare.sh")),
         )
     ),
-    _train("`trainer_audiolm.py --unit-sequence words`", f"{TRAIN} --unit-sequence words", "--unit-sequence", "frames, runs or bpe"),
+    _train("`trainer_audiolm.py --unit-sequence words`", f"{TRAIN} --unit-sequence words", "--unit-sequence", "frames, runs, bpe"),
     _train("`trainer_audiolm.py --longest-run 0`", f"{TRAIN} --longest-run 0", "--longest-run", "0"),
     _train("`--unit-sequence bpe` without a file of byte pairs", BPE, "bpe.json, found nothing there", "fit_unit_bpe.py"),
     _train("`--unit-bpe` that is no JSON", BPE, "bpe.json", make=lambda folder: (folder / "bpe.json").write_text("pairs")),

@@ -95,7 +95,7 @@ def test_recordings_whose_headers_lie_are_cut_from_end_to_end(tmp_path: Path) ->
     mp3 = {"format": "MP3", "subtype": "MPEG_LAYER_III"}
     made = {
         "pipe.flac": (flac_of_unknown_length(6), 6), "battery.wav": (wav_of_sizes(6, riff=0, data=0), 6),
-        "live.caf": (caf_of_unknown_length(6), 6), "two.mp3": (packed(4, **mp3) + packed(6, seed=1, **mp3), 10),
+        "live.caf": (caf_of_unknown_length(5), 5), "two.mp3": (packed(4, **mp3) + packed(6, seed=1, **mp3), 10),
         "two.ogg": (packed(4, format="OGG") + packed(6, seed=1, format="OGG"), 10),
         "rates.mp3": (packed(4, rate=44100, **mp3) + packed(6, rate=48000, seed=1, **mp3), 10),
     }  # fmt: skip
@@ -111,7 +111,7 @@ def test_recordings_whose_headers_lie_are_cut_from_end_to_end(tmp_path: Path) ->
         found[name] = found.get(name, 0.0) + len(wav) / rate
         assert cut.recording.num_samples / cut.recording.sampling_rate == pytest.approx(cut.recording.duration)
     assert len(found) == len({name.rpartition(".")[0] for name in made})
-    assert found["pipe"] == pytest.approx(6) and found["battery"] == pytest.approx(6) and found["live"] == pytest.approx(6)
+    assert found["pipe"] == pytest.approx(6) and found["battery"] == pytest.approx(6) and found["live"] == pytest.approx(5)
     assert found["two"] == pytest.approx(20, abs=0.3) and found["rates"] == pytest.approx(10, abs=0.2)
 
 

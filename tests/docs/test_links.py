@@ -55,7 +55,7 @@ def test_versions_agree() -> None:
     setup = ast.parse((ROOT / "setup.py").read_text(encoding="utf-8"))
     version = next(node.value.value for node in setup.body if isinstance(node, ast.Assign) and node.targets[0].id == "VERSION")  # type: ignore[attr-defined]
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
-    newest = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    newest = re.search(r"^## (\d\S+)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert newest and citation["version"] == version == newest[1]
 
 

@@ -27,7 +27,7 @@ from valle.training.options import AudioLMOptions
 from valle.training.resume import NEEDED
 
 ICEFALL = {"model": dict, "optimizer": dict, "scheduler": dict, "grad_scaler": dict, "sampler": dict, "model_avg": dict}
-OURS = {"tokenizers": dict, "identities": dict, "timeline": dict, "dtype": str, "counters": dict}
+OURS = {"trained_seconds": dict, "tokenizers": dict, "identities": dict, "timeline": dict, "dtype": str, "counters": dict}
 PLAIN = (str, int, float, bool, type(None))
 
 

@@ -8,7 +8,6 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tiny_training import tiny_loop, tiny_manifests, tiny_options
 
 from valle.training.audio_lm_task import AudioLMTask
-from valle.training.samples import dev_continuations
 
 HOP = 320  # samples a frame of the tiny codec, at 16 kHz
 
@@ -18,7 +17,7 @@ def test_dev_cuts_are_continued_by_three_seconds_with_units_and_without(units: b
     manifests = tiny_manifests(tmp_path / "data", num_train=2, num_dev=4, shortest=2.0, longest=5.0, units=units)
     task = AudioLMTask(tiny_options(manifests, tmp_path))
     task.model.eval()
-    sounds = {tag: (wav, rate) for tag, wav, rate in dev_continuations(task)}
+    sounds = {tag: (wav, rate) for tag, wav, rate in task.samples(0)}
     assert list(sounds) == [f"valid/{name}_{number}" for number in (1, 2, 3) for name in ("original", "continuation")]
     for number, cut in enumerate(list(task.manifests.cuts("dev"))[:3], start=1):
         wav, rate = sounds[f"valid/continuation_{number}"]
@@ -36,9 +35,9 @@ def test_continuations_begin_with_the_prompts_own_codes_and_are_the_same_at_ever
     manifests = tiny_manifests(tmp_path / "data", num_train=2, num_dev=2, shortest=4.0, longest=5.0)
     task = AudioLMTask(tiny_options(manifests, tmp_path))
     task.model.eval()
-    first = dev_continuations(task, count=2)
+    first = task.samples(0)
     torch.rand(5)
-    again = dev_continuations(task, count=2)
+    again = task.samples(0)
     for (tag, wav, _), (other_tag, other, _) in zip(first, again, strict=True):
         assert tag == other_tag and torch.equal(wav, other)
     for (_, original, _), (_, continuation, _) in zip(first[::2], first[1::2], strict=True):

@@ -85,7 +85,7 @@ def test_train_stage_takes_names_and_numbers(flag: str, stages: tuple[str, ...],
 
 
 def test_another_stage_is_refused_and_an_absent_one_too(manifests: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="--train-stage must be semantic, coarse, fine, all, 0"):
+    with pytest.raises(UserError, match="--train-stage must be semantic, coarse, fine, all or 0"):
         tiny_options(manifests, tmp_path, train_stage="3")
     without = tiny_manifests(tmp_path / "without", units=False)
     with pytest.raises(UserError, match="the manifests hold no units"):

@@ -16,7 +16,7 @@ from valle.audio import write_wav
 from valle.data.fit_unit_bpe import UnitBpeOptions, fit
 from valle.errors import UserError
 from valle.inference.infer import InferOptions, infer
-from valle.inference.pipeline import BUNDLED_MODEL, Pipeline
+from valle.inference.pipeline import BUNDLED_MODEL, ContinueSettings, Pipeline
 from valle.inference.trained_model import released_from_checkpoint
 from valle.models.checkpoint import load_checkpoint
 from valle.models.released import load_released, save_released
@@ -84,8 +84,8 @@ def test_a_checkpoint_holds_all_that_speaks_and_a_released_folder_speaks_alike(n
     save_released(before, tmp_path / "model", dtype=torch.float32)
     after = load_released(tmp_path / "model")
     assert after.model.config == before.model.config and after.model.config.unit_sequence == name
-    settings = {"prompt_seconds": 1.0, "max_seconds": 1.0, "min_seconds": 1.0}
-    rows = [Pipeline(released).continue_audio(recording(2.0), RATE, **settings)[0] for released in (before, after)]
+    settings = ContinueSettings(prompt_seconds=1.0, max_seconds=1.0, min_seconds=1.0, level="none")
+    rows = [Pipeline(released).continue_audio(recording(2.0), RATE, settings=settings)[0] for released in (before, after)]
     assert rows[0].units is not None and rows[1].units is not None
     assert torch.equal(rows[0].units, rows[1].units) and torch.equal(rows[0].codes, rows[1].codes)
     assert len(rows[0].codes) == 2 * len(rows[0].units) >= 2 * 49  # time-aligned: two frames a unit

@@ -46,7 +46,8 @@ def trainer_settings(source: Path) -> dict[str, Any]:
         config = read_released_config(source)
         sizes, seconds = config["model"], {f"{stage}_seconds": value for stage, value in config["trained_seconds"].items()}
     else:
-        sizes = seconds = load_checkpoint(source)
+        sizes = load_checkpoint(source)
+        seconds = {**sizes, **{f"{stage}_seconds": value for stage, value in sizes.get("trained_seconds", {}).items()}}
     missing = [name for name in ALWAYS_THERE if name not in sizes]
     if missing:
         raise UserError(

@@ -76,7 +76,11 @@ def test_a_killed_run_goes_on(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("whole or not")
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "weights").write_text("1")
-    claim_outputs(tmp_path, ["a", "model"], program="writer")
+    with claim_outputs(tmp_path, ["a", "model"], program="writer").being_written():
+        (tmp_path / "a").write_text("whole")
+    assert (tmp_path / "a").read_text() == "whole" and (tmp_path / "model" / "weights").is_file()
+    with pytest.raises(ClashError):  # another program's all the same
+        claim_outputs(tmp_path, ["a"], program="other")
 
 
 def test_only_unchanged_files_of_earlier_runs_are_deleted(tmp_path: Path) -> None:

@@ -59,10 +59,13 @@ def test_a_second_trainer_is_refused_at_once(
 
 
 def test_a_lock_ends_with_its_process_though_a_reader_lives_on(holder: Any, tmp_path: Path) -> None:
+    with pytest.raises(FolderInUseError), exp_dir_locked(tmp_path / "exp"):
+        pass
     os.kill(holder.pid, signal.SIGKILL)
     holder.join()
     with exp_dir_locked(tmp_path / "exp"):
-        pass
+        (tmp_path / "exp" / "mine").touch()
+    assert (tmp_path / "exp" / "mine").is_file()
 
 
 def test_a_lock_leaves_nothing_behind(tmp_path: Path) -> None:

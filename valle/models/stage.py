@@ -7,6 +7,7 @@ in its class; the loop, logs, curves, reports and flags ask the class.  Adding a
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -27,7 +28,7 @@ class ExampleSettings:
     prompt_share_to: float = 0.0  # above the config's prompt_share: the share is drawn between the two
 
 
-class Stage(nn.Module):
+class Stage(nn.Module, ABC):
     """The base class of stages; ``cls(config)`` makes one with fresh weights.
 
     The keyword arguments of ``loss``, ``validation_terms``, ``histograms`` and ``frames_predicted`` are the tensors of ``collate``.
@@ -40,26 +41,26 @@ class Stage(nn.Module):
     repetition_window: ClassVar[int] = 0  # tokens by which repetition-aware sampling judges; 0 for a stage that never draws so
 
     @classmethod
+    @abstractmethod
     def collate(cls, crops: Sequence[CroppedTokens], settings: ExampleSettings) -> dict[str, Tensor]:
         """The tensors of a batch; what is drawn for an example is ``crop.chance(what)``."""
-        raise NotImplementedError
 
     @classmethod
     def means_the_same(cls, ours: AudioLMConfig, theirs: Mapping[str, Any]) -> bool:
         """Whether weights trained under the fields ``theirs`` predict the same kind of tokens, if they have the same shapes."""
         return True
 
+    @abstractmethod
     def loss(self, *args: Any, **tensors: Any) -> LossTerm:
         """What training descends."""
-        raise NotImplementedError
 
     def validation_terms(self, *args: Any, **tensors: Any) -> dict[str, LossTerm]:
         """The loss by what is predicted, named as the stage or ``<stage>_<what>``; deterministic, nothing is drawn."""
         return {self.name: self.loss(**tensors)}
 
+    @abstractmethod
     def histograms(self, *args: Any, **tensors: Any) -> dict[str, list[Tensor]]:
         """How often each token stands among the targets, ``(V,)`` float64 each, by term of validation; a term may have several levels."""
-        raise NotImplementedError
 
     def frames_predicted(self, *args: Any, **tensors: Any) -> int | None:
         """Frames of the unit grid that the targets cover, where losses by the second of audio are of interest."""
@@ -72,6 +73,7 @@ class Stage(nn.Module):
 class SemanticStage(Stage):
     """The base class of stages that continue units."""
 
+    @abstractmethod
     def generate(
         self,
         prompts: Sequence[Tensor],
@@ -86,7 +88,6 @@ class SemanticStage(Stage):
 
         ``max_new``, ``min_new`` and ``window`` count units, whatever the stage's own tokens last.
         """
-        raise NotImplementedError
 
 
 def streams(crops: Sequence[CroppedTokens], config: AudioLMConfig) -> dict[str, Tensor]:

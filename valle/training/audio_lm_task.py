@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from valle.data.dataset import Batch, CropSettings, TokenDataset, padding_share, read_tokens
 from valle.data.indexed import choose_indexed, indexed_batches
 from valle.data.loader import SamplerSettings, choose_cuts, epoch_batches, fixed_batches, keep_durations, largest_batches
+from valle.data.stage_batches import collected, joined
 from valle.errors import UserError
 from valle.inference.continuing import Continuer
 from valle.models import AudioLM, AudioLMConfig
@@ -92,10 +93,17 @@ class AudioLMTask:
     def batches(self, *, epoch: int, skip: int, world: World) -> Iterator[Batch]:
         index = self.manifests.index("train")
         read = partial(epoch_batches, self.manifests.cuts("train")) if index is None else partial(indexed_batches, index)
-        return read(
-            self.dataset(epoch), self.sampler, epoch=epoch, skip=skip,
-            rank=world.rank, world_size=world.size, num_workers=self.options.num_workers,
-        )  # fmt: skip
+
+        def read_from(first: int) -> Iterator[Batch]:
+            return read(
+                self.dataset(epoch), self.sampler, epoch=epoch, skip=first,
+                rank=world.rank, world_size=world.size, num_workers=self.options.num_workers,
+            )  # fmt: skip
+
+        return collected(read_from, self._batches_a_step(), skip=skip)
+
+    def _batches_a_step(self) -> dict[str, int]:
+        return {stage: self.options.batches_of(stage) for stage in self.stages}
 
     def validation_batches(self, world: World, *, of_train: bool = False) -> Iterator[Batch]:
         if of_train not in self._fixed:
@@ -133,7 +141,8 @@ class AudioLMTask:
         return seconds_in(batch, self.manifests.timeline)
 
     def longest_batches(self) -> Iterator[Batch]:
-        return largest_batches(self.manifests.cuts("train"), self.dataset(1), self.sampler)
+        for batch in largest_batches(self.manifests.cuts("train"), self.dataset(1), self.sampler):
+            yield Batch({stage: joined([batch] * number, stage) for stage, number in self._batches_a_step().items()})
 
     def describe(self, batch: Batch) -> dict[str, float]:
         stage, first = next(iter(batch.items()))

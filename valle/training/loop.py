@@ -175,7 +175,7 @@ class Loop:
     def _divide_by_counts(self, sums: Sums) -> None:
         """DDP left the mean over ranks of d(sum / LOSS_SCALE); each part's own global count makes it a mean over targets."""
         for name, parameters in self.parts.items():
-            count = sums[name][1]
+            count = sums[name][1] if name in sums else 0
             if count:
                 factor = LOSS_SCALE * self.world.size / count
                 torch._foreach_mul_([parameter.grad for parameter in parameters if parameter.grad is not None], factor)
@@ -295,7 +295,9 @@ class Loop:
         if self.world.size == 1 or self.options.is_sharded:
             return self.task.model
         ids = [self.world.local_rank] if self.device.type == "cuda" else None
-        return DistributedDataParallel(self.task.model, device_ids=ids, gradient_as_bucket_view=True)
+        return DistributedDataParallel(
+            self.task.model, device_ids=ids, gradient_as_bucket_view=True, find_unused_parameters=self.options.skips_parts
+        )
 
     def _seconds(self) -> float:
         return self.clock.seconds()

@@ -108,6 +108,11 @@ class LoopOptions:
     def adam_betas(self) -> tuple[float, float]:
         return 0.9, 0.98
 
+    @property
+    def skips_parts(self) -> bool:
+        """Whether a batch may lack some parts, whose weights its step leaves alone."""
+        return False
+
     def rate_of_part(self, part: str, step: int) -> float:
         """The learning rate of ``part`` at ``step`` as a multiple of the run's, where parts are separate."""
         return 1.0
@@ -136,6 +141,8 @@ AudioLMFlags: Any = flags_of(AudioLMConfig, "AudioLMFlags")
 @dataclass(frozen=True)
 @a_flag_per_stage("seconds", float, lambda stage: stage.crop_seconds, lambda stage: f"longest crop of the {stage.name} stage")
 @a_flag_per_stage("crops", int, lambda stage: 1, lambda stage: f"crops of each cut for the {stage.name} stage")
+@a_flag_per_stage("batches", int, lambda stage: 1, lambda stage: f"batches of --max-duration that make a step of the {stage.name} stage")
+@a_flag_per_stage("lr", float, lambda stage: 0.0, lambda stage: f"peak learning rate of the {stage.name} stage; 0 for --base-lr")
 class AudioLMOptions(AudioLMFlags, LoopOptions):
     """A run that trains an AudioLM; the model's own flags are declared in ``AudioLMConfig``."""
 
@@ -180,8 +187,11 @@ class AudioLMOptions(AudioLMFlags, LoopOptions):
         for stage in self.known_stages():
             if not self.seconds_of(stage) > 0:
                 raise UserError(f"--{stage}-seconds must be above 0 seconds, found {self.seconds_of(stage)}")
-            if self.crops_of(stage) < 1:
-                raise UserError(f"--{stage}-crops must be 1 or more, found {self.crops_of(stage)}")
+            for name, number in (("crops", self.crops_of(stage)), ("batches", self.batches_of(stage))):
+                if number < 1:
+                    raise UserError(f"--{stage}-{name} must be 1 or more, found {number}")
+            if not 0 <= (rate := of_stage(self, stage, "lr") or 0.0) < inf:
+                raise UserError(f"--{stage}-lr must be 0 (for --base-lr) or above, found {rate}")
         require_at_least(self, 1, "num_buckets", "buffer_size", "shuffle_buffer_size", "valid_max_cuts")
         require_at_least(self, 0, "num_workers", "filter_min_duration")
         refuse_small(self)
@@ -189,6 +199,14 @@ class AudioLMOptions(AudioLMFlags, LoopOptions):
             raise UserError("--visualize true continues dev recordings with all weights, which --fsdp true spreads out; leave one out")
         if self.prompt_share_to and not self.prompt_share < self.prompt_share_to < 1:
             raise UserError(f"--prompt-share-to must lie between --prompt-share {self.prompt_share} and 1, found {self.prompt_share_to}")
+
+    @property
+    def separates_parts(self) -> bool:
+        return any(of_stage(self, stage, "lr") for stage in self.known_stages())
+
+    def rate_of_part(self, part: str, step: int) -> float:
+        own: float = of_stage(self, part, "lr") or self.base_lr
+        return own / self.base_lr
 
     @property
     def is_sharded(self) -> bool:
@@ -225,3 +243,13 @@ class AudioLMOptions(AudioLMFlags, LoopOptions):
         """Crops that a stage takes of each cut of a batch."""
         own: int | None = of_stage(self, stage, "crops")
         return 1 if own is None else own
+
+    def batches_of(self, stage: str) -> int:
+        """Batches of the sampler that make one step of a stage."""
+        own: int | None = of_stage(self, stage, "batches")
+        return 1 if own is None else own
+
+    @property
+    def skips_parts(self) -> bool:
+        """Whether a batch may lack some parts, whose weights its step leaves alone."""
+        return any(self.batches_of(stage) > 1 for stage in self.stages())

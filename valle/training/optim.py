@@ -1,15 +1,16 @@
-"""Optimizers and learning rates: ScaledAdam with Eden (Zipformer, Yao et al. 2023, section 3.5), AdamW with a cosine."""
+"""Optimizers and learning rates: ScaledAdam with Eden (Zipformer, Yao et al. 2023, section 3.5), AdamW or Muon with a cosine."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from valle.training.muon import MuonWithAdamW, hidden_matrices
 from valle.training.options import LoopOptions
 from valle.training.sharding import local, sum_over_shards
 
@@ -122,28 +123,37 @@ pairs = partial(zip, strict=True)
 
 
 def build_optimizer(model: nn.Module, options: LoopOptions, parts: Mapping[str, list[nn.Parameter]] | None = None) -> torch.optim.Optimizer:
-    """The optimizer over whatever of ``model`` is to be trained; AdamW decays matrices only.
+    """The optimizer over whatever of ``model`` is to be trained; AdamW and Muon decay matrices only.
 
     Where the options separate parts, each of ``parts`` has groups of its own, marked by its name.
     """
+    matrices: Set[Tensor] = hidden_matrices(model) if options.optimizer_name == "Muon" else set()
     if options.separates_parts and parts is not None:
-        groups = [{**group, "part": name} for name, parameters in parts.items() for group in _groups(parameters, options)]
+        groups = [{**group, "part": name} for name, parameters in parts.items() for group in _groups(parameters, options, matrices)]
     else:
-        groups = _groups(list(model.parameters()), options)
+        groups = _groups(list(model.parameters()), options, matrices)
     if options.optimizer_name == "ScaledAdam":
         return ScaledAdam(groups, lr=options.base_lr, betas=options.adam_betas)
     fused = all(parameter.device.type in ("cpu", "cuda") for group in groups for parameter in group["params"])
+    if options.optimizer_name == "Muon":
+        return MuonWithAdamW(groups, lr=options.base_lr, betas=options.adam_betas, fused=fused)
     return torch.optim.AdamW(groups, lr=options.base_lr, betas=options.adam_betas, fused=fused)
 
 
-def _groups(parameters: list[nn.Parameter], options: LoopOptions) -> list[dict[str, Any]]:
+def _groups(parameters: list[nn.Parameter], options: LoopOptions, matrices: Set[Tensor]) -> list[dict[str, Any]]:
+    """``matrices`` are those that Muon moves, if it is the optimizer."""
     parameters = [parameter for parameter in parameters if parameter.requires_grad]
     if options.optimizer_name == "ScaledAdam":
         return [{"params": parameters}]
-    return [
-        {"params": [parameter for parameter in parameters if parameter.ndim > 1], "weight_decay": options.weight_decay},
+    decayed = [parameter for parameter in parameters if parameter.ndim > 1 and parameter not in matrices]
+    groups = [
+        {"params": decayed, "weight_decay": options.weight_decay},
         {"params": [parameter for parameter in parameters if parameter.ndim <= 1], "weight_decay": 0.0},
     ]
+    if options.optimizer_name != "Muon":
+        return groups
+    hidden = {"params": [parameter for parameter in parameters if parameter in matrices], "weight_decay": options.weight_decay}
+    return [{**group, "muon": group is hidden} for group in (hidden, *groups) if group["params"]]
 
 
 def learning_rate(options: LoopOptions, *, step: int, epoch: int, share_done: float) -> float:

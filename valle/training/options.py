@@ -29,9 +29,11 @@ class LoopOptions:
     start_batch: int = setting(0, "resume from checkpoint-N.pt; 0 for automatic")
     world_size: int = setting(1, "processes on this machine; torchrun overrides it")
     master_port: int = setting(12354, "port on which the processes of --world-size meet; a free one if it is taken")
-    optimizer_name: Literal["ScaledAdam", "AdamW"] = setting("ScaledAdam", "optimizer")
+    optimizer_name: Literal["ScaledAdam", "AdamW", "Muon"] = setting(
+        "ScaledAdam", "optimizer; Muon is for the matrices inside the layers and takes AdamW's rate, with AdamW for the rest"
+    )
     scheduler_name: Literal["Eden", "cosine"] = setting("Eden", "learning-rate schedule; cosine needs --max-steps or --max-minutes")
-    base_lr: float = setting(0.05, "peak learning rate (0.05 for ScaledAdam, about 0.001 for AdamW)")
+    base_lr: float = setting(0.05, "peak learning rate (0.05 for ScaledAdam, about 0.001 for AdamW and Muon)")
     warmup_steps: int = setting(200, "steps over which the learning rate rises; at most half of a cosine's --max-steps")
     warmup_share: float | None = setting(
         None, "share of a cosine's run over which the learning rate rises; not given: 0.05 where --max-minutes ends it, else --warmup-steps"
@@ -195,6 +197,8 @@ class AudioLMOptions(AudioLMFlags, LoopOptions):
         require_at_least(self, 1, "num_buckets", "buffer_size", "shuffle_buffer_size", "valid_max_cuts")
         require_at_least(self, 0, "num_workers", "filter_min_duration")
         refuse_small(self)
+        if self.fsdp and self.optimizer_name == "Muon":
+            raise UserError("Muon needs whole matrices, which --fsdp true spreads out; use AdamW, or leave --fsdp out")
         if self.fsdp and self.visualize:
             raise UserError("--visualize true continues dev recordings with all weights, which --fsdp true spreads out; leave one out")
         if self.prompt_share_to and not self.prompt_share < self.prompt_share_to < 1:

@@ -262,7 +262,8 @@ class Transformer(nn.Module):
 def compute_dtype(x: Tensor) -> torch.dtype:
     """The type of the products of ``x`` with weights: another under autocast, where rotating in float32 would double the traffic."""
     kind = x.device.type
-    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+    is_casting = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)  # meta tensors know no autocast
+    return torch.get_autocast_dtype(kind) if is_casting else x.dtype
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

@@ -36,17 +36,6 @@ SMALL: dict[str, Any] = {
 }  # fmt: skip
 
 
-class ProcessorClock(Loop):
-    """The loop by processor time of this process instead of the clock on the wall."""
-
-    def __init__(self, *given: Any) -> None:
-        self.began = time.process_time()
-        super().__init__(*given)
-
-    def _seconds(self) -> float:
-        return time.process_time() - self.began
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--manifest-dir", type=Path, required=True, help="data/tokenized of a recipe")
@@ -100,7 +89,7 @@ def train(name: str, manifest_dir: Path, work: Path, *, minutes: float, vocab_si
         }  # fmt: skip
         options = AudioLMOptions(**{**SMALL, **fixed, **changes})
         task = AudioLMTask(options)
-        loop = ProcessorClock(task, options, World())
+        loop = Loop(task, options, World(), now=time.process_time)
         loop.run()
         summary = summarise(task, train=loop.evaluate(of_train=True), valid=loop.validate())["semantic"]
         loop.recorder.close()

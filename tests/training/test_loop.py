@@ -248,3 +248,11 @@ def test_a_run_without_units_trains_and_resumes(tmp_path: Path) -> None:
     run_to_end(World(), tiny_options(manifests, tmp_path / "cut", **changes))
     whole, again = (load_checkpoint(tmp_path / name / "epoch-2.pt") for name in ("whole", "cut"))
     assert differences(whole["model"], again["model"]) == [] and whole["identities"]["semantic"] is None
+
+
+def test_a_run_is_bounded_by_the_clock_that_it_is_given(manifests: Path, tmp_path: Path) -> None:
+    ticks = iter(range(10**6))
+    options = tiny_options(manifests, tmp_path, max_minutes=1.0, num_epochs=1000, valid_interval=10**6, epoch_ends=False, save_every_n=0)
+    loop = Loop(AudioLMTask(options), options, World(), now=lambda: float(next(ticks)))
+    loop.run()
+    assert 10 < loop.progress.step < 60, "a minute of a clock that moves on by a second whenever it is looked at"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from valle.training.distributed import World
 from valle.training.options import LoopOptions
@@ -11,18 +12,18 @@ from valle.training.options import LoopOptions
 class Clock:
     """Counts a run's seconds over all its processes' lives, and says the same on every rank."""
 
-    def __init__(self, options: LoopOptions, world: World, *, seconds: float) -> None:
-        """``seconds`` are those of the run until now."""
-        self.options, self.world = options, world
+    def __init__(self, options: LoopOptions, world: World, *, seconds: float, now: Callable[[], float] = time.monotonic) -> None:
+        """``seconds`` are those of the run until now; ``now`` says the time, or the time of this process alone."""
+        self.options, self.world, self.now = options, world, now
         self.restart(seconds)
 
     def restart(self, seconds: float) -> None:
         """What happened since the last time does not count."""
-        self.started = time.monotonic() - seconds
+        self.started = self.now() - seconds
 
     def seconds(self) -> float:
         """Of the run until now."""
-        return time.monotonic() - self.started
+        return self.now() - self.started
 
     def share_done(self, step: int) -> float:
         """0..1 and more of ``max_steps`` or ``max_minutes``, whichever is nearer its end; 0 without either."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import nn
@@ -38,7 +39,8 @@ LOSS_SCALE = 1000.0  # a backward pass runs on sum / LOSS_SCALE, and the true co
 class Loop:
     """One run of one task."""
 
-    def __init__(self, task: Task, options: LoopOptions, world: World) -> None:
+    def __init__(self, task: Task, options: LoopOptions, world: World, *, now: Callable[[], float] = time.monotonic) -> None:
+        """``now`` is the clock that bounds a run in minutes."""
         self.task, self.options, self.world = task, options, world
         self.device = pick_device(options.device, world)
         if options.num_threads:
@@ -57,7 +59,7 @@ class Loop:
         self.precision.load(self.state.grad_scaler)
         self.model = self._wrapped()
         self.bad = BadBatches(options, world)
-        self.clock = Clock(options, world, seconds=self.progress.seconds)  # not before: choosing a format costs no training
+        self.clock = Clock(options, world, seconds=self.progress.seconds, now=now)  # not before: choosing a format costs no training
         if self.progress.step:
             task.after_step(self.progress.step, self._share_done())  # what it sets for the next step is no part of a checkpoint
         self.recorder = Recorder(options.exp_dir, enabled=world.is_first, tensorboard=options.tensorboard, step=self.progress.step)

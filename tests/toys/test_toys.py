@@ -50,7 +50,8 @@ def test_a_toy_is_trained_reported_and_decoded(tmp_path: Path, toys: None, choic
 
 
 def test_flags_and_curves_know_a_registered_stage(toys: None) -> None:
-    assert list(all_stages()) == ["semantic", "bigram", "coarse", "fine", "echo"]
+    names = list(all_stages())
+    assert names[:4] == ["semantic", "bigram", "coarse", "fine"] and names[-1] == "echo"
 
 
 @pytest.mark.parametrize(("number", "stage"), [("0", None), ("1", "echo")])
@@ -60,7 +61,7 @@ def test_numbers_name_the_acoustic_models_own_stages(tmp_path: Path, toys: None,
 
 
 def test_an_unknown_choice_is_refused_with_those_that_there_are(tmp_path: Path) -> None:
-    with pytest.raises(Exception, match="the acoustic model must be ar-nar, found 'echoes'"):
+    with pytest.raises(Exception, match=r"the acoustic model must be ar-nar.*, found 'echoes'"):
         tiny_options(tmp_path, tmp_path, acoustic_model="echoes")
     with pytest.raises(Exception, match="frames, runs, bpe, found 'words'"):
         tiny_options(tmp_path, tmp_path, unit_sequence="words")

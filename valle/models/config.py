@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
-from typing import Any, Literal, get_args, get_type_hints
+from math import inf
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from valle.errors import UserError
 from valle.modules.transformer import TransformerConfig
@@ -56,6 +57,19 @@ class AudioLMConfig:
     fine_units: bool = _size(True, "condition the fine stage on units")
     prefix_mode: int = _size(1, "fine stage: 1 trains with a random acoustic prompt, 0 without")
     prompt_share: float = _size(0.4, "share of a crop that is prompt, without units")
+    rq_num_layers: int | None = _size(None, "layers of rq's temporal transformer, if different", least=1)
+    rq_first_level: Literal["temporal", "depth"] = _size(
+        "temporal", "rq: level 0 by the temporal transformer's own head (temporal), or by the depth transformer too (depth)"
+    )
+    acoustic_delay: int = _size(0, "rq: frames by which the levels above 0 come later, 0 to 2", least=0)
+    depth_num_layers: int = _size(6, "rq: layers of the depth transformer", least=1)
+    depth_dim: int | None = _size(None, "rq: width of the depth transformer; half of --decoder-dim if not given", least=1)
+    depth_nhead: int | None = _size(None, "rq: its attention heads; as wide as --nhead's if not given", least=1)
+    depth_weights: Literal["per-level", "shared"] = _size("per-level", "rq: a level's own blocks of the depth transformer, or all levels'")
+    depth_share: float = setting(1.0, "rq: share of frames on which the levels above 0 are trained, drawn at random (CSM: 0.0625)")
+    level_weights: list[float] = setting(
+        [], "rq: weights of the levels in the loss, which is a weighted mean; the last holds for all further levels; 1 each if not given"
+    )
     # What tokenized the data decides the rest.
     codebook_size: int = 1024
     num_units: int | None = None
@@ -87,6 +101,7 @@ class AudioLMConfig:
             )
 
         self._refuse_impossible_sequence()
+        self._refuse_impossible_depth()
 
     def _refuse_impossible_sequence(self) -> None:
         if self.unit_sequence != "frames" and self.num_units is None:
@@ -100,10 +115,32 @@ class AudioLMConfig:
         ):
             raise UserError("expected a unit BPE and its hash with the unit sequence bpe, and none with another; export the model again")
 
+    def _refuse_impossible_depth(self) -> None:
+        if self.rq_first_level not in ("temporal", "depth"):
+            raise UserError(f"rq's first level must be temporal or depth, found {self.rq_first_level!r}")
+        if self.depth_weights not in ("per-level", "shared"):
+            raise UserError(f"the depth transformer's weights must be per-level or shared, found {self.depth_weights!r}")
+        if not 0 <= self.acoustic_delay <= 2:
+            raise UserError(f"the acoustic delay must be 0, 1 or 2 frames, found {self.acoustic_delay}")
+        if not 0 < self.depth_share <= 1:
+            raise UserError(f"the depth share must lie above 0 and be at most 1 (every frame), found {self.depth_share}")
+        if self.depth_share < 1 and self.rq_first_level == "depth":
+            raise UserError(
+                "--depth-share below 1 trains level 0 on every frame by the temporal transformer's head, "
+                "found --rq-first-level depth; use temporal"
+            )
+        weights = self.level_weights
+        if len(weights) > self.num_quantizers or (weights and not (min(weights) >= 0 and 0 < sum(weights) < inf)):
+            raise UserError(f"expected at most {self.num_quantizers} level weights of 0 or more, some above 0, found {weights}")
+
     def _refuse_impossible(self) -> None:
         """Values of another type, and numbers with which a damaged or hostile file would fill the memory."""
         for name, hint in get_type_hints(type(self)).items():
             value = getattr(self, name)
+            if get_origin(hint) is list:
+                if not (isinstance(value, list) and all(isinstance(each, (int, float)) and not isinstance(each, bool) for each in value)):
+                    raise UserError(f"expected {name} of numbers in a list, found {value!r}")
+                continue
             kinds = tuple(kind for kind in (get_args(hint) or (hint,)) if isinstance(kind, type))  # none for a choice of words
             if kinds and (
                 not isinstance(value, (*kinds, int) if float in kinds else kinds) or (isinstance(value, bool) and bool not in kinds)

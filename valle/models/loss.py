@@ -44,6 +44,17 @@ def masked_term(logits: Tensor, targets: Tensor, valid: Tensor) -> LossTerm:
     return LossTerm(nats, valid.sum(), correct)
 
 
+def token_losses(logits: Tensor, targets: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+    """Nats of ``targets (...)`` under ``logits (..., V)``, and whether each was the likeliest: two ``(...)``, 0 where not ``valid``.
+
+    For losses that weigh their targets; ``loss_term`` sums them.
+    """
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32)).masked_fill(~valid[..., None], 0.0)
+    targets = targets.masked_fill(~valid, IGNORED)
+    nats = F.cross_entropy(logits.flatten(0, -2), targets.flatten(), reduction="none", ignore_index=IGNORED)
+    return nats.view(targets.shape), logits.argmax(-1) == targets
+
+
 def small_head(dim: int, size: int) -> nn.Linear:
     """An output layer that starts at nearly equal logits, so that the first loss is ln(size)."""
     head = nn.Linear(dim, size)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from valle.errors import UserError
 from valle.models.acoustic.ar_nar import ArNar
 from valle.models.acoustic.base import AcousticModel
+from valle.models.acoustic.rq import Rq
 from valle.models.config import AudioLMConfig
 from valle.models.semantic import SemanticLM
 from valle.models.semantic_bpe import BpeSemanticLM
@@ -13,7 +14,7 @@ from valle.models.stage import SemanticStage, Stage
 
 # The semantic stage, by what it predicts (AudioLMConfig.unit_sequence): a unit a frame, runs with durations, byte pairs of units.
 SEMANTIC_STAGES: dict[str, type[SemanticStage]] = {"frames": SemanticLM, "runs": RunSemanticLM, "bpe": BpeSemanticLM}
-ACOUSTIC_MODELS: dict[str, type[AcousticModel]] = {ArNar.name: ArNar}
+ACOUSTIC_MODELS: dict[str, type[AcousticModel]] = {ArNar.name: ArNar, Rq.name: Rq}
 
 
 def semantic_type(config: AudioLMConfig) -> type[SemanticStage] | None:

@@ -14,10 +14,14 @@ if __name__ == "__main__":
 from valle.config import parse_flags
 from valle.errors import run_program
 from valle.training.finetune import EvaluateOptions, evaluate
+from valle.training.summary import CODES
 
 
 def main() -> None:
     for name, row in evaluate(parse_flags(EvaluateOptions, usage=__doc__ or "")).items():
+        if name == CODES:
+            print(f"{name}: valid {row['valid_nats_per_second']:.1f}, unigram {row['unigram_nats_per_second']:.1f} nats a second of audio")
+            continue
         nll = row.get("nll_per_codebook") or [row["valid_nll"]]
         unigram = row.get("unigram_nll_per_codebook") or [row["unigram_nll"]]
         bits = f", {row['bits_per_second']:.1f} bits a second of audio" if "bits_per_second" in row else ""

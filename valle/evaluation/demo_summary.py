@@ -10,7 +10,7 @@ from typing import Any
 
 from valle.errors import UserError
 from valle.inference.listening_page import PageTable
-from valle.models.registry import all_stages
+from valle.models.registry import all_stages, missing_stages
 from valle.training.summary import stage_rows
 
 SYSTEMS = {
@@ -80,8 +80,7 @@ def read_training_summary(path: Path) -> dict[str, Any]:
         raise DemoError(f"{path} is damaged ({type(error).__name__}); train again") from error
     if not isinstance(summary, dict):
         raise DemoError(f"expected entries by name in {path}, found a {type(summary).__name__}; train again")
-    missing = [stage for stage in all_stages() if stage not in summary]
-    if missing:
+    if missing := missing_stages(summary):
         raise DemoError(f"expected a run that trained all stages, found no {', '.join(missing)} in {path}; train with --train-stage 0")
     return summary
 

@@ -88,6 +88,19 @@ class CoarseLM(Stage):
         prompt_lengths: Tensor | None = None,
     ) -> LossTerm:
         """``codes (B, T, Q)``, ``lengths (B,)`` frames; with units ``(B, T_u)``, or with ``prompt_lengths (B,)`` frames, no targets."""
+        predictions = self.predictions(codes=codes, lengths=lengths, units=units, unit_lengths=unit_lengths, prompt_lengths=prompt_lengths)
+        return loss_term(*predictions)
+
+    def predictions(
+        self,
+        *,
+        codes: Tensor,
+        lengths: Tensor,
+        units: Tensor | None = None,
+        unit_lengths: Tensor | None = None,
+        prompt_lengths: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits ``(B, T * Q', codebook_size)`` of the flattened codes, these codes, and which of them are targets."""
         tokens = self.flatten(torch.where(valid_mask(lengths, codes.shape[1])[..., None], codes, 0))  # (B, T * Q')
         token_lengths = lengths * self.num_coarse
         valid = valid_mask(token_lengths, tokens.shape[1])
@@ -106,7 +119,7 @@ class CoarseLM(Stage):
                 attend = Attend.after_prompt(prompt, tokens.shape[1])
                 valid = valid & ~valid_mask(prompt, tokens.shape[1])
             hidden = self.transformer(x, attend)
-        return loss_term(self.level_logits(hidden), tokens % self.codebook_size, valid)
+        return self.level_logits(hidden), tokens % self.codebook_size, valid
 
     def flatten(self, codes: Tensor) -> Tensor:
         """Codes ``(..., T, Q)`` -> tokens ``(..., T * Q')`` of the first levels, each level in its own range."""

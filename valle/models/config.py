@@ -9,9 +9,10 @@ from math import inf
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from valle.errors import UserError
+from valle.modules.code_pattern import PATTERNS
 from valle.modules.transformer import TransformerConfig
 from valle.settings import setting
-from valle.timeline import Periods
+from valle.timeline import Periods, ceil_division
 
 MOST, MOST_LAYERS = 2**20, 1000  # no model is larger
 ALWAYS_THERE = ("d_model", "nhead", "num_layers", "num_quantizers")  # in any model's file; of later fields, it may have the default
@@ -42,13 +43,18 @@ class AudioLMConfig:
     semantic_num_layers: int | None = _size(None, "layers of the semantic stage, if different", least=1)
     coarse_num_layers: int | None = _size(None, "layers of the coarse stage, if different", least=1)
     fine_num_layers: int | None = _size(None, "layers of the fine stage, if different", least=1)
+    delay_num_layers: int | None = _size(None, "layers of the delay stage, if different", least=1)
     dim_feedforward: int | None = _size(None, "width inside the feed-forward layers; 4 times --decoder-dim if not given", least=1)
     dropout: float = setting(0.1, "dropout")
     norm_first: bool = _size(True, "norms before attention and feed-forward (false: after)")
     num_quantizers: int = _size(8, "codebooks to model, of those in the manifests", least=1)
     acoustic_model: str = _size("ar-nar", "how units become codes")  # a name of valle/models/registry.py
     num_coarse: int = _size(1, "codebooks of the coarse stage", least=1)
+    flat_coarse: int = _size(0, "codebooks of the coarse stage of the acoustic model flat; 0 for half of them", least=0)
     coarse_conditioning: Literal["aligned", "prefix"] = _size("aligned", "units beside each frame (aligned), or before all codes")
+    delay_pattern: Literal["parallel", "delay", "partial-delay", "partial-flatten", "flatten"] = _size(
+        "delay", "which level of which frame the delay stage predicts when"
+    )
     unit_window: int = _size(4, "units on each side that a frame sees", least=0)
     unit_sequence: str = _size(  # a name of valle/models/registry.py
         "frames", "what the semantic stage predicts: a unit a frame (frames), runs with durations (runs), or byte pairs of units (bpe)"
@@ -84,8 +90,12 @@ class AudioLMConfig:
         self._refuse_impossible()
         if not 1 <= self.num_coarse <= self.num_quantizers:
             raise UserError(f"the coarse codebooks must be 1 to all {self.num_quantizers}, found {self.num_coarse}")
+        if not 0 <= self.flat_coarse <= self.num_quantizers:
+            raise UserError(f"the coarse codebooks of flat must be 0 (half) to all {self.num_quantizers}, found {self.flat_coarse}")
         if self.coarse_conditioning not in ("aligned", "prefix"):
             raise UserError(f"the coarse conditioning must be aligned or prefix, found {self.coarse_conditioning!r}")
+        if self.delay_pattern not in PATTERNS:
+            raise UserError(f"the delay pattern must be one of {', '.join(PATTERNS)}, found {self.delay_pattern!r}")
         if self.prefix_mode not in (0, 1):
             raise UserError(f"the prefix mode must be 0 (no acoustic prompt) or 1 (a random one), found {self.prefix_mode}")
         if self.codebook_size < 1 or (self.num_units is not None and self.num_units < 1):
@@ -163,6 +173,11 @@ class AudioLMConfig:
     @property
     def has_fine(self) -> bool:
         return self.num_coarse < self.num_quantizers
+
+    @property
+    def flat_coarse_levels(self) -> int:
+        """Levels of the coarse stage of ``flat``, the larger half where they are not given."""
+        return self.flat_coarse or ceil_division(self.num_quantizers, 2)
 
     @property
     def periods(self) -> Periods:

@@ -19,28 +19,37 @@ class LossTerm(NamedTuple):
     correct: Tensor  # targets that were the likeliest token
 
 
-def loss_term(logits: Tensor, targets: Tensor, valid: Tensor) -> LossTerm:
+def loss_term(logits: Tensor, targets: Tensor, valid: Tensor, *, weights: Tensor | None = None) -> LossTerm:
     """Cross entropy of ``logits (..., V)`` at ``targets (...)`` where ``valid (...)``; padding is never seen.
 
     A CPU does not compute on it.  Elsewhere, to leave it out the process would have to wait for the device.
+    ``weights``, broadcast to ``(...)``, multiply the nats of each target, but not its count.
     """
-    return cut_term(logits, targets, valid) if logits.device.type == "cpu" else masked_term(logits, targets, valid)
+    term = cut_term if logits.device.type == "cpu" else masked_term
+    return term(logits, targets, valid, weights)
 
 
-def cut_term(logits: Tensor, targets: Tensor, valid: Tensor) -> LossTerm:
+def cut_term(logits: Tensor, targets: Tensor, valid: Tensor, weights: Tensor | None = None) -> LossTerm:
     """``loss_term`` of what is valid alone."""
+    kept = None if weights is None else weights.expand_as(targets)[valid]
     logits, targets = logits[valid], targets[valid]
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     correct = (logits.argmax(-1) == targets).sum()
-    return LossTerm(F.cross_entropy(logits, targets, reduction="sum"), valid.sum(), correct)
+    if kept is None:
+        return LossTerm(F.cross_entropy(logits, targets, reduction="sum"), valid.sum(), correct)
+    return LossTerm((F.cross_entropy(logits, targets, reduction="none") * kept).sum(), valid.sum(), correct)
 
 
-def masked_term(logits: Tensor, targets: Tensor, valid: Tensor) -> LossTerm:
+def masked_term(logits: Tensor, targets: Tensor, valid: Tensor, weights: Tensor | None = None) -> LossTerm:
     """``loss_term`` with padding of no weight, whose logits may be anything."""
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32)).masked_fill(~valid[..., None], 0.0)
     targets = targets.masked_fill(~valid, IGNORED)
     correct = (logits.argmax(-1) == targets).sum()
-    nats = F.cross_entropy(logits.flatten(0, -2), targets.flatten(), reduction="sum", ignore_index=IGNORED)
+    if weights is None:
+        nats = F.cross_entropy(logits.flatten(0, -2), targets.flatten(), reduction="sum", ignore_index=IGNORED)
+    else:
+        each = F.cross_entropy(logits.flatten(0, -2), targets.flatten(), reduction="none", ignore_index=IGNORED)
+        nats = (each * weights.expand_as(targets).flatten()).sum()
     return LossTerm(nats, valid.sum(), correct)
 
 

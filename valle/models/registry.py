@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
+
 from valle.errors import UserError
 from valle.models.acoustic.ar_nar import ArNar
 from valle.models.acoustic.base import AcousticModel
+from valle.models.acoustic.delay import Delay
+from valle.models.acoustic.flat import Flat
 from valle.models.acoustic.rq import Rq
 from valle.models.config import AudioLMConfig
 from valle.models.semantic import SemanticLM
@@ -14,7 +18,7 @@ from valle.models.stage import SemanticStage, Stage
 
 # The semantic stage, by what it predicts (AudioLMConfig.unit_sequence): a unit a frame, runs with durations, byte pairs of units.
 SEMANTIC_STAGES: dict[str, type[SemanticStage]] = {"frames": SemanticLM, "runs": RunSemanticLM, "bpe": BpeSemanticLM}
-ACOUSTIC_MODELS: dict[str, type[AcousticModel]] = {ArNar.name: ArNar, Rq.name: Rq}
+ACOUSTIC_MODELS: dict[str, type[AcousticModel]] = {model.name: model for model in (ArNar, Flat, Delay, Rq)}
 
 
 def semantic_type(config: AudioLMConfig) -> type[SemanticStage] | None:
@@ -37,6 +41,13 @@ def all_stages() -> dict[str, type[Stage]]:
     for stage in types:
         found.setdefault(stage.name, stage)
     return found
+
+
+def missing_stages(names: Container[str]) -> list[str]:
+    """Which stages of a model with units ``names`` lack: none where they hold all of any acoustic model, else those of the first."""
+    chains = [[SemanticLM.name, *(stage.name for stage in model.stage_types)] for model in ACOUSTIC_MODELS.values()]
+    lacking = [[stage for stage in chain if stage not in names] for chain in chains]
+    return lacking[0] if all(lacking) else []
 
 
 def stage_of(term: str) -> str:

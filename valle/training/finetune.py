@@ -81,14 +81,15 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
     sizes = {name: value for name, value in trainer_settings(options.init_from).items() if name in known}
     task = AudioLMTask(replace(options, **sizes))
     task.model.eval()
-    summary = summarise(task, train=_sums(task, of_train=True), valid=_sums(task, of_train=False))
+    summary = summarise(task, train=sums_over(task, of_train=True), valid=sums_over(task, of_train=False))
     if outputs is not None and options.output is not None:
         with outputs.being_written():
             write_text(options.output, json.dumps(summary, indent=2) + "\n")
     return summary
 
 
-def _sums(task: AudioLMTask, *, of_train: bool) -> Sums:
+def sums_over(task: AudioLMTask, *, of_train: bool) -> Sums:
+    """What validation sums up, over the fixed dev cuts or as many train cuts, with the weights as they are."""
     sums: Sums = {}
     with torch.inference_mode():
         for batch in task.validation_batches(World(), of_train=of_train):

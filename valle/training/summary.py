@@ -16,6 +16,7 @@ PER_LEVEL = {
     "nll_per_codebook": "valid_nll", "train_nll_per_codebook": "train_nll", "unigram_nll_per_codebook": "unigram_nll",
     "accuracy_per_codebook": "accuracy",
 }  # fmt: skip
+CODES = "codes"  # beside the stages
 TOGETHER = ("bits_per_second", "unigram_bits_per_second")
 
 
@@ -23,7 +24,7 @@ def summarise(task: AudioLMTask, *, train: Sums, valid: Sums) -> dict[str, Any]:
     """Nats a token by stage, train measured like valid on as many cuts, beside the unigram's.
 
     A stage with one term is a row; one with a term a level holds lists; one with other terms is the row of all together,
-    counted by the first, with a row each in ``parts``.
+    counted by the first, with a row each in ``parts``.  ``codes`` holds nats a second of all codes together, see ``codes_row``.
     """
     unigram, summary = task.unigram_nll(), dict[str, Any]()
     for stage in dict.fromkeys(stage_of(name) for name in valid):
@@ -38,7 +39,28 @@ def summarise(task: AudioLMTask, *, train: Sums, valid: Sums) -> dict[str, Any]:
             summary[stage] = rows[names[0]]
         else:
             summary[stage] = {**_together(rows, train=train, valid=valid), "parts": dict(zip(what, rows.values(), strict=True))}
-    return summary
+    codes = codes_row(task, train=train, valid=valid, unigram=unigram)
+    return summary if codes is None else {**summary, CODES: codes}
+
+
+def codes_row(task: AudioLMTask, *, train: Sums, valid: Sums, unigram: Mapping[str, float]) -> dict[str, float] | None:
+    """Nats a second of the codes of all levels, which compare among acoustic models that have learned the same tokens.
+
+    Each term's nats a code, times the levels that it counts, times frames a second: what a model leaves out of a crop, as prompts
+    and delayed tails, changes no figure.  None where a stage was not trained, or where the model's terms do not add up.
+    """
+    stages = task.model.acoustic_stages()
+    if not task.model.acoustic.adds_up or not stages.keys() <= set(task.stages):
+        return None
+    batch = next(iter(task.validation_batches(World())))
+    levels = {name: len(counts) for stage, module in stages.items() for name, counts in module.histograms(**batch[stage]).items()}
+    rate = task.manifests.timeline.codes.rate
+    nats = {
+        "train": {name: train[name][0] / train[name][1] for name in levels},
+        "valid": {name: valid[name][0] / valid[name][1] for name in levels},
+        "unigram": unigram,
+    }
+    return {f"{kind}_nats_per_second": rate * sum(values[name] * levels[name] for name in levels) for kind, values in nats.items()}
 
 
 def _row(name: str, *, train: Sums, valid: Sums, unigram: Mapping[str, float], seconds: float | None) -> dict[str, float]:

@@ -55,6 +55,7 @@ class AcousticModel(ABC):
 
     name: ClassVar[str]  # of --acoustic-model
     stage_types: ClassVar[tuple[type[Stage], ...]]  # all that it may have, in the order in which they run
+    adds_up: ClassVar[bool] = True  # whether the stages' losses of a frame add up to the nats of its codes, each given what is before
 
     def __init__(self, config: AudioLMConfig, stages: Mapping[str, Stage]) -> None:
         """``stages``: those of ``types_for(config)``, by name."""

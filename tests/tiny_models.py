@@ -36,6 +36,16 @@ def tiny_model(**fields: Any) -> AudioLM:
     return shaken(fresh_model(**fields)).double().eval()
 
 
+def tiny_soundstorm(**fields: Any) -> AudioLM:
+    """A tiny model of ``soundstorm`` whose inputs outweigh its biases, so that they show in the codes that are drawn, too."""
+    model = tiny_model(acoustic_model="soundstorm", **fields)
+    for name, parameter in model.soundstorm.named_parameters():
+        parameter.data *= 0.1 if "bias" in name else 5.0 if name.startswith(("embed", "unit_window")) else 1.0
+        parameter.data += 1.0 if "norm.weight" in name else 0.0
+    model.soundstorm.head.data *= 3
+    return model
+
+
 def shaken(model: nn.Module) -> Any:
     """The same module with random weights in every parameter, biases and modulations too."""
     generator = torch.Generator().manual_seed(2)

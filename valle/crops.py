@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from valle.seeds import draw
+from valle.seeds import draw, draw_bits
 from valle.timeline import Timeline
 
 
@@ -70,6 +70,11 @@ class CroppedTokens:
     def chance(self, what: str) -> float:
         """A number in 0..1 that depends on seed, epoch, cut, the crop's number and ``what`` alone, never on batch mates."""
         return draw(self.seed, self.epoch, self.cut_id, numbered(what, self.number))
+
+    def chances(self, what: str, count: int) -> NDArray[np.float64]:
+        """Numbers ``(count,)`` in 0..1 of a stream of the crop's own; a longer one begins with the same numbers."""
+        bits = draw_bits(self.seed, self.epoch, self.cut_id, numbered(what, self.number))
+        return np.random.Generator(np.random.PCG64(bits)).random(count)
 
 
 def numbered(what: str, number: int) -> str:

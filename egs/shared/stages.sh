@@ -133,7 +133,7 @@ stage_cuts() {
 }
 
 # What every run.sh has in common.  A recipe declares exp_dir, minutes, num_epochs, world_size, num_prompts, prompt_seconds,
-# max_seconds, train_options and infer_options.
+# max_seconds, acoustic_model, train_options and infer_options.
 
 # run_training FLAG...: by the clock with AdamW and a cosine where `minutes` is above 0, else by epochs.
 run_training() {
@@ -144,7 +144,7 @@ run_training() {
   log "training into $exp_dir"
   # shellcheck disable=SC2086  # options are words
   $python bin/trainer_audiolm.py --exp-dir "$exp_dir" --manifest-dir data/tokenized --world-size "$world_size" \
-    "${schedule[@]}" "$@" $train_options
+    "${schedule[@]}" "$@" ${acoustic_model:+--acoustic-model "$acoustic_model"} $train_options
 }
 
 run_continuations() {

@@ -22,6 +22,9 @@ class Sampling:
     frames (VALL-E 2, Chen et al. 2024, 3.3: window 10, ratio 0.1); of several tokens a frame each has its own, and one that
     lasts several frames counts as often.
 
+    ``passes``: of a stage that fills each level in several passes (SoundStorm, Borsos et al. 2023, 3.3), the passes on each level;
+    the last number is that of all further levels.
+
     >>> from valle import ContinueSettings, Sampling
     >>> ContinueSettings(sampling={"coarse": Sampling(top_p=0.95), "fine": Sampling(temperature=0)}).sampling["fine"].greedy
     True
@@ -32,6 +35,7 @@ class Sampling:
     top_p: float = 1.0
     repetition_window: int = 0
     repetition_ratio: float = 0.1
+    passes: tuple[int, ...] = (16, 1)
 
     def __post_init__(self) -> None:
         if not 0 <= self.temperature < float("inf"):
@@ -45,11 +49,17 @@ class Sampling:
                 "the repetition window must be 0 (off) or more and its ratio in 0..1, "
                 f"found {self.repetition_window} and {self.repetition_ratio}"
             )
+        if not self.passes or min(self.passes) < 1:
+            raise UserError(f"expected 1 pass or more on each level, found {', '.join(map(str, self.passes)) or 'none'}")
 
     @property
     def greedy(self) -> bool:
         """So cold that only the likeliest token is left; logits over less would overflow."""
         return self.temperature < 1e-6
+
+    def passes_on(self, level: int) -> int:
+        """Passes on ``level`` of a stage that fills each level in several."""
+        return self.passes[min(level, len(self.passes) - 1)]
 
 
 class RowNoise:

@@ -60,6 +60,7 @@ class InferOptions:
     )
     top_k: int = _flag(0, "sample from this many most likely tokens; 0 for all")
     top_p: float = _flag(1.0, "draw from the likeliest that make up this probability")
+    passes: str | None = _flag(None, "of soundstorm: passes on each level, the last number for all further levels; not given: 16,1")
     repetition_aware: bool = _flag(False, "draw again where a coarse code repeats too often")
     seed: int = _flag(0, "seed of all random choices")
     num_samples: int = _flag(1, "continuations of each prompt")
@@ -86,7 +87,8 @@ class InferOptions:
             own = of_stage(self, stage.name, "temperature")
             temperature = own if own is not None else self.temperature if self.temperature is not None else stage.sampling.temperature
             window = stage.repetition_window if self.repetition_aware else 0
-            return Sampling(temperature=temperature, top_k=self.top_k, top_p=self.top_p, repetition_window=window)
+            passes = stage.sampling.passes if self.passes is None else read_passes(self.passes)
+            return Sampling(temperature=temperature, top_k=self.top_k, top_p=self.top_p, repetition_window=window, passes=passes)
 
         return ContinueSettings(
             mode=self.mode,
@@ -123,6 +125,14 @@ def infer(options: InferOptions) -> dict[str, Any]:
         results += pipeline.continue_audio([audio[row] for row, _ in batch], rate, seed=seeds, settings=settings)
     with outputs.being_written():
         return _write(options, names, jobs, results, time.perf_counter() - started)
+
+
+def read_passes(text: str) -> tuple[int, ...]:
+    """``16,1,1`` as numbers."""
+    words = text.replace(" ", "").split(",")
+    if not all(word.isdecimal() and int(word) >= 1 for word in words):
+        raise UserError(f"--passes must be numbers of 1 or more with commas, as in 16,1, found {text!r}")
+    return tuple(int(word) for word in words)
 
 
 def check_inputs(options: InferOptions) -> None:

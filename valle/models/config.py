@@ -44,6 +44,7 @@ class AudioLMConfig:
     coarse_num_layers: int | None = _size(None, "layers of the coarse stage, if different", least=1)
     fine_num_layers: int | None = _size(None, "layers of the fine stage, if different", least=1)
     delay_num_layers: int | None = _size(None, "layers of the delay stage, if different", least=1)
+    soundstorm_num_layers: int | None = _size(None, "layers of the soundstorm stage, if different", least=1)
     dim_feedforward: int | None = _size(None, "width inside the feed-forward layers; 4 times --decoder-dim if not given", least=1)
     dropout: float = setting(0.1, "dropout")
     norm_first: bool = _size(True, "norms before attention and feed-forward (false: after)")
@@ -62,6 +63,10 @@ class AudioLMConfig:
     longest_run: int = _size(32, "longest run in frames; a longer run becomes several", least=1)
     fine_units: bool = _size(True, "condition the fine stage on units")
     prefix_mode: int = _size(1, "fine stage: 1 trains with a random acoustic prompt, 0 without")
+    soundstorm_kernel: int = _size(5, "soundstorm: frames of the convolution's kernel, an odd number", least=1)
+    soundstorm_levels: Literal["uniform", "linear"] = _size(
+        "uniform", "soundstorm: train all levels alike (uniform), or level q in proportion to the levels from q on (linear, MaskGCT)"
+    )
     prompt_share: float = _size(0.4, "share of a crop that is prompt, without units")
     rq_num_layers: int | None = _size(None, "layers of rq's temporal transformer, if different", least=1)
     rq_first_level: Literal["temporal", "depth"] = _size(
@@ -96,6 +101,10 @@ class AudioLMConfig:
             raise UserError(f"the coarse conditioning must be aligned or prefix, found {self.coarse_conditioning!r}")
         if self.delay_pattern not in PATTERNS:
             raise UserError(f"the delay pattern must be one of {', '.join(PATTERNS)}, found {self.delay_pattern!r}")
+        if self.soundstorm_kernel < 1 or self.soundstorm_kernel % 2 == 0:
+            raise UserError(f"the kernel of soundstorm must be an odd number of frames, found {self.soundstorm_kernel}")
+        if self.soundstorm_levels not in ("uniform", "linear"):
+            raise UserError(f"the levels of soundstorm must be drawn uniform or linear, found {self.soundstorm_levels!r}")
         if self.prefix_mode not in (0, 1):
             raise UserError(f"the prefix mode must be 0 (no acoustic prompt) or 1 (a random one), found {self.prefix_mode}")
         if self.codebook_size < 1 or (self.num_units is not None and self.num_units < 1):

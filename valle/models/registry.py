@@ -10,6 +10,7 @@ from valle.models.acoustic.base import AcousticModel
 from valle.models.acoustic.delay import Delay
 from valle.models.acoustic.flat import Flat
 from valle.models.acoustic.rq import Rq
+from valle.models.acoustic.soundstorm import SoundStorm
 from valle.models.config import AudioLMConfig
 from valle.models.semantic import SemanticLM
 from valle.models.semantic_bpe import BpeSemanticLM
@@ -18,7 +19,7 @@ from valle.models.stage import SemanticStage, Stage
 
 # The semantic stage, by what it predicts (AudioLMConfig.unit_sequence): a unit a frame, runs with durations, byte pairs of units.
 SEMANTIC_STAGES: dict[str, type[SemanticStage]] = {"frames": SemanticLM, "runs": RunSemanticLM, "bpe": BpeSemanticLM}
-ACOUSTIC_MODELS: dict[str, type[AcousticModel]] = {model.name: model for model in (ArNar, Flat, Delay, Rq)}
+ACOUSTIC_MODELS: dict[str, type[AcousticModel]] = {model.name: model for model in (ArNar, SoundStorm, Flat, Delay, Rq)}
 
 
 def semantic_type(config: AudioLMConfig) -> type[SemanticStage] | None:

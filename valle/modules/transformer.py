@@ -232,11 +232,7 @@ class Transformer(nn.Module):
 
     def rotary(self, position: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Cosines and signed sines of ``position (...)`` -> two ``(..., D / H)``."""
-        half = self.config.d_model // self.config.nhead // 2
-        frequency = 10000.0 ** (-torch.arange(half, device=position.device, dtype=torch.float32) / half)
-        angle = position.float()[..., None] * frequency
-        cos, sin = angle.cos(), angle.sin()
-        return torch.cat([cos, cos], -1).to(dtype), torch.cat([-sin, sin], -1).to(dtype)
+        return rotary_table(position, self.config.d_model // self.config.nhead, dtype)
 
     @property
     def device(self) -> torch.device:
@@ -264,6 +260,15 @@ def compute_dtype(x: Tensor) -> torch.dtype:
     kind = x.device.type
     is_casting = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)  # meta tensors know no autocast
     return torch.get_autocast_dtype(kind) if is_casting else x.dtype
+
+
+def rotary_table(position: Tensor, head_dim: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Cosines and signed sines of ``position (...)`` for ``rotate`` -> two ``(..., head_dim)``."""
+    half = head_dim // 2
+    frequency = 10000.0 ** (-torch.arange(half, device=position.device, dtype=torch.float32) / half)
+    angle = position.float()[..., None] * frequency
+    cos, sin = angle.cos(), angle.sin()
+    return torch.cat([cos, cos], -1).to(dtype), torch.cat([-sin, sin], -1).to(dtype)
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from valle.errors import UserError
+from valle.modules.conformer import Conformer
 from valle.modules.transformer import Transformer
 
-STACKS = (Transformer,)  # whose linear layers are hidden ones
+STACKS = (Transformer, Conformer)  # whose linear layers are hidden ones
 MOMENTUM = 0.95
 
 

@@ -16,6 +16,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from valle.errors import UserError
 from valle.models import AudioLM
+from valle.modules.conformer import ConformerBlock
 from valle.modules.transformer import Block
 from valle.training.distributed import World
 
@@ -30,7 +31,7 @@ def shard(model: nn.Module, world: World, device: torch.device) -> None:
     mesh = init_device_mesh(device.type, (world.size,))
     for part in model.stages().values():
         for module in part.modules():
-            if isinstance(module, Block):
+            if isinstance(module, Block | ConformerBlock):
                 fully_shard(module, mesh=mesh)
         fully_shard(part, mesh=mesh, reshard_after_forward=False)  # small, and a loss goes on after the forward
         for name in METHODS:

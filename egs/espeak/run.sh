@@ -15,7 +15,7 @@ num_prompts=8         # recordings to continue
 prompt_seconds=3      # seconds of each that are the prompt
 max_seconds=10        # seconds of new audio
 prepare_options=      # more options of prepare.sh, in one quoted word
-acoustic_model=       # how units become codes: ar-nar or soundstorm; none: as conf says
+acoustic_model=       # how units become codes: ar-nar, soundstorm, flat, delay or rq; not given: as conf says
 train_options=        # more flags of bin/trainer_audiolm.py, in one quoted word
 infer_options=        # more flags of bin/infer.py, in one quoted word
 

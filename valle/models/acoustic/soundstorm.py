@@ -20,6 +20,7 @@ class SoundStorm(AcousticModel):
 
     name = "soundstorm"
     stage_types = (SoundStormLM,)
+    adds_up = False  # a loss under random masks is no part of a joint
 
     def __init__(self, config: AudioLMConfig, stages: Mapping[str, Stage]) -> None:
         super().__init__(config, stages)

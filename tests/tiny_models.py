@@ -54,6 +54,14 @@ def shaken(model: nn.Module) -> Any:
     return model
 
 
+def attentive(model: nn.Module) -> Any:
+    """The same module with attention and a pooled voice so strong that another prompt changes most of what is drawn."""
+    for name, parameter in model.named_parameters():
+        if ".qkv." in name or ".out." in name or "pooled_voice" in name:
+            parameter.data *= 5
+    return model
+
+
 def random_row(model: AudioLM, *, periods: int, seed: int, missing: int = 0) -> Row:
     """One example of every stage: ``periods`` of the timeline, less ``missing`` frames and units at its end (at least one of each)."""
     config, generator = model.config, torch.Generator().manual_seed(seed)

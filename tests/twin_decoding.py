@@ -65,11 +65,20 @@ def draw(logits: Tensor, sampling: Sampling, noise: RowNoise, past: Tensor, *, t
 
 
 def coarse_logits(
-    model: CoarseLM, tokens: Tensor, start: int, *, units: Tensor | None, num_frames: int, prompt: int, window: int
+    model: CoarseLM,
+    tokens: Tensor,
+    start: int,
+    *,
+    units: Tensor | None,
+    num_frames: int,
+    prompt: int,
+    window: int,
+    voice: Tensor | None = None,
 ) -> Tensor:
     """Logits ``(codes of all levels,)`` of the token after ``tokens[start:]``, as training computes them for the crop that begins there.
 
-    ``prompt`` counts the window's tokens that see each other freely, ``window`` those that a window holds.
+    ``prompt`` counts the window's tokens that see each other freely, ``window`` those that a window holds; ``voice (T_v, Q)`` are
+    the codes of a pooled voice.
     """
     levels = model.num_coarse
     within = tokens[start:]
@@ -77,6 +86,8 @@ def coarse_logits(
     codes = torch.zeros(frames * levels, dtype=torch.int64)
     codes[: len(within)] = within % model.codebook_size
     streams: dict[str, Any] = {"codes": codes.view(1, frames, levels), "lengths": torch.tensor([frames])}
+    if voice is not None:
+        streams.update(voice=voice[None], voice_lengths=torch.tensor([len(voice)]))
     if model.conditioning is None:
         assert prompt % levels == 0
         streams["prompt_lengths"] = torch.tensor([prompt // levels])
@@ -89,18 +100,21 @@ def coarse_logits(
         assert units is not None
         streams.update(units=units[None], unit_lengths=torch.tensor([len(units)]))
     else:
-        return _aligned_logits(model, within, start, units, num_frames)
+        return _aligned_logits(model, within, start, units, num_frames, voice)
     with Heard(model.head) as heard:
         model.loss(**streams)
     return heard[0][0, len(within)]
 
 
-def _aligned_logits(model: CoarseLM, within: Tensor, start: int, units: Tensor | None, num_frames: int) -> Tensor:
+def _aligned_logits(model: CoarseLM, within: Tensor, start: int, units: Tensor | None, num_frames: int, voice: Tensor | None) -> Tensor:
     """The same where a crop's units would end at its edge, though the row's go on."""
     assert units is not None and model.unit_window is not None
     around = model.unit_window(units[None], torch.tensor([len(units)]), num_frames)[0]
     positions = torch.arange(start, start + len(within) + 1)
     inputs = model.embed(torch.cat([torch.tensor([model.start]), within])) + model.level_embed(positions % model.num_coarse)
+    if voice is not None:
+        assert model.pooled_voice is not None
+        inputs = inputs + model.pooled_voice(voice[None], torch.tensor([len(voice)]))
     return model.head(model.transformer((inputs + around[positions // model.num_coarse])[None], Attend.causally()))[0, -1]
 
 
@@ -122,3 +136,44 @@ def coarse_twin(
         token = draw(logits.masked_fill(others, -torch.inf), sampling, noise, tokens, tokens_a_frame=levels)
         tokens = torch.cat([tokens, torch.tensor([token])])
     return (tokens % model.codebook_size).view(-1, levels).tolist()
+
+
+class CoarseSide:
+    """What one pass over a row knows: its tokens, its units, its voice, and where its window stands."""
+
+    def __init__(
+        self, model: CoarseLM, prompt: Tensor, units: Tensor | None, voice: Tensor | None, *, num_frames: int, window: int
+    ) -> None:
+        self.model, self.units, self.voice, self.num_frames = model, units, voice, num_frames
+        self.tokens, self.start, self.freely = model.flatten(prompt), 0, prompt.shape[0] * model.num_coarse
+        self.window, self.step = window * model.num_coarse, model.num_coarse * model.periods.frames
+
+    def logits(self) -> Tensor:
+        if len(self.tokens) - self.start >= self.window:
+            self.start = -(-(len(self.tokens) - self.window // 2) // self.step) * self.step
+            self.freely = len(self.tokens) - self.start
+        told = {"units": self.units, "num_frames": self.num_frames, "prompt": self.freely, "window": self.window, "voice": self.voice}
+        return coarse_logits(self.model, self.tokens, self.start, **told)
+
+    def add(self, token: int) -> None:
+        self.tokens = torch.cat([self.tokens, torch.tensor([token])])
+
+
+@torch.inference_mode()
+def guided_coarse_twin(
+    model: CoarseLM, prompt: Tensor, *, num_frames: int, units: Tensor | None, sampling: Sampling, seed: int, window: int
+) -> list[list[int]]:
+    """Codes ``(num_frames, Q')``: for every token a pass with units, prompt and voice, and one over the new tokens alone."""
+    levels, noise = model.num_coarse, RowNoise([seed], model.head.out_features, CPU)
+    sizes = {"num_frames": num_frames, "window": window}
+    voices = (prompt, prompt[:0]) if model.pooled_voice is not None else (None, None)
+    told = CoarseSide(model, prompt, units, voices[0], **sizes)
+    bare = CoarseSide(model, prompt[:0], None if units is None else units[:0], voices[1], **sizes)
+    while len(told.tokens) < num_frames * levels:
+        conditional, unconditional = told.logits(), bare.logits()
+        logits = unconditional + sampling.guidance * (conditional - unconditional)
+        others = torch.arange(len(logits)) // model.codebook_size != len(told.tokens) % levels
+        token = draw(logits.masked_fill(others, -torch.inf), sampling, noise, told.tokens, tokens_a_frame=levels)
+        told.add(token)
+        bare.add(token)
+    return (told.tokens % model.codebook_size).view(-1, levels).tolist()

@@ -54,6 +54,26 @@ def choose_crop(timeline: Timeline, *, num_periods: int, seconds: float, chance:
     )
 
 
+def place_elsewhere(total: int, *, first: int, stop: int, length: int, chance: float) -> int:
+    """Where a segment of ``length`` out of ``total`` begins that leaves ``first`` to ``stop`` out; ``chance`` in 0..1 places it.
+
+    The segment must fit before ``first`` or from ``stop`` on; all places where it does are equally likely.
+    """
+    before, behind = max(0, first - length + 1), max(0, total - stop - length + 1)
+    if before + behind == 0:
+        raise ValueError(f"expected room for {length} of {total} beside {first} to {stop}, found none")
+    place = int(chance * (before + behind))
+    return place if place < before else stop + place - before
+
+
+@dataclass(frozen=True)
+class Span:
+    """Both streams of the same time, in whole periods."""
+
+    units: NDArray[np.int64]  # (T_u,), empty without units
+    codes: NDArray[np.int64]  # (T, Q)
+
+
 @dataclass(frozen=True)
 class CroppedTokens:
     """What one stage sees of one cut: whole periods of both streams."""
@@ -66,6 +86,14 @@ class CroppedTokens:
     seed: int
     epoch: int
     number: int = 0  # among several crops of the cut for this stage
+    whole: Span | None = None  # all of the cut, of which this crop begins at
+    first_frame: int = 0
+    neighbour: Span | None = None  # another utterance by the same voice, where one was asked for and found
+
+    @property
+    def is_validation(self) -> bool:
+        """Whether nothing is left out of it at random: epoch 0 holds the fixed crops of validation."""
+        return self.epoch == 0
 
     def chance(self, what: str) -> float:
         """A number in 0..1 that depends on seed, epoch, cut, the crop's number and ``what`` alone, never on batch mates."""

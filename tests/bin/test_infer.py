@@ -167,6 +167,8 @@ def test_the_page_asks_for_nothing_but_its_own_files_and_escapes_names(run: Run,
         ("--audio-prompts FOLDER/a.wav --max-seconds none", "max-seconds"),
         ("--audio-prompts FOLDER/a.wav --temperature -1", "temperature"),
         ("--audio-prompts FOLDER/a.wav --top-p 0", "top-p"),
+        ("--audio-prompts FOLDER/a.wav --guidance -1", "guidance"),
+        ("--audio-prompts FOLDER/a.wav --guidance 2", "train with --drop-conditions 0.1 --drop-prompt 0.05, or use --guidance 1"),
         ("--audio-prompts FOLDER/a.wav --top-k -100", "top-k"),
         ("--audio-prompts FOLDER/a.wav --num-samples 0", "--num-samples"),
         ("--audio-prompts FOLDER/a.wav --mode sing", "mode"),
@@ -259,6 +261,17 @@ def test_a_stages_own_temperature_wins_over_the_common_one() -> None:
     assert temperatures() == (0.9, 0.8, 0.6)
     assert temperatures(temperature=0.5) == (0.5, 0.5, 0.5)
     assert temperatures(temperature=0.5, coarse_temperature=0.9) == (0.5, 0.9, 0.5)
+
+
+def test_guidance_reaches_the_stages_of_codes_and_one_stage_alone() -> None:
+    def guidance(**values: float) -> tuple[float, float, float]:
+        settings = options(**values).settings()
+        return tuple(settings.sampling[stage].guidance for stage in ("semantic", "coarse", "fine"))
+
+    assert guidance() == (1, 1, 1)
+    assert guidance(guidance=2) == (1, 2, 2)
+    assert guidance(guidance=2, fine_guidance=1) == (1, 2, 1)
+    assert guidance(coarse_guidance=3) == (1, 3, 1)
 
 
 def test_repetition_awareness_reaches_the_coarse_stage() -> None:

@@ -162,7 +162,7 @@ def test_a_part_that_the_model_does_not_have_is_refused() -> None:
         ({"num_coarse": 0}, "1 to all 3, found 0"),
         ({"num_coarse": 4}, "1 to all 3, found 4"),
         ({"coarse_conditioning": "both"}, "aligned or prefix, found 'both'"),
-        ({"prefix_mode": 2}, "0 .* or 1 .* found 2"),
+        ({"prefix_mode": 3}, "0 .* or 4 .* found 3"),
         ({"codebook_size": 0}, "found 0 codes"),
         ({"num_units": 0}, "and 0 units"),
         ({"num_units": 5, "unit_window": -1}, "found -1, 1 and 2"),

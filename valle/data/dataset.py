@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from valle.corpora.pieces import FIRST_PIECE, LAST_PIECE
-from valle.crops import CroppedTokens, choose_crop, numbered
+from valle.crops import CroppedTokens, Span, choose_crop, numbered
+from valle.data.neighbours import Neighbours
 from valle.seeds import draw
 from valle.tokenizers.base import TokenizerIdentity
 from valle.tokenizing.flat_tokens import STORAGE as FLAT_STORAGE
@@ -54,16 +55,28 @@ class Tokens:
     num_periods: int
     is_first: bool = True  # piece of its recording
     is_last: bool = True
+    whole: Span | None = None  # its streams without what fills no whole period
+    neighbour: Span | None = None  # another utterance by the same voice, where one was asked for and found
 
 
 class TokenDataset(Dataset[Batch]):
     """``dataset[cuts]`` is the batch of a mini ``CutSet``, as lhotse's samplers give them."""
 
-    def __init__(self, manifests: TokenManifests, settings: CropSettings, *, epoch: int) -> None:
-        self.manifests, self.settings, self.epoch = manifests, settings, epoch
+    def __init__(self, manifests: TokenManifests, settings: CropSettings, *, epoch: int, neighbours: Neighbours | None = None) -> None:
+        self.manifests, self.settings, self.epoch, self.neighbours = manifests, settings, epoch, neighbours
 
     def __getitem__(self, cuts: CutSet) -> Batch:
-        return self.collate([read_tokens(cut, self.manifests, self.settings.num_quantizers) for cut in cuts])
+        return self.collate([self._read(cut) for cut in cuts])
+
+    def _read(self, cut: Cut) -> Tokens:
+        """A cut's tokens and, with ``neighbours``, those of another one by the same voice."""
+        tokens = read_tokens(cut, self.manifests, self.settings.num_quantizers)
+        if self.neighbours is None:
+            return tokens
+        neighbour = self.neighbours.choose(cut.id, draw(self.settings.seed, self.epoch, cut.id, "neighbour"))
+        if neighbour is None:
+            return tokens
+        return replace(tokens, neighbour=read_tokens(neighbour, self.manifests, self.settings.num_quantizers).whole)
 
     @property
     def longest_seconds(self) -> float:
@@ -88,7 +101,8 @@ class TokenDataset(Dataset[Batch]):
         return CroppedTokens(
             cut_id=example.cut_id, units=example.units[crop.units], codes=example.codes[crop.frames],
             starts=crop.holds_start and example.is_first, ends=crop.holds_end and example.is_last,
-            seed=settings.seed, epoch=self.epoch, number=number,
+            seed=settings.seed, epoch=self.epoch, number=number, whole=example.whole, first_frame=crop.frames.start,
+            neighbour=example.neighbour,
         )  # fmt: skip
 
 
@@ -109,9 +123,10 @@ def read_tokens(cut: Cut, manifests: TokenManifests, num_quantizers: int) -> Tok
     periods = manifests.timeline.periods_in(len(units), len(codes))
     if periods == 0:
         raise ManifestError(f"cut {cut.id} holds no whole period of tokens; raise --filter-min-duration")
-    custom = cut.custom or {}
+    custom, codes = cut.custom or {}, codes[:, :num_quantizers]
+    num_units, num_frames = manifests.timeline.align(len(units), len(codes))
     return Tokens(
-        cut_id=cut.id, units=units, codes=codes[:, :num_quantizers], num_periods=periods,
+        cut_id=cut.id, units=units, codes=codes, num_periods=periods, whole=Span(units[:num_units], codes[:num_frames]),
         is_first=bool(custom.get(FIRST_PIECE, True)), is_last=bool(custom.get(LAST_PIECE, True)),
     )  # fmt: skip
 

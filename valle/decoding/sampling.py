@@ -20,7 +20,8 @@ class Sampling:
     ``temperature`` 0 takes the likeliest.  ``top_k`` 0 and ``top_p`` 1 keep all.  ``repetition_window`` > 0 draws
     again from the whole distribution where the token made up more than ``repetition_ratio`` of the last that many
     frames (VALL-E 2, Chen et al. 2024, 3.3: window 10, ratio 0.1); of several tokens a frame each has its own, and one that
-    lasts several frames counts as often.
+    lasts several frames counts as often.  ``guidance`` other than 1 draws from logits u + w (c - u), those without conditions and
+    those with (Ho and Salimans 2022), for a stage that has learned both; 1 takes the latter alone.
 
     ``passes``: of a stage that fills each level in several passes (SoundStorm, Borsos et al. 2023, 3.3), the passes on each level;
     the last number is that of all further levels.
@@ -36,6 +37,7 @@ class Sampling:
     repetition_window: int = 0
     repetition_ratio: float = 0.1
     passes: tuple[int, ...] = (16, 1)
+    guidance: float = 1.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.temperature < float("inf"):
@@ -51,6 +53,13 @@ class Sampling:
             )
         if not self.passes or min(self.passes) < 1:
             raise UserError(f"expected 1 pass or more on each level, found {', '.join(map(str, self.passes)) or 'none'}")
+        if not 0 <= self.guidance < float("inf"):
+            raise UserError(f"the guidance must be 1 (none) or another number from 0 (without conditions) on, found {self.guidance}")
+
+    @property
+    def is_guided(self) -> bool:
+        """Whether logits are those of two passes."""
+        return self.guidance != 1
 
     @property
     def greedy(self) -> bool:

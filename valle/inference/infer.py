@@ -37,6 +37,9 @@ def _flag(default: Any, text: str) -> Any:
 
 @dataclass(frozen=True)
 @a_flag_per_stage("temperature", float | None, lambda stage: None, lambda stage: f"of the {stage.name} stage alone")
+@a_flag_per_stage(
+    "guidance", float | None, lambda stage: None, lambda stage: f"of the {stage.name} stage alone", only=lambda stage: stage.takes_guidance
+)
 class InferOptions:
     """Flags of ``bin/infer.py``."""
 
@@ -62,6 +65,9 @@ class InferOptions:
     top_p: float = _flag(1.0, "draw from the likeliest that make up this probability")
     passes: str | None = _flag(None, "of soundstorm: passes on each level, the last number for all further levels; not given: 16,1")
     repetition_aware: bool = _flag(False, "draw again where a coarse code repeats too often")
+    guidance: float = _flag(
+        1.0, "how much more than without them codes follow units and prompt, for a model trained with --drop-conditions; 1 is no guidance"
+    )
     seed: int = _flag(0, "seed of all random choices")
     num_samples: int = _flag(1, "continuations of each prompt")
     batch_size: int = _flag(8, "continuations made at once")
@@ -88,7 +94,11 @@ class InferOptions:
             temperature = own if own is not None else self.temperature if self.temperature is not None else stage.sampling.temperature
             window = stage.repetition_window if self.repetition_aware else 0
             passes = stage.sampling.passes if self.passes is None else read_passes(self.passes)
-            return Sampling(temperature=temperature, top_k=self.top_k, top_p=self.top_p, repetition_window=window, passes=passes)
+            guidance = of_stage(self, stage.name, "guidance")
+            return Sampling(
+                temperature=temperature, top_k=self.top_k, top_p=self.top_p, repetition_window=window, passes=passes,
+                guidance=1.0 if not stage.takes_guidance else self.guidance if guidance is None else guidance,
+            )  # fmt: skip
 
         return ContinueSettings(
             mode=self.mode,

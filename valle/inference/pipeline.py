@@ -27,6 +27,7 @@ from valle.errors import UserError
 from valle.given_audio import PromptError, Recording, as_rows, as_seeds
 from valle.inference.continuing import Continuer, TokenPrompt
 from valle.measures.level import Level, active_level, hold_level, speech_gain_db, with_gain
+from valle.models.dropping import refuse_guidance
 from valle.models.folder import refuse_other_content, smallest_dtype
 from valle.models.hub import find_model, upload_model
 from valle.models.released import Released, load_released, save_released
@@ -233,6 +234,7 @@ class Pipeline:
         """
         given: dict[str, Any] = {"prompt_seconds": prompt_seconds, "max_seconds": max_seconds, "min_seconds": min_seconds}
         settings = replace(settings or ContinueSettings(), **{name: value for name, value in given.items() if value is not None})
+        refuse_guidance(self.model.config, self.model.stages(), settings.sampling)
         recordings, seeds = self._rows(wav, sample_rate, seed)
         if not recordings:
             return []

@@ -159,6 +159,7 @@ class AudioLM(nn.Module):
         *,
         top_k: int = 0,
         top_p: float = 1.0,
+        guidance: float = 1.0,
         seed: int = 0,
         window: int | None = None,
     ) -> Tensor:
@@ -166,7 +167,7 @@ class AudioLM(nn.Module):
 
         Exactly ``max_new_tokens`` frames follow each row's own prompt; ``window`` is the length in frames past which the
         context slides, by default those that the stages were trained on, or none where the configuration does not know them.
-        ``seed`` is of any integer type.
+        ``guidance`` above 1 follows the prompt more closely, if training left it out now and then.  ``seed`` is of any integer type.
         """
         if self.config.num_units is not None:
             raise UserError("this model is conditioned on units: continue audio by valle.Pipeline, or build AudioLM without num_units")
@@ -186,7 +187,7 @@ class AudioLM(nn.Module):
                 "is codebook_size the codec's?"
             )
         totals = [len(prompt) + max_new_tokens for prompt in prompts]
-        sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p)
+        sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p, guidance=guidance)
         unbounded = 2 * max(totals) + 2  # half of a window is context, so that every row sees all of its prompt
         trained = self.config.trained_frames or {}
         windows = {stage: window or trained.get(stage, unbounded) for stage in self.stages()}

@@ -10,13 +10,16 @@ from torch.nn.utils.rnn import pad_sequence
 
 from valle.crops import CroppedTokens
 from valle.decoding.engine import DecodingRequest, Drawn, Known, decode, draw_token
+from valle.decoding.guidance import agreed, beside_none, guided
 from valle.decoding.sampling import Noise, Sampling
 from valle.models.code_geometry import embeddings_like, heads_like
 from valle.models.config import AudioLMConfig
+from valle.models.dropping import dropped
 from valle.models.loss import LossTerm, loss_term, small_head
 from valle.models.stage import ExampleSettings, Stage, code_counts, streams
 from valle.models.unit_window import UnitWindow
 from valle.models.vocabulary import Vocabulary
+from valle.models.voice import PooledVoice, give_up_beginning, voice_of, voice_tensors
 from valle.modules.masks import valid_mask
 from valle.modules.transformer import Attend, Transformer
 from valle.timeline import ceil_division
@@ -33,6 +36,7 @@ class CoarseLM(Stage):
     crop_seconds = 10.0
     sampling = Sampling(temperature=0.8)  # AudioLM 4.1
     repetition_window = 10  # VALL-E 2's
+    takes_guidance = True
 
     def __init__(self, config: AudioLMConfig) -> None:
         super().__init__()
@@ -52,6 +56,7 @@ class CoarseLM(Stage):
             )
         self.transformer = Transformer(config.transformer(config.coarse_num_layers))
         self.head = small_head(config.d_model, num_codes)
+        self.pooled_voice = PooledVoice(config) if config.pooled_voice else None
 
     @torch.no_grad()
     def start_from_codebooks(self, codebooks: Tensor) -> None:
@@ -62,11 +67,21 @@ class CoarseLM(Stage):
 
     @classmethod
     def collate(cls, crops: Sequence[CroppedTokens], settings: ExampleSettings) -> dict[str, Tensor]:
-        batch = streams(crops, settings.config)
-        if settings.config.num_units is None:
+        config = settings.config
+        if config.pooled_voice and config.num_units is not None:
+            crops = [give_up_beginning(crop, config) for crop in crops]
+        batch = streams(crops, config)
+        first_targets = [0] * len(crops)
+        if config.num_units is None:
             shares = [_prompt_share(crop, settings) for crop in crops]
             prompts = [share * length for share, length in zip(shares, batch["lengths"].tolist(), strict=True)]
-            batch["prompt_lengths"] = torch.minimum(torch.tensor(prompts).long().clamp(min=1), batch["lengths"] - 1).clamp(min=0)
+            prompt_lengths = torch.minimum(torch.tensor(prompts).long().clamp(min=1), batch["lengths"] - 1).clamp(min=0)
+            without = torch.tensor([dropped(crop, config).prompt for crop in crops])
+            batch["prompt_lengths"] = prompt_lengths.masked_fill(without, 0)
+            first_targets = batch["prompt_lengths"].tolist()
+        if config.pooled_voice:
+            voices = [voice_of(crop, config, first_target=first) for crop, first in zip(crops, first_targets, strict=True)]
+            batch.update(voice_tensors(voices))
         return batch
 
     def histograms(
@@ -86,9 +101,17 @@ class CoarseLM(Stage):
         units: Tensor | None = None,
         unit_lengths: Tensor | None = None,
         prompt_lengths: Tensor | None = None,
+        voice: Tensor | None = None,
+        voice_lengths: Tensor | None = None,
     ) -> LossTerm:
-        """``codes (B, T, Q)``, ``lengths (B,)`` frames; with units ``(B, T_u)``, or with ``prompt_lengths (B,)`` frames, no targets."""
-        predictions = self.predictions(codes=codes, lengths=lengths, units=units, unit_lengths=unit_lengths, prompt_lengths=prompt_lengths)
+        """``codes (B, T, Q)``, ``lengths (B,)`` frames; with units ``(B, T_u)``, or with ``prompt_lengths (B,)`` frames, no targets.
+
+        ``voice (B, T_v, Q)`` are codes from elsewhere, of a model with a pooled voice.
+        """
+        predictions = self.predictions(
+            codes=codes, lengths=lengths, units=units, unit_lengths=unit_lengths, prompt_lengths=prompt_lengths, voice=voice,
+            voice_lengths=voice_lengths,
+        )  # fmt: skip
         return loss_term(*predictions)
 
     def predictions(
@@ -99,17 +122,22 @@ class CoarseLM(Stage):
         units: Tensor | None = None,
         unit_lengths: Tensor | None = None,
         prompt_lengths: Tensor | None = None,
+        voice: Tensor | None = None,
+        voice_lengths: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Logits ``(B, T * Q', codebook_size)`` of the flattened codes, these codes, and which of them are targets."""
         tokens = self.flatten(torch.where(valid_mask(lengths, codes.shape[1])[..., None], codes, 0))  # (B, T * Q')
         token_lengths = lengths * self.num_coarse
         valid = valid_mask(token_lengths, tokens.shape[1])
+        voices = None if self.pooled_voice is None else self.pooled_voice(voice, voice_lengths)[:, None]  # (B, 1, D)
         if self.conditioning == "prefix":
             assert units is not None and unit_lengths is not None
-            hidden = self._after_units(tokens, units, unit_lengths)
+            hidden = self._after_units(tokens, units, unit_lengths, voices)
         else:
             inputs = torch.cat([tokens.new_full((len(tokens), 1), self.start), tokens[:, :-1]], 1)
             x = self.embed(inputs) + self._level_of(torch.arange(tokens.shape[1], device=tokens.device))
+            if voices is not None:
+                x = x + voices
             attend = Attend.causally()
             if self.unit_window is not None:
                 assert units is not None and unit_lengths is not None
@@ -138,7 +166,7 @@ class CoarseLM(Stage):
     def _level_of(self, positions: Tensor) -> Tensor:
         return self.level_embed(positions % self.num_coarse)
 
-    def _after_units(self, tokens: Tensor, units: Tensor, unit_lengths: Tensor) -> Tensor:
+    def _after_units(self, tokens: Tensor, units: Tensor, unit_lengths: Tensor, voices: Tensor | None) -> Tensor:
         """Rows of units, separator, codes without gaps; hidden of the positions that predict codes ``(B, T * Q', D)``."""
         length = tokens.shape[1]
         place = torch.arange(units.shape[1] + length, device=tokens.device) - unit_lengths[:, None]  # (B, S), 0 at the separator
@@ -147,6 +175,8 @@ class CoarseLM(Stage):
         unit_index = (place + unit_lengths[:, None]).clamp(max=units.shape[1])
         sequence = torch.where(place < 0, padded_units.gather(1, unit_index), codes.gather(1, place.clamp(0, length)))
         x = self.embed(sequence) + self._level_of(place.clamp(min=0)) * (place >= 0)[..., None]
+        if voices is not None:
+            x = x + voices
         hidden = self.transformer(x, Attend.causally())
         index = unit_lengths[:, None] + torch.arange(length, device=tokens.device)
         return hidden.gather(1, index[..., None].expand(-1, -1, hidden.shape[2]))
@@ -168,21 +198,29 @@ class CoarseLM(Stage):
         sampling: Sampling,
         seeds: Sequence[int],
         window: int,
+        voices: Sequence[Tensor] | None = None,
     ) -> list[Tensor]:
         """Continue prompt codes ``(T_b, Q')`` to ``num_frames`` in all, along ``units (T_u,)`` of all that -> codes ``(num_frames_b, Q')``.
 
-        ``window`` counts frames; the number of frames is given, so there is no end token.
+        ``window`` counts frames; the number of frames is given, so there is no end token.  ``voices (T_v, Q)`` are the codes from which
+        a model with a pooled voice takes it.  With guidance, each row is decoded beside itself without units, prompt and voice.
         """
         window = self.periods.window(window)
-        decoding = _Continuation(self, units, list(num_frames), window)
+        new_frames = [total - len(prompt) for prompt, total in zip(prompts, num_frames, strict=True)]
+        voices = [prompt[:0] for prompt in prompts] if voices is None else voices
+        rows, units_of_rows = list(prompts), units
+        if sampling.is_guided:
+            rows, voices, seeds, new_frames = beside_none(prompts), beside_none(voices), [*seeds, *seeds], new_frames * 2
+            units_of_rows = None if units is None else beside_none(units)
+        decoding = _Continuation(self, units_of_rows, max(num_frames), window, voices)
         request = DecodingRequest(
-            prompts=[self.flatten(prompt) for prompt in prompts],
-            max_new=[(total - len(prompt)) * self.num_coarse for prompt, total in zip(prompts, num_frames, strict=True)],
+            prompts=[self.flatten(prompt) for prompt in rows],
+            max_new=[frames * self.num_coarse for frames in new_frames],
             seeds=seeds,
             sampling=sampling,
             window=window * self.num_coarse,
         )
-        new = [tokens.view(-1, self.num_coarse) % self.codebook_size for tokens in decode(decoding, request)]
+        new = [tokens.view(-1, self.num_coarse) % self.codebook_size for tokens in decode(decoding, request)[: len(prompts)]]
         return [torch.cat([prompt[:, : self.num_coarse], rest]) for prompt, rest in zip(prompts, new, strict=True)]
 
 
@@ -198,16 +236,21 @@ class _Continuation:
     end_token = None
     token_shape = ()
 
-    def __init__(self, model: CoarseLM, units: Sequence[Tensor] | None, num_frames: list[int], window: int) -> None:
+    def __init__(self, model: CoarseLM, units: Sequence[Tensor] | None, num_frames: int, window: int, voices: Sequence[Tensor]) -> None:
         self.model, self.transformer, self.units = model, model.transformer, units
         self.window = window
+        self.voices = None if model.pooled_voice is None else model.pooled_voice.of_rows(voices)  # (B, D)
         self.windows: Tensor | None = None  # what is said around every frame, (B, T, D)
         if model.unit_window is not None:
             assert units is not None
             lengths = torch.tensor([len(row) for row in units], device=units[0].device)
-            self.windows = model.unit_window(pad_sequence(list(units), batch_first=True), lengths, max(num_frames))
+            self.windows = model.unit_window(pad_sequence(list(units), batch_first=True), lengths, num_frames)
 
     def window_inputs(self, row: int, start: int, tokens: Tensor) -> Tensor:
+        x = self._window_inputs(row, start, tokens)
+        return x if self.voices is None else x + self.voices[row]
+
+    def _window_inputs(self, row: int, start: int, tokens: Tensor) -> Tensor:
         model = self.model
         if model.conditioning == "prefix":
             assert self.units is not None
@@ -222,14 +265,15 @@ class _Continuation:
         if self.windows is not None:
             frames = torch.div(following, self.model.num_coarse, rounding_mode="floor").clamp(max=self.windows.shape[1] - 1)
             x = x + self.windows[torch.arange(len(tokens), device=tokens.device), frames]
-        return x
+        return x if self.voices is None else x + self.voices
 
     def draw(self, hidden: Tensor, known: Known, sampling: Sampling, noise: Noise) -> Drawn:
-        logits = self.model.head(hidden)
+        logits = guided(self.model.head(hidden), sampling)
         if self.model.num_coarse > 1:
             level = torch.arange(logits.shape[1], device=hidden.device) // self.model.codebook_size
             logits = logits.masked_fill(level != (known.positions % self.model.num_coarse)[:, None], -torch.inf)
-        return draw_token(logits, known, sampling, noise, end_token=None, tokens_a_frame=self.model.num_coarse)
+        drawn = draw_token(logits, known, sampling, noise, end_token=None, tokens_a_frame=self.model.num_coarse)
+        return agreed(drawn, sampling)
 
     def attend_window(self, lengths: Tensor, max_length: int) -> Attend:
         return Attend.causally() if self.model.conditioning else Attend.after_prompt(lengths - 1, max_length)

@@ -62,12 +62,10 @@ class AudioLMConfig:
     )
     longest_run: int = _size(32, "longest run in frames; a longer run becomes several", least=1)
     fine_units: bool = _size(True, "condition the fine stage on units")
-    prefix_mode: int = _size(1, "fine stage: 1 trains with a random acoustic prompt, 0 without")
     soundstorm_kernel: int = _size(5, "soundstorm: frames of the convolution's kernel, an odd number", least=1)
     soundstorm_levels: Literal["uniform", "linear"] = _size(
         "uniform", "soundstorm: train all levels alike (uniform), or level q in proportion to the levels from q on (linear, MaskGCT)"
     )
-    prompt_share: float = _size(0.4, "share of a crop that is prompt, without units")
     rq_num_layers: int | None = _size(None, "layers of rq's temporal transformer, if different", least=1)
     rq_first_level: Literal["temporal", "depth"] = _size(
         "temporal", "rq: level 0 by the temporal transformer's own head (temporal), or by the depth transformer too (depth)"
@@ -81,6 +79,16 @@ class AudioLMConfig:
     level_weights: list[float] = setting(
         [], "rq: weights of the levels in the loss, which is a weighted mean; the last holds for all further levels; 1 each if not given"
     )
+    prefix_mode: int = _size(
+        1,
+        "acoustic prompt with which the fine stage trains: 0 none, 1 the crop's beginning, 2 a segment from elsewhere in the utterance, "
+        "4 a segment of a neighbour, an utterance by the same voice",
+    )
+    prompt_share: float = _size(0.4, "share of a crop that is prompt, without units")
+    pooled_voice: bool = _size(False, "add to every frame of the coarse and fine stages an embedding pooled from the prompt's codes")
+    drop_conditions: float = setting(0.0, "share of examples that train without units and prompt, for --guidance (0.1 is usual)", least=0)
+    drop_prompt: float = setting(0.0, "share of examples that train without the prompt alone (0.05 is usual)", least=0)
+    drop_voice: float = setting(0.1, "least share of examples that train without the pooled voice", least=0)
     # What tokenized the data decides the rest.
     codebook_size: int = 1024
     num_units: int | None = None
@@ -105,8 +113,17 @@ class AudioLMConfig:
             raise UserError(f"the kernel of soundstorm must be an odd number of frames, found {self.soundstorm_kernel}")
         if self.soundstorm_levels not in ("uniform", "linear"):
             raise UserError(f"the levels of soundstorm must be drawn uniform or linear, found {self.soundstorm_levels!r}")
-        if self.prefix_mode not in (0, 1):
-            raise UserError(f"the prefix mode must be 0 (no acoustic prompt) or 1 (a random one), found {self.prefix_mode}")
+        if self.prefix_mode not in (0, 1, 2, 4):
+            raise UserError(
+                "the prefix mode must be 0 (no acoustic prompt), 1 (the crop's beginning), 2 (from elsewhere in the utterance) or "
+                f"4 (a neighbour's), found {self.prefix_mode}"
+            )
+        shares = (self.drop_conditions, self.drop_prompt, self.drop_voice)
+        if not all(0 <= share <= 1 for share in shares) or self.drop_conditions + self.drop_prompt > 1:
+            raise UserError(
+                "expected shares of examples without units and prompt, without prompt and without voice in 0..1, the first two together "
+                f"too, found {', '.join(f'{share:g}' for share in shares)}"
+            )
         if self.codebook_size < 1 or (self.num_units is not None and self.num_units < 1):
             raise UserError(f"codebooks need at least one token, found {self.codebook_size} codes and {self.num_units} units")
         if not all(isinstance(frames, int) and frames >= 1 for frames in (self.trained_frames or {}).values()):

@@ -9,12 +9,15 @@ from torch import Tensor, nn
 
 from valle.crops import CroppedTokens
 from valle.decoding.engine import evaluating
+from valle.decoding.guidance import guide, in_place, without_prompt
 from valle.decoding.sampling import RowNoise, Sampling, sample_all
 from valle.models.code_geometry import embeddings_like, heads_like
 from valle.models.config import AudioLMConfig
+from valle.models.fine_prompts import NEIGHBOUR, NO_PROMPT, prompted
 from valle.models.loss import LossTerm, loss_term
 from valle.models.stage import ExampleSettings, Stage, code_counts, streams
 from valle.models.unit_window import UnitWindow
+from valle.models.voice import PooledVoice, voice_of, voice_tensors
 from valle.modules.masks import valid_mask
 from valle.modules.transformer import Attend, Transformer
 
@@ -28,11 +31,12 @@ class FineLM(Stage):
     name = "fine"
     crop_seconds = 3.0
     sampling = Sampling(temperature=0.6)  # AudioLM 4.1
+    takes_guidance = True
 
     def __init__(self, config: AudioLMConfig) -> None:
         super().__init__()
         self.num_coarse, self.num_levels, self.codebook_size = config.num_coarse, config.num_quantizers, config.codebook_size
-        self.prompted = config.prefix_mode == 1
+        self.prompted = config.prefix_mode != NO_PROMPT
         fine_levels = self.num_levels - self.num_coarse
         self.embed = nn.Embedding(self.num_levels * self.codebook_size, config.d_model)
         nn.init.normal_(self.embed.weight, std=self.num_levels**-0.5)
@@ -46,6 +50,7 @@ class FineLM(Stage):
         # One parameter for all levels: whichever levels a batch draws, every parameter has a gradient.
         self.head = nn.Parameter(torch.randn(fine_levels, self.codebook_size, config.d_model) * 0.02 * config.d_model**-0.5)
         self.head_bias = nn.Parameter(torch.zeros(fine_levels, self.codebook_size))
+        self.pooled_voice = PooledVoice(config) if config.pooled_voice else None
 
     @torch.no_grad()
     def start_from_codebooks(self, codebooks: Tensor) -> None:
@@ -56,13 +61,20 @@ class FineLM(Stage):
 
     @classmethod
     def collate(cls, crops: Sequence[CroppedTokens], settings: ExampleSettings) -> dict[str, Tensor]:
-        """A random level and, with ``prefix_mode`` 1, a random prompt of up to two thirds, of each example."""
-        config, batch = settings.config, streams(crops, settings.config)
+        """A random level and a random prompt of up to two thirds, as ``prefix_mode`` says, of each example."""
+        config = settings.config
         fine_levels = config.num_quantizers - config.num_coarse
         levels = [config.num_coarse + int(crop.chance("level") * fine_levels) for crop in crops]
-        lengths = batch["lengths"].tolist() if config.prefix_mode == 1 else [0] * len(crops)
-        prompts = [int(crop.chance("prompt") * 2 / 3 * length) for crop, length in zip(crops, lengths, strict=True)]
+        examples = [prompted(crop, config) for crop in crops]
+        prompts = [frames for _, frames in examples]
+        batch = streams([example for example, _ in examples], config)
+        if config.pooled_voice:
+            batch.update(voice_tensors([voice_of(crop, config, first_target=frames) for crop, frames in zip(crops, prompts, strict=True)]))
         return {**batch, "levels": torch.tensor(levels), "prompt_lengths": torch.tensor(prompts)}
+
+    @classmethod
+    def needs_neighbours(cls, config: AudioLMConfig) -> bool:
+        return config.prefix_mode == NEIGHBOUR
 
     def validation_terms(self, *, levels: Tensor, **tensors: Tensor) -> dict[str, LossTerm]:
         """``fine_1``, ``fine_2``, ...: every level of every example, none drawn."""
@@ -85,18 +97,31 @@ class FineLM(Stage):
         levels: Tensor,
         units: Tensor | None = None,
         unit_lengths: Tensor | None = None,
+        voice: Tensor | None = None,
+        voice_lengths: Tensor | None = None,
     ) -> LossTerm:
-        """``codes (B, T, Q)``; each row predicts its level of ``levels (B,)`` after its prompt of ``prompt_lengths (B,)`` frames."""
+        """``codes (B, T, Q)``; each row predicts its level of ``levels (B,)`` after its prompt of ``prompt_lengths (B,)`` frames.
+
+        ``voice (B, T_v, Q)`` are codes from elsewhere, of a model with a pooled voice.
+        """
         valid = valid_mask(lengths, codes.shape[1])
         codes = torch.where(valid[..., None], codes, 0)
-        logits = self(codes, lengths, prompt_lengths, levels, units, unit_lengths)
+        voices = None if self.pooled_voice is None else self.pooled_voice(voice, voice_lengths)
+        logits = self(codes, lengths, prompt_lengths, levels, units, unit_lengths, voices)
         targets = codes.gather(2, levels[:, None, None].expand(-1, codes.shape[1], 1))[..., 0]
         return loss_term(logits, targets, valid & ~valid_mask(prompt_lengths, codes.shape[1]))
 
     def forward(
-        self, codes: Tensor, lengths: Tensor, prompt_lengths: Tensor, levels: Tensor, units: Tensor | None, unit_lengths: Tensor | None
+        self,
+        codes: Tensor,
+        lengths: Tensor,
+        prompt_lengths: Tensor,
+        levels: Tensor,
+        units: Tensor | None,
+        unit_lengths: Tensor | None,
+        voices: Tensor | None = None,
     ) -> Tensor:
-        """Logits ``(B, T, codebook_size)`` of each row's level; target frames show only what lies below it."""
+        """Logits ``(B, T, codebook_size)`` of each row's level; target frames show only what lies below it.  ``voices (B, D)``."""
         frames = codes.shape[1]
         level = torch.arange(self.num_levels, device=codes.device)
         # A model that has learned without prompts is not shown one: it sees those frames like all others.
@@ -107,6 +132,8 @@ class FineLM(Stage):
         if self.unit_window is not None:
             assert units is not None and unit_lengths is not None
             x = x + self.unit_window(units, unit_lengths, frames)
+        if voices is not None:
+            x = x + voices[:, None]
         hidden = self.transformer(x, Attend.freely(lengths, frames), levels=levels - self.num_coarse)
         chosen = levels - self.num_coarse
         return torch.einsum("btd,bvd->btv", hidden, self.head[chosen].to(hidden.dtype)) + self.head_bias[chosen][:, None]
@@ -122,14 +149,48 @@ class FineLM(Stage):
         seeds: Sequence[int],
         units: Tensor | None = None,
         unit_lengths: Tensor | None = None,
+        voices: Sequence[Tensor] | None = None,
     ) -> Tensor:
-        """Fill levels ``num_coarse..`` of ``codes (B, T, Q)`` after each row's prompt, one pass a level -> ``(B, T, Q)``."""
+        """Fill levels ``num_coarse..`` of ``codes (B, T, Q)`` after each row's prompt, one pass a level -> ``(B, T, Q)``.
+
+        ``voices (T_v, Q)`` are the codes from which a model with a pooled voice takes it.
+        """
         codes = codes.clone()
         target = valid_mask(lengths, codes.shape[1]) & ~valid_mask(prompt_lengths, codes.shape[1])
         with evaluating(self):
+            pooled = None if self.pooled_voice is None else self.pooled_voice.of_rows(voices or [row[:0] for row in codes])
             for level in range(self.num_coarse, self.num_levels):
-                logits = self(codes, lengths, prompt_lengths, torch.full_like(lengths, level), units, unit_lengths)
+                levels = torch.full_like(lengths, level)
+                if sampling.is_guided:
+                    logits = self._guided(codes, lengths, prompt_lengths, levels, units, unit_lengths, pooled, weight=sampling.guidance)
+                else:
+                    logits = self(codes, lengths, prompt_lengths, levels, units, unit_lengths, pooled)
                 # A stream for each row and level, so that batch mates change nothing.
                 noise = RowNoise([seed * self.num_levels + level for seed in seeds], self.codebook_size, codes.device)
                 codes[..., level] = torch.where(target, sample_all(logits, sampling, noise), codes[..., level])
         return codes
+
+    def _guided(
+        self,
+        codes: Tensor,
+        lengths: Tensor,
+        prompt_lengths: Tensor,
+        levels: Tensor,
+        units: Tensor | None,
+        unit_lengths: Tensor | None,
+        pooled: Tensor | None,
+        *,
+        weight: float,
+    ) -> Tensor:
+        """As ``forward``, guided: beside each row, in the same batch, its target frames alone, without prompt, units and voice."""
+        both = self(
+            torch.cat([codes, without_prompt(codes, prompt_lengths)]),
+            torch.cat([lengths, (lengths - prompt_lengths).clamp(min=1)]),
+            torch.cat([prompt_lengths, torch.zeros_like(prompt_lengths)]),
+            levels.repeat(2),
+            None if units is None else units.repeat(2, 1),
+            None if unit_lengths is None else torch.cat([unit_lengths, torch.zeros_like(unit_lengths)]),
+            None if self.pooled_voice is None or pooled is None else torch.cat([pooled, self.pooled_voice.nobody.expand_as(pooled)]),
+        )
+        conditional, unconditional = both.chunk(2)
+        return guide(conditional, in_place(unconditional, prompt_lengths), weight)

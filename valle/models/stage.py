@@ -12,11 +12,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from valle.crops import CroppedTokens, pad
 from valle.decoding.sampling import Sampling
 from valle.models.config import AudioLMConfig
+from valle.models.dropping import dropped
 from valle.models.loss import LossTerm
 
 
@@ -38,6 +40,7 @@ class Stage(nn.Module, ABC):
     name: ClassVar[str]
     crop_seconds: ClassVar[float]  # of the longest crop, by default
     sampling: ClassVar[Sampling]  # by default
+    takes_guidance: ClassVar[bool] = False  # whether it has conditions, which it learns to do without
     repetition_window: ClassVar[int] = 0  # tokens by which repetition-aware sampling judges; 0 for a stage that never draws so
 
     @classmethod
@@ -49,6 +52,11 @@ class Stage(nn.Module, ABC):
     def means_the_same(cls, ours: AudioLMConfig, theirs: Mapping[str, Any]) -> bool:
         """Whether weights trained under the fields ``theirs`` predict the same kind of tokens, if they have the same shapes."""
         return True
+
+    @classmethod
+    def needs_neighbours(cls, config: AudioLMConfig) -> bool:
+        """Whether examples are made of another utterance by the same voice too, which is then read."""
+        return False
 
     @abstractmethod
     def loss(self, *args: Any, **tensors: Any) -> LossTerm:
@@ -91,11 +99,16 @@ class SemanticStage(Stage):
 
 
 def streams(crops: Sequence[CroppedTokens], config: AudioLMConfig) -> dict[str, Tensor]:
-    """``codes (B, T, Q)``, ``lengths (B,)`` and, of a model with units, ``units (B, T_u)``, ``unit_lengths (B,)``."""
+    """``codes (B, T, Q)``, ``lengths (B,)`` and, of a model with units, ``units (B, T_u)``, ``unit_lengths (B,)``.
+
+    An example from which units are left out (``dropping.py``) has 0 of them.
+    """
     codes, lengths = pad([crop.codes for crop in crops])
     batch = {"codes": codes, "lengths": lengths}
     if config.num_units is not None:
-        batch["units"], batch["unit_lengths"] = pad([crop.units for crop in crops])
+        batch["units"], unit_lengths = pad([crop.units for crop in crops])
+        without = torch.tensor([dropped(crop, config).units for crop in crops])
+        batch["unit_lengths"] = unit_lengths.masked_fill(without, 0)
     return batch
 
 

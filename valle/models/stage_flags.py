@@ -13,15 +13,22 @@ Options = TypeVar("Options")
 
 
 def a_flag_per_stage(
-    suffix: str, hint: Any, default: Callable[[type[Stage]], Any], text: Callable[[type[Stage]], str]
+    suffix: str,
+    hint: Any,
+    default: Callable[[type[Stage]], Any],
+    text: Callable[[type[Stage]], str],
+    *,
+    only: Callable[[type[Stage]], bool] = lambda stage: True,
 ) -> Callable[[type[Options]], type[Options]]:
-    """Declares ``<stage>_<suffix>`` for every stage; stands under ``@dataclass``, whose own fields come first.
+    """Declares ``<stage>_<suffix>`` for every stage, or for those that ``only`` takes.
 
-    ``of_stage(options, stage, suffix)`` reads one.
+    Stands under ``@dataclass``, whose own fields come first.  ``of_stage(options, stage, suffix)`` reads one.
     """
 
     def declare(options: type[Options]) -> type[Options]:
         for name, stage in all_stages().items():
+            if not only(stage):
+                continue
             options.__annotations__[f"{name}_{suffix}"] = hint
             setattr(options, f"{name}_{suffix}", field(default=default(stage), metadata={"help": text(stage)}))
         return options

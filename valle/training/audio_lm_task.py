@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from valle.data.dataset import Batch, CropSettings, TokenDataset, padding_share, read_tokens
 from valle.data.indexed import choose_indexed, indexed_batches
 from valle.data.loader import SamplerSettings, choose_cuts, epoch_batches, fixed_batches, keep_durations, largest_batches
+from valle.data.neighbours import Neighbours
 from valle.data.stage_batches import collected, joined
 from valle.errors import UserError
 from valle.inference.continuing import Continuer
@@ -59,6 +60,8 @@ class AudioLMTask:
             min_cut=options.filter_min_duration, max_cut=options.filter_max_duration, seed=options.seed,
         )  # fmt: skip
         self._fixed: dict[bool, list[Any]] = {}
+        trained = [stage for name, stage in self.model.stages().items() if name in self.stages]
+        self.neighbours = Neighbours(self.manifests) if any(stage.needs_neighbours(self.config) for stage in trained) else None
 
     def _start_from_codebooks(self) -> None:
         codec = self.tokenizers["acoustic"]
@@ -88,7 +91,7 @@ class AudioLMTask:
             prompt_share_to=options.prompt_share_to if epoch else 0.0, seed=options.seed if epoch else 0,
             crops={name: options.crops_of(name) if epoch else 1 for name in self.stages},
         )  # fmt: skip
-        return TokenDataset(self.manifests, crops, epoch=epoch)
+        return TokenDataset(self.manifests, crops, epoch=epoch, neighbours=self.neighbours)
 
     def batches(self, *, epoch: int, skip: int, world: World) -> Iterator[Batch]:
         index = self.manifests.index("train")

@@ -34,9 +34,11 @@ class ArNar(AcousticModel):
     @torch.inference_mode()
     def generate(self, request: AcousticRequest) -> list[Tensor]:
         self.refuse_too_few_units(request)
+        self.refuse_guidance(request)
         coarse = self.coarse.generate(
             request.prompt_codes, num_frames=request.num_frames, units=request.units,
             sampling=request.sampling_of(self.coarse), seeds=request.seeds, window=request.window_of(self.coarse),
+            voices=request.prompt_codes,
         )  # fmt: skip
         rows = []
         for prompt, levels in zip(request.prompt_codes, coarse, strict=True):
@@ -65,7 +67,7 @@ class ArNar(AcousticModel):
             filled = self.fine.generate(
                 codes, lengths=lengths, prompt_lengths=torch.tensor([first - start for _, start, first, _ in batch], device=codes.device),
                 sampling=request.sampling_of(self.fine), seeds=[request.seeds[row] + 1_000_003 * part for row, *_ in batch],
-                units=units, unit_lengths=unit_lengths,
+                units=units, unit_lengths=unit_lengths, voices=[request.prompt_codes[row] for row, *_ in batch],
             )  # fmt: skip
             for (row, start, _, stop), ours in zip(batch, filled, strict=True):
                 rows[row][start:stop] = ours[: stop - start]

@@ -13,6 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from valle.decoding.sampling import Sampling
 from valle.models.config import AudioLMConfig
+from valle.models.dropping import refuse_guidance
 from valle.models.stage import Stage
 
 UNTRAINED_WINDOW = 500  # frames, of a stage for which a request names no window
@@ -59,7 +60,7 @@ class AcousticModel(ABC):
 
     def __init__(self, config: AudioLMConfig, stages: Mapping[str, Stage]) -> None:
         """``stages``: those of ``types_for(config)``, by name."""
-        self.config = config
+        self.config, self.stages = config, stages
 
     @classmethod
     def types_for(cls, config: AudioLMConfig) -> tuple[type[Stage], ...]:
@@ -69,6 +70,10 @@ class AcousticModel(ABC):
     @abstractmethod
     def generate(self, request: AcousticRequest) -> list[Tensor]:
         """Codes ``(num_frames_b, Q)`` int64 of every row; they begin with its prompt's.  Raises ``ValueError`` for too few units."""
+
+    def refuse_guidance(self, request: AcousticRequest) -> None:
+        """Raises ``UserError`` where guidance is asked for that was not learned."""
+        refuse_guidance(self.config, self.stages, request.sampling)
 
     def refuse_too_few_units(self, request: AcousticRequest) -> None:
         """Raises ``ValueError`` unless a unit lies under every frame."""

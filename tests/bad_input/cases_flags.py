@@ -75,6 +75,8 @@ WRONG = [
         ("infer", PROMPT, "--temperature nan", ("temperature", "nan")),
         ("infer", PROMPT, "--top-p 2", ("top-p", "2")),
         ("infer", PROMPT, "--top-k 1.5", ("--top-k", "1.5")),
+        ("infer", PROMPT, "--draft-tokens 17", ("1 to 16", "17")),
+        ("infer", PROMPT, "--draft-tokens 2", ("--draft-tokens 2 needs draft heads", "none", "--coarse-drafts")),
         ("infer", PROMPT, "--seed one", ("--seed", "one")),
         ("infer", PROMPT, "--use-averaged-model maybe", ("--use-averaged-model", "maybe")),
         ("infer", PROMPT, "--mode sing", ("--mode", "continue", "sing")),

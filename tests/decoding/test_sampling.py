@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from valle.decoding.sampling import NOISE_BLOCK, RowNoise, Sampling, keep_likely, sample, sample_all
+from valle.decoding.sampling import NOISE_BLOCK, Noise, RowNoise, Sampling, distribution, keep_likely, sample, sample_all
 from valle.errors import UserError
 
 CPU = torch.device("cpu")
@@ -180,3 +180,52 @@ def test_settings_that_draw_nothing_are_refused(fields: dict[str, float], found:
     """Regression: default ``top_k=-100``."""
     with pytest.raises(UserError, match=f"must .*{found}"):
         Sampling(**fields)
+
+
+@given(
+    numbers=st.lists(st.integers(0, 3 * NOISE_BLOCK), min_size=3, max_size=3), steps=st.lists(st.integers(1, 17), min_size=1, max_size=12)
+)
+@settings(max_examples=40, deadline=None, derandomize=True)
+def test_noise_by_number_is_that_of_drawing_in_order(numbers: list[int], steps: list[int]) -> None:
+    """Rows go on at other speeds, and look ahead and come back."""
+    ordered, noise = RowNoise([5, 6, 7], 4, CPU).take(8 * NOISE_BLOCK), RowNoise([5, 6, 7], 4, CPU)
+    for step in steps:
+        for ahead in range(0, 17, 4):
+            found = noise.at([number + ahead for number in numbers])
+            assert torch.equal(found, torch.stack([ordered[row, number + ahead] for row, number in enumerate(numbers)]))
+        numbers = [number + step * (row + 1) // 3 for row, number in enumerate(numbers)]
+
+
+def test_noise_that_no_row_can_need_again_is_not_kept() -> None:
+    noise = RowNoise([0, 1], 4, CPU)
+    for _ in range(20 * NOISE_BLOCK):
+        noise.next()
+        assert len(noise.blocks) <= 2
+    noise.at([19 * NOISE_BLOCK, 20 * NOISE_BLOCK])
+    with pytest.raises(ValueError, match="no longer kept"):
+        noise.at([0, 20 * NOISE_BLOCK])
+
+
+def test_a_token_that_takes_two_vectors_takes_the_same_ones_by_number() -> None:
+    logits, recent = some_logits(3, 9), torch.tensor([[1, 1], [-1, 2], [0, 3]])
+    for sampling in (Sampling(), Sampling(top_p=0.5, repetition_window=2, repetition_ratio=0.5)):
+        stream = RowNoise([0, 1, 2], 9, CPU)
+        in_order = torch.stack([sample(logits, sampling, stream, recent) for _ in range(5)])
+        noise = Noise([0, 1, 2], CPU)
+        for places in ([4, 4, 4], [0, 3, 1], [2, 2, 0]):
+            drawn = sample(logits, sampling, noise.at(places).of(9), recent)
+            assert drawn.tolist() == [int(in_order[place, row]) for row, place in enumerate(places)]
+
+
+@pytest.mark.parametrize(
+    "sampling",
+    [Sampling(temperature=0.7, top_k=3), Sampling(top_p=0.8, repetition_window=3, repetition_ratio=0.5), Sampling(temperature=0)],
+    ids=["top-k", "repetition-aware", "greedy"],
+)
+def test_the_distribution_is_that_of_what_is_drawn(sampling: Sampling) -> None:
+    logits, rows = some_logits(6, seed=3).expand(20000, 6), 20000
+    recent = torch.tensor([int(logits[0].argmax()), 2, int(logits[0].argmax())]).expand(rows, 3)
+    drawn = sample(logits, sampling, RowNoise(list(range(rows)), 6, CPU), recent)
+    law = distribution(logits[:1], sampling, recent[:1])[0]
+    assert float(law.sum()) == pytest.approx(1.0)
+    torch.testing.assert_close(drawn.bincount(minlength=6) / rows, law, atol=0.015, rtol=0)

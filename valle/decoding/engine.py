@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from valle.decoding.sampling import Noise, Sampling, sample
+from valle.decoding.sampling import Noise, Sampling, distribution, sample
+from valle.errors import UserError
 from valle.modules.transformer import Attend, Step, Transformer
 from valle.timeline import ceil_division
 
@@ -127,12 +128,25 @@ def draw_token(
 
     Repetitions are counted in frames: a token lasts as many as ``frames (B, capacity)`` says, or one frame has ``tokens_a_frame``.
     """
+    recent = _rules(logits, known, sampling, end_token=end_token, frames=frames, tokens_a_frame=tokens_a_frame)
+    return Drawn(sample(logits, sampling, noise.of(logits.shape[-1]), recent)[:, None])
+
+
+def token_distribution(logits: Tensor, known: Known, sampling: Sampling, *, end_token: int | None, tokens_a_frame: int = 1) -> Tensor:
+    """Probabilities ``(B, V)`` with which ``draw_token`` draws from ``logits (B, V)``, which are written to."""
+    recent = _rules(logits, known, sampling, end_token=end_token, frames=None, tokens_a_frame=tokens_a_frame)
+    return distribution(logits, sampling, recent)
+
+
+def _rules(
+    logits: Tensor, known: Known, sampling: Sampling, *, end_token: int | None, frames: Tensor | None, tokens_a_frame: int
+) -> Tensor | None:
+    """Take the end out of ``logits`` before its time -> the tokens that repetition is judged by."""
     early = known.too_early() if end_token is not None else None
     if early is not None:
         logits[early, end_token] = -torch.inf
     window = sampling.repetition_window * tokens_a_frame
-    recent = known.recent(window, frames) if window else None
-    return Drawn(sample(logits, sampling, noise.of(logits.shape[-1]), recent)[:, None])
+    return known.recent(window, frames) if window else None
 
 
 @dataclass(frozen=True)
@@ -194,8 +208,7 @@ class Decoder:
         """Step by step until every row has ended or reached its limit; the prompts are read at the first."""
         model, hidden = self.model, self._prefill(range(self.batch))
         while not all(self.ended):
-            known = Known(self.tokens, self.position, self.known, self.prompt_lengths, self.request.min_new)
-            drawn = model.draw(hidden, known, self.request.sampling, self.noise)
+            drawn = model.draw(hidden, self._seen(), self.request.sampling, self._noise())
             counts = list(drawn.counts) if drawn.counts is not None else [drawn.tokens.shape[1]] * self.batch
             self._write(drawn.tokens, counts)
             before, still = list(self.stop), sum(self.ended)
@@ -205,6 +218,15 @@ class Decoder:
             yield DecodedStep([self.tokens[row, before[row] : self.stop[row]] for row in range(self.batch)], list(self.ended))
             if not all(self.ended):
                 hidden = self._advance(drawn.tokens, counts)
+
+    def _seen(self, ahead: int = 0) -> Known:
+        """What a draw may look at, ``ahead`` tokens after the next one."""
+        position, counts = (self.position + ahead, [known + ahead for known in self.known]) if ahead else (self.position, self.known)
+        return Known(self.tokens, position, counts, self.prompt_lengths, self.request.min_new)
+
+    def _noise(self, ahead: int = 0) -> Noise:
+        """The noise of every row's next token, or of one ``ahead``."""
+        return self.noise.at([known - prompt + ahead for known, prompt in zip(self.known, self.prompt_lengths, strict=True)])
 
     def run(self) -> list[Tensor]:
         """Draw to the end -> new tokens of each row, without the end token."""
@@ -218,11 +240,15 @@ class Decoder:
     def _write(self, tokens: Tensor, counts: Sequence[int]) -> None:
         """Put what was drawn where it belongs; what a row does not keep is written over by its next step."""
         number = tokens.shape[1]
-        if (longest := max(self.known) + number) > self.tokens.shape[1]:
-            self.tokens = torch.cat([self.tokens, self._new_tokens(longest - self.tokens.shape[1])], 1)
+        self._make_room(number)
         for place in range(number):
             self.tokens[self.rows, self.position + place] = tokens[:, place]
         assert all(1 <= count <= number for count in counts), "a step gives every row one token or more"
+
+    def _make_room(self, number: int) -> None:
+        """For as many tokens more a row."""
+        if (longest := max(self.known) + number) > self.tokens.shape[1]:
+            self.tokens = torch.cat([self.tokens, self._new_tokens(longest - self.tokens.shape[1])], 1)
 
     def _count(self, tokens: Tensor, counts: Sequence[int]) -> None:
         """Where every row stands after a step.  Not the likeliest token: only what was drawn may end a row."""
@@ -242,17 +268,33 @@ class Decoder:
 
     def _advance(self, tokens: Tensor, counts: Sequence[int]) -> Tensor:
         """Hidden ``(B, D)`` of the next position: a cached step, or a window anew for rows that have filled theirs."""
-        request, model = self.request, self.model
-        inputs = torch.stack([model.next_inputs(tokens[:, place], self.position + place) for place in range(tokens.shape[1])], 1)
-        self.position += counts[0] if len(set(counts)) == 1 else torch.tensor(counts, device=self.device)
-        sliding = [row for row in range(self.batch) if not self.ended[row] and self.known[row] - self.start[row] >= request.window]
+        inputs = self._inputs(tokens)
+        self.position += self._on_device(counts)
+        sliding = self._sliding()
         step_is_needed = len(sliding) < self.batch - sum(self.ended)
-        hidden = self._step(inputs, counts) if step_is_needed else torch.zeros_like(inputs[:, 0])
-        if sliding:
-            for row in sliding:
-                self.start[row] = model.window_start(self.known[row], request.window)
-            hidden[torch.tensor(sliding, device=self.device)] = self._prefill(sliding)
+        hidden = self._keep(self._step(inputs), counts) if step_is_needed else torch.zeros_like(inputs[:, 0])
+        return self._slide(sliding, hidden)
+
+    def _inputs(self, tokens: Tensor) -> Tensor:
+        """``(B, n, D)`` of ``tokens (B, n, *token_shape)``, the rows' next ones."""
+        places = range(tokens.shape[1])
+        return torch.stack([self.model.next_inputs(tokens[:, place], self.position + place) for place in places], 1)
+
+    def _sliding(self) -> list[int]:
+        """Rows that have filled their windows."""
+        full = [known - start >= self.request.window for known, start in zip(self.known, self.start, strict=True)]
+        return [row for row in range(self.batch) if full[row] and not self.ended[row]]
+
+    def _slide(self, rows: Sequence[int], hidden: Tensor) -> Tensor:
+        """``hidden (B, D)`` with that of new windows in ``rows``."""
+        if rows:
+            for row in rows:
+                self.start[row] = self.model.window_start(self.known[row], self.request.window)
+            hidden[torch.tensor(rows, device=self.device)] = self._prefill(rows)
         return hidden
+
+    def _on_device(self, counts: Sequence[int]) -> int | Tensor:
+        return counts[0] if len(set(counts)) == 1 else torch.tensor(counts, device=self.device)
 
     def _prefill(self, rows: Sequence[int]) -> Tensor:
         """Run the windows of ``rows`` from their starts and cache them -> last hidden ``(len(rows), D)``."""
@@ -278,11 +320,8 @@ class Decoder:
         self.filled = [place if ended else filled for filled, ended in zip(self.filled, self.ended, strict=True)]
         self.slots = torch.tensor(self.filled, device=self.device)
 
-    def _step(self, inputs: Tensor, counts: Sequence[int]) -> Tensor:
-        """Feed some inputs a row, ``(B, n, D)``, of which each row keeps ``counts`` -> hidden ``(B, D)`` of the last kept one.
-
-        What a row does not keep lies in the cache behind its end, unseen, until its next step writes over it.
-        """
+    def _step(self, inputs: Tensor) -> Tensor:
+        """Feed some inputs a row, ``(B, n, D)`` -> hidden ``(B, n, D)``; ``_keep`` says which of them stay."""
         number = inputs.shape[1]
         extent = max(self.filled) + number
         self._reserve(extent)
@@ -294,14 +333,17 @@ class Decoder:
             bias = torch.zeros(unseen.shape, device=self.device, dtype=inputs.dtype).masked_fill(unseen, -torch.inf)[:, None]
             cos, sin = (table[slots][:, None] for table in (self.cos, self.sin))
             step = Step(cos=cos, sin=sin, extent=extent, slot=None, rows=self.rows[:, None], slots=slots, bias=bias)
-        hidden = self.model.transformer.step(inputs, step, self.caches, self.layers)
+        return self.model.transformer.step(inputs, step, self.caches, self.layers)
+
+    def _keep(self, hidden: Tensor, counts: Sequence[int]) -> Tensor:
+        """Of the inputs just fed, each row keeps the first ``counts`` -> hidden ``(B, D)`` of its last kept one.
+
+        What a row does not keep lies in the cache behind its end, unseen, until its next step writes over it.
+        """
         self.filled = [filled + count for filled, count in zip(self.filled, counts, strict=True)]
-        if len(set(counts)) == 1:
-            self.slots += counts[0]
-            return hidden[:, counts[0] - 1]
-        kept = torch.tensor(counts, device=self.device)
+        kept = self._on_device(counts)
         self.slots += kept
-        return hidden[self.rows, kept - 1]
+        return hidden[:, kept - 1] if isinstance(kept, int) else hidden[self.rows, kept - 1]
 
     def _reserve(self, capacity: int) -> None:
         if capacity <= self.capacity:
@@ -335,6 +377,8 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 @torch.inference_mode()
 def decode(model: Autoregressor, request: DecodingRequest) -> list[Tensor]:
     """New tokens ``(n_b, *token_shape)`` int64 of every row: until a sampled end token (left out) or ``max_new`` exactly."""
+    if request.sampling.drafts is not None:
+        raise UserError("this stage has no draft heads, so it draws one token a step; leave out the drafts (--draft-tokens)")
     if not request.prompts or max(request.max_new) <= 0:
         return [prompt[:0] for prompt in request.prompts]
     with evaluating(model.transformer):

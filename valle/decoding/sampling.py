@@ -2,15 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import index
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from valle.errors import UserError
 
 NOISE_BLOCK = 64  # draws made at once a row
+MOST_DRAFTS = 16  # tokens that a step drafts; what noise is kept for positions that may be drawn once more depends on it
+
+DraftRule = Literal["exact", "ratio", "unverified"]
+
+
+@dataclass(frozen=True)
+class Drafts:
+    """How many tokens a step drafts beside its own, and which of them are kept (see ``valle/decoding/multi_token.py``).
+
+    ``exact``: those that would have been drawn without drafts, so the output is the same at the same seed.  ``ratio``: with
+    probability min(1, p/q), which gives the same distribution, but other tokens.  ``unverified``: all, whatever the stage says of them.
+    """
+
+    tokens: int
+    rule: DraftRule = "exact"
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.tokens <= MOST_DRAFTS:
+            raise UserError(f"a step drafts 1 to {MOST_DRAFTS} tokens, found {self.tokens}")
+        if self.rule not in ("exact", "ratio", "unverified"):
+            raise UserError(f"the rule for drafts must be exact, ratio or unverified, found {self.rule!r}")
 
 
 @dataclass(frozen=True)
@@ -38,6 +62,7 @@ class Sampling:
     repetition_ratio: float = 0.1
     passes: tuple[int, ...] = (16, 1)
     guidance: float = 1.0
+    drafts: Drafts | None = None  # of a stage with draft heads; None draws one token a step
 
     def __post_init__(self) -> None:
         if not 0 <= self.temperature < float("inf"):
@@ -55,6 +80,8 @@ class Sampling:
             raise UserError(f"expected 1 pass or more on each level, found {', '.join(map(str, self.passes)) or 'none'}")
         if not 0 <= self.guidance < float("inf"):
             raise UserError(f"the guidance must be 1 (none) or another number from 0 (without conditions) on, found {self.guidance}")
+        if self.is_guided and self.drafts is not None:
+            raise UserError("guidance draws from two passes and drafts are checked against one; leave out the guidance or the drafts")
 
     @property
     def is_guided(self) -> bool:
@@ -71,6 +98,14 @@ class Sampling:
         return self.passes[min(level, len(self.passes) - 1)]
 
 
+class TokenNoise(Protocol):
+    """Where a draw takes its noise from."""
+
+    def of_token(self, count: int) -> list[Tensor]:
+        """The ``count`` vectors ``(B, size)`` of every row's token: all that one token of this stream ever takes."""
+        ...
+
+
 class RowNoise:
     """Exponential noise from one generator a row, so that a row's draws depend on its own seed alone.
 
@@ -80,21 +115,66 @@ class RowNoise:
     def __init__(self, seeds: list[int], size: int, device: torch.device) -> None:
         self.generators = [torch.Generator("cpu").manual_seed(index(seed) % 2**63) for seed in seeds]
         self.size, self.device = size, device
-        self.block = torch.empty(0)
-        self.used = NOISE_BLOCK
+        self.blocks: list[Tensor] = []  # (NOISE_BLOCK, B, size) each: those that may still be asked for
+        self.forgotten = 0  # blocks before these
+        self.used = 0  # vectors that ``next`` has given
 
     def next(self) -> Tensor:
         """Fresh noise ``(B, size)``."""
-        if self.used == NOISE_BLOCK:
-            rows = [torch.empty(NOISE_BLOCK, self.size).exponential_(generator=generator) for generator in self.generators]
-            self.block = torch.stack(rows, 1).clamp_(min=1e-20).to(self.device)  # (block, B, size)
-            self.used = 0
         self.used += 1
-        return self.block[self.used - 1]
+        return self._vectors(self.used - 1)
 
     def take(self, count: int) -> Tensor:
         """The next ``count`` at once, ``(B, count, size)``; a longer take begins with the same numbers."""
         return torch.stack([self.next() for _ in range(count)], 1)
+
+    def of_token(self, count: int) -> list[Tensor]:
+        return [self.next() for _ in range(count)]
+
+    def at(self, numbers: Sequence[int]) -> Tensor:
+        """Of each row the vector of that number in the order in which ``next`` gives them ``(B, size)``.
+
+        Rows may go back by less than a block, which is as far as drafts reach.
+        """
+        if len(set(numbers)) == 1:
+            return self._vectors(numbers[0])
+        places = [divmod(number, NOISE_BLOCK) for number in numbers]
+        blocks = {block: self._block(block) for block in sorted({block for block, _ in places})}
+        self._forget(min(numbers))
+        return torch.stack([blocks[block][place, row] for row, (block, place) in enumerate(places)])
+
+    def _vectors(self, number: int) -> Tensor:
+        block = self._block(number // NOISE_BLOCK)
+        self._forget(number)
+        return block[number % NOISE_BLOCK]
+
+    def _block(self, number: int) -> Tensor:
+        if number < self.forgotten:
+            raise ValueError(f"the noise of block {number} is no longer kept; the first one that is is {self.forgotten}")
+        while self.forgotten + len(self.blocks) <= number:
+            rows = [torch.empty(NOISE_BLOCK, self.size).exponential_(generator=generator) for generator in self.generators]
+            self.blocks.append(torch.stack(rows, 1).clamp_(min=1e-20).to(self.device))
+        return self.blocks[number - self.forgotten]
+
+    def _forget(self, number: int) -> None:
+        """Drop blocks that lie a whole one before ``number``."""
+        useless = max(0, number // NOISE_BLOCK - 1 - self.forgotten)
+        del self.blocks[:useless]
+        self.forgotten += useless
+
+
+@dataclass(frozen=True)
+class PlacedNoise:
+    """A stream where every row stands at a token of its own: what its draws take depends on the token's number alone.
+
+    So a token may be drawn again, or before it is known whether it counts, and rows may be at different ones.
+    """
+
+    stream: RowNoise
+    places: Sequence[int]
+
+    def of_token(self, count: int) -> list[Tensor]:
+        return [self.stream.at([place * count + part for place in self.places]) for part in range(count)]
 
 
 class Noise:
@@ -102,28 +182,51 @@ class Noise:
 
     def __init__(self, seeds: list[int], device: torch.device) -> None:
         self.seeds, self.device = seeds, device
+        self.places: Sequence[int] = [0] * len(seeds)
         self._streams: dict[tuple[int, int], RowNoise] = {}
 
-    def of(self, size: int, *, salt: int = 0) -> RowNoise:
+    def at(self, places: Sequence[int]) -> Noise:
+        """The same noise where row ``b`` draws its token number ``places[b]``, counted from the first that it draws."""
+        placed = Noise(self.seeds, self.device)
+        placed.places, placed._streams = places, self._streams
+        return placed
+
+    def of(self, size: int, *, salt: int = 0) -> TokenNoise:
         """Noise for distributions over ``size``; another ``salt`` is another stream."""
         if (size, salt) not in self._streams:
             self._streams[size, salt] = RowNoise([seed ^ salt for seed in self.seeds], size, self.device)
-        return self._streams[size, salt]
+        return PlacedNoise(self._streams[size, salt], self.places)
 
 
-def sample(logits: Tensor, sampling: Sampling, noise: RowNoise, recent: Tensor | None = None) -> Tensor:
+def sample(logits: Tensor, sampling: Sampling, noise: TokenNoise, recent: Tensor | None = None) -> Tensor:
     """``logits (B, V)`` -> tokens ``(B,)`` int64; ``recent (B, K)`` are the tokens that repetition is judged by (-1 for none)."""
     if sampling.greedy:
         return logits.argmax(-1)
     probability = torch.softmax(logits.float() / sampling.temperature, -1)
-    tokens = (keep_likely(probability, sampling) / noise.next()).argmax(-1)
+    first, *second = noise.of_token(2 if sampling.repetition_window else 1)
+    tokens = (keep_likely(probability, sampling) / first).argmax(-1)
     if sampling.repetition_window == 0:
         return tokens
-    again = (probability / noise.next()).argmax(-1)
+    again = (probability / second[0]).argmax(-1)
     if recent is None:
         return tokens
     repeated = (recent == tokens[:, None]).sum(-1) > sampling.repetition_ratio * sampling.repetition_window
     return torch.where(repeated, again, tokens)
+
+
+def distribution(logits: Tensor, sampling: Sampling, recent: Tensor | None = None) -> Tensor:
+    """``logits (B, V)`` -> probabilities ``(B, V)`` float32 with which ``sample`` draws each token, repetitions drawn again included."""
+    if sampling.greedy:
+        return F.one_hot(logits.argmax(-1), logits.shape[-1]).float()
+    probability = torch.softmax(logits.float() / sampling.temperature, -1)
+    kept = keep_likely(probability, sampling)
+    kept = kept / kept.sum(-1, keepdim=True)
+    if sampling.repetition_window == 0 or recent is None:
+        return kept
+    counts = torch.zeros_like(kept, dtype=torch.int64).scatter_add(1, recent.clamp(min=0), (recent >= 0).long())
+    repeated = counts > sampling.repetition_ratio * sampling.repetition_window
+    again = (kept * repeated).sum(-1, keepdim=True)
+    return kept.masked_fill(repeated, 0.0) + again * probability
 
 
 def sample_all(logits: Tensor, sampling: Sampling, noise: RowNoise) -> Tensor:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 
 from valle.audio import Waveform, audio_info, read_audio, write_wav
-from valle.decoding.sampling import Sampling
+from valle.decoding.sampling import Drafts, Sampling
 from valle.device import find_device
 from valle.errors import UserError
 from valle.files import plain_stem, shown, write_text
@@ -68,6 +68,12 @@ class InferOptions:
     guidance: float = _flag(
         1.0, "how much more than without them codes follow units and prompt, for a model trained with --drop-conditions; 1 is no guidance"
     )
+    draft_tokens: int = _flag(0, "tokens that draft heads add to a step, for speed; 0 for one token a step")
+    draft_rule: Literal["exact", "ratio", "unverified"] = _flag(
+        "exact",
+        "drafts are kept if they are what would have been drawn without them (exact), by a rule that keeps the distribution but "
+        "not the tokens (ratio), or all of them, which is not the model's distribution (unverified)",
+    )
     seed: int = _flag(0, "seed of all random choices")
     num_samples: int = _flag(1, "continuations of each prompt")
     batch_size: int = _flag(8, "continuations made at once")
@@ -107,6 +113,7 @@ class InferOptions:
             min_seconds=self.min_seconds,
             sampling={name: sampling(stage) for name, stage in all_stages().items()},
             level=self.level,
+            drafts=Drafts(self.draft_tokens, self.draft_rule) if self.draft_tokens else None,
         )
 
 

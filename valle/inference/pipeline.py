@@ -21,11 +21,12 @@ import torch
 from torch import Tensor
 
 from valle.audio import Waveform, resample
-from valle.decoding.sampling import Sampling
+from valle.decoding.sampling import Drafts, Sampling
 from valle.device import find_device, find_dtype
 from valle.errors import UserError
 from valle.given_audio import PromptError, Recording, as_rows, as_seeds
 from valle.inference.continuing import Continuer, TokenPrompt
+from valle.inference.drafting import with_drafts
 from valle.measures.level import Level, active_level, hold_level, speech_gain_db, with_gain
 from valle.models.dropping import refuse_guidance
 from valle.models.folder import refuse_other_content, smallest_dtype
@@ -64,6 +65,7 @@ class ContinueSettings:
     min_seconds: float | None = None  # no end is drawn before it; None: 1, or all of a shorter max_seconds
     sampling: Mapping[str, Sampling] = field(default_factory=dict)  # by stage; of a stage that is not named, its own default
     level: Level | None = None
+    drafts: Drafts | None = None  # of the stages that have draft heads; None draws one token a step
 
     def __post_init__(self) -> None:
         if self.mode not in ("continue", "resynthesize", "acoustic"):
@@ -235,6 +237,7 @@ class Pipeline:
         given: dict[str, Any] = {"prompt_seconds": prompt_seconds, "max_seconds": max_seconds, "min_seconds": min_seconds}
         settings = replace(settings or ContinueSettings(), **{name: value for name, value in given.items() if value is not None})
         refuse_guidance(self.model.config, self.model.stages(), settings.sampling)
+        settings = replace(settings, sampling=with_drafts(self.model, settings.sampling, settings.drafts))
         recordings, seeds = self._rows(wav, sample_rate, seed)
         if not recordings:
             return []

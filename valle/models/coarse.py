@@ -9,11 +9,13 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from valle.crops import CroppedTokens
-from valle.decoding.engine import DecodingRequest, Drawn, Known, decode, draw_token
+from valle.decoding.engine import DecodingRequest, Drawn, Known, draw_token
 from valle.decoding.guidance import agreed, beside_none, guided
+from valle.decoding.multi_token import decode_drafting
 from valle.decoding.sampling import Noise, Sampling
 from valle.models.code_geometry import embeddings_like, heads_like
 from valle.models.config import AudioLMConfig
+from valle.models.draft_heads import descending_too, draft_heads, draft_terms
 from valle.models.dropping import dropped
 from valle.models.loss import LossTerm, loss_term, small_head
 from valle.models.stage import ExampleSettings, Stage, code_counts, streams
@@ -57,6 +59,10 @@ class CoarseLM(Stage):
         self.transformer = Transformer(config.transformer(config.coarse_num_layers))
         self.head = small_head(config.d_model, num_codes)
         self.pooled_voice = PooledVoice(config) if config.pooled_voice else None
+        self.drafts = draft_heads(
+            dim=config.d_model, vocabulary_size=num_codes, number=config.coarse_drafts, chained=config.chained_drafts
+        )  # fmt: skip
+        self.draft_weight = config.draft_weight
 
     @torch.no_grad()
     def start_from_codebooks(self, codebooks: Tensor) -> None:
@@ -93,28 +99,31 @@ class CoarseLM(Stage):
         levels = [code_counts(codes, valid, level=level, size=self.codebook_size) for level in range(self.num_coarse)]
         return {self.name: levels}
 
-    def loss(
-        self,
-        *,
-        codes: Tensor,
-        lengths: Tensor,
-        units: Tensor | None = None,
-        unit_lengths: Tensor | None = None,
-        prompt_lengths: Tensor | None = None,
-        voice: Tensor | None = None,
-        voice_lengths: Tensor | None = None,
-    ) -> LossTerm:
-        """``codes (B, T, Q)``, ``lengths (B,)`` frames; with units ``(B, T_u)``, or with ``prompt_lengths (B,)`` frames, no targets.
+    def loss(self, **tensors: Tensor) -> LossTerm:
+        """The next code's; the arguments are those of ``hidden``."""
+        term, drafts = self._terms(**tensors)
+        return descending_too(term, drafts, weight=self.draft_weight)
 
-        ``voice (B, T_v, Q)`` are codes from elsewhere, of a model with a pooled voice.
-        """
-        predictions = self.predictions(
-            codes=codes, lengths=lengths, units=units, unit_lengths=unit_lengths, prompt_lengths=prompt_lengths, voice=voice,
-            voice_lengths=voice_lengths,
-        )  # fmt: skip
-        return loss_term(*predictions)
+    def validation_terms(self, **tensors: Tensor) -> dict[str, LossTerm]:
+        """``coarse``, and of draft heads ``coarse_draft1`` and so on."""
+        term, drafts = self._terms(**tensors)
+        return {self.name: term, **draft_terms(self.name, drafts)}
 
-    def predictions(
+    def _terms(self, **tensors: Tensor) -> tuple[LossTerm, list[LossTerm]]:
+        """Of the next token, and of every draft head."""
+        hidden, tokens, valid = self.hidden(**tensors)
+        targets = tokens % self.codebook_size
+        term = loss_term(self.level_logits(hidden), targets, valid)
+        if self.drafts is None:
+            return term, []
+        return term, self.drafts.terms(hidden, tokens, valid, embed=self.embed, level_logits=self._of_levels, targets=targets)
+
+    def predictions(self, **tensors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits ``(B, T * Q', codebook_size)`` of the flattened codes, these codes, and which of them are targets."""
+        hidden, tokens, valid = self.hidden(**tensors)
+        return self.level_logits(hidden), tokens % self.codebook_size, valid
+
+    def hidden(
         self,
         *,
         codes: Tensor,
@@ -125,7 +134,11 @@ class CoarseLM(Stage):
         voice: Tensor | None = None,
         voice_lengths: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits ``(B, T * Q', codebook_size)`` of the flattened codes, these codes, and which of them are targets."""
+        """What predicts each token ``(B, T * Q', D)``, the tokens ``(B, T * Q')``, and which of them are targets.
+
+        ``codes (B, T, Q)``, ``lengths (B,)`` frames; with units ``(B, T_u)``, or with ``prompt_lengths (B,)`` frames, no targets.
+        ``voice (B, T_v, Q)`` are codes from elsewhere, of a model with a pooled voice.
+        """
         tokens = self.flatten(torch.where(valid_mask(lengths, codes.shape[1])[..., None], codes, 0))  # (B, T * Q')
         token_lengths = lengths * self.num_coarse
         valid = valid_mask(token_lengths, tokens.shape[1])
@@ -147,7 +160,11 @@ class CoarseLM(Stage):
                 attend = Attend.after_prompt(prompt, tokens.shape[1])
                 valid = valid & ~valid_mask(prompt, tokens.shape[1])
             hidden = self.transformer(x, attend)
-        return self.level_logits(hidden), tokens % self.codebook_size, valid
+        return hidden, tokens, valid
+
+    @property
+    def num_drafts(self) -> int:
+        return 0 if self.drafts is None else self.drafts.number
 
     def flatten(self, codes: Tensor) -> Tensor:
         """Codes ``(..., T, Q)`` -> tokens ``(..., T * Q')`` of the first levels, each level in its own range."""
@@ -156,12 +173,15 @@ class CoarseLM(Stage):
 
     def level_logits(self, hidden: Tensor) -> Tensor:
         """Hidden ``(B, T * Q', D)`` -> logits ``(B, T * Q', codebook_size)``, each position over its own level's codes."""
-        logits = self.head(hidden)
+        return self._of_levels(self.head(hidden), 0)
+
+    def _of_levels(self, logits: Tensor, ahead: int) -> Tensor:
+        """Logits ``(B, T, num_codes)`` -> ``(B, T, codebook_size)``: position ``i`` over the codes of token ``i + ahead``'s level."""
         if self.num_coarse == 1:
             return logits
-        logits = logits.view(*hidden.shape[:2], self.num_coarse, self.codebook_size)
-        level = torch.arange(hidden.shape[1], device=hidden.device) % self.num_coarse
-        return logits[:, torch.arange(hidden.shape[1], device=hidden.device), level]
+        place = torch.arange(logits.shape[1], device=logits.device)
+        logits = logits.view(*logits.shape[:2], self.num_coarse, self.codebook_size)
+        return logits[:, place, (place + ahead) % self.num_coarse]
 
     def _level_of(self, positions: Tensor) -> Tensor:
         return self.level_embed(positions % self.num_coarse)
@@ -220,7 +240,8 @@ class CoarseLM(Stage):
             sampling=sampling,
             window=window * self.num_coarse,
         )
-        new = [tokens.view(-1, self.num_coarse) % self.codebook_size for tokens in decode(decoding, request)[: len(prompts)]]
+        drawn = decode_drafting(decoding, request)[: len(prompts)]
+        new = [tokens.view(-1, self.num_coarse) % self.codebook_size for tokens in drawn]
         return [torch.cat([prompt[:, : self.num_coarse], rest]) for prompt, rest in zip(prompts, new, strict=True)]
 
 
@@ -268,12 +289,29 @@ class _Continuation:
         return x if self.voices is None else x + self.voices
 
     def draw(self, hidden: Tensor, known: Known, sampling: Sampling, noise: Noise) -> Drawn:
-        logits = guided(self.model.head(hidden), sampling)
-        if self.model.num_coarse > 1:
-            level = torch.arange(logits.shape[1], device=hidden.device) // self.model.codebook_size
-            logits = logits.masked_fill(level != (known.positions % self.model.num_coarse)[:, None], -torch.inf)
-        drawn = draw_token(logits, known, sampling, noise, end_token=None, tokens_a_frame=self.model.num_coarse)
-        return agreed(drawn, sampling)
+        logits = self.possible(guided(self.scores(hidden), sampling), known.positions)
+        return agreed(draw_token(logits, known, sampling, noise, end_token=None, tokens_a_frame=self.tokens_a_frame), sampling)
+
+    @property
+    def num_drafts(self) -> int:
+        return self.model.num_drafts
+
+    @property
+    def tokens_a_frame(self) -> int:
+        return self.model.num_coarse
+
+    def scores(self, hidden: Tensor) -> Tensor:
+        return self.model.head(hidden)
+
+    def draft_scores(self, head: int, state: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
+        assert self.model.drafts is not None
+        return self.model.drafts(head, state, self.model.embed(before))
+
+    def possible(self, logits: Tensor, positions: Tensor) -> Tensor:
+        if self.model.num_coarse == 1:
+            return logits
+        level = torch.arange(logits.shape[1], device=logits.device) // self.model.codebook_size
+        return logits.masked_fill(level != (positions % self.model.num_coarse)[:, None], -torch.inf)
 
     def attend_window(self, lengths: Tensor, max_length: int) -> Attend:
         return Attend.causally() if self.model.conditioning else Attend.after_prompt(lengths - 1, max_length)

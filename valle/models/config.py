@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from math import inf
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from valle.decoding.sampling import MOST_DRAFTS
 from valle.errors import UserError
 from valle.modules.code_pattern import PATTERNS
 from valle.modules.transformer import TransformerConfig
@@ -89,6 +90,10 @@ class AudioLMConfig:
     drop_conditions: float = setting(0.0, "share of examples that train without units and prompt, for --guidance (0.1 is usual)", least=0)
     drop_prompt: float = setting(0.0, "share of examples that train without the prompt alone (0.05 is usual)", least=0)
     drop_voice: float = setting(0.1, "least share of examples that train without the pooled voice", least=0)
+    semantic_drafts: int = _size(0, "heads of the semantic stage that predict units after the next one, for --draft-tokens", least=0)
+    coarse_drafts: int = _size(0, "heads of the coarse stage that predict codes after the next one, for --draft-tokens", least=0)
+    chained_drafts: bool = _size(False, "draft heads also see the drafted token before theirs")
+    draft_weight: float = setting(0.3, "weight of the draft heads' mean loss beside that of the next token", least=0)
     # What tokenized the data decides the rest.
     codebook_size: int = 1024
     num_units: int | None = None
@@ -138,6 +143,14 @@ class AudioLMConfig:
 
         self._refuse_impossible_sequence()
         self._refuse_impossible_depth()
+        self._refuse_impossible_drafts()
+
+    def _refuse_impossible_drafts(self) -> None:
+        if not 0 <= self.semantic_drafts <= MOST_DRAFTS or not 0 <= self.coarse_drafts <= MOST_DRAFTS:
+            raise UserError(f"a stage may have 0 to {MOST_DRAFTS} draft heads, found {self.semantic_drafts} and {self.coarse_drafts}")
+        if self.semantic_drafts and (self.num_units is None or self.unit_sequence != "frames"):
+            found = "a model without units" if self.num_units is None else f"the unit sequence {self.unit_sequence}"
+            raise UserError(f"the semantic stage has draft heads for a unit a frame only, found {found}; leave out --semantic-drafts")
 
     def _refuse_impossible_sequence(self) -> None:
         if self.unit_sequence != "frames" and self.num_units is None:

@@ -44,6 +44,7 @@ class FlatFineLM(Stage):
             config, num_quantizers=self.num_fine, num_coarse=self.num_fine, flat_coarse=0, coarse_num_layers=config.fine_num_layers,
             num_units=self.num_given * self.codebook_size, coarse_conditioning="prefix",
             units_per_period=self.num_given, frames_per_period=1, pooled_voice=False, drop_conditions=0.0, drop_prompt=0.0,
+            coarse_drafts=0,
         ))  # fmt: skip
 
     @torch.no_grad()

@@ -9,9 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from valle.crops import CroppedTokens, pad
-from valle.decoding.engine import DecodingRequest, Drawn, Known, decode, draw_token
+from valle.decoding.engine import DecodingRequest, Drawn, Known, draw_token
+from valle.decoding.multi_token import decode_drafting
 from valle.decoding.sampling import Noise, Sampling
 from valle.models.config import AudioLMConfig
+from valle.models.draft_heads import descending_too, draft_heads, draft_terms
 from valle.models.loss import LossTerm, loss_term, small_head
 from valle.models.stage import ExampleSettings, SemanticStage
 from valle.models.vocabulary import Vocabulary
@@ -40,6 +42,10 @@ class SemanticLM(SemanticStage):
         self.embed = nn.Embedding(self.vocabulary.size, config.d_model)
         self.transformer = Transformer(config.transformer(config.semantic_num_layers))
         self.head = small_head(config.d_model, self.vocabulary.size)
+        self.drafts = draft_heads(
+            dim=config.d_model, vocabulary_size=self.vocabulary.size, number=config.semantic_drafts, chained=config.chained_drafts
+        )
+        self.draft_weight = config.draft_weight
 
     @classmethod
     def collate(cls, crops: Sequence[CroppedTokens], settings: ExampleSettings) -> dict[str, Tensor]:
@@ -54,10 +60,28 @@ class SemanticLM(SemanticStage):
 
     def loss(self, *, units: Tensor, lengths: Tensor, starts: Tensor, ends: Tensor) -> LossTerm:
         """``units (B, T)``, ``lengths (B,)``; ``starts`` and ``ends (B,)`` bool say which rows hold the utterance's own."""
+        term, drafts = self._terms(units, lengths, starts, ends)
+        return descending_too(term, drafts, weight=self.draft_weight)
+
+    def validation_terms(self, *, units: Tensor, lengths: Tensor, starts: Tensor, ends: Tensor) -> dict[str, LossTerm]:
+        """``semantic``, and of draft heads ``semantic_draft1`` and so on."""
+        if self.drafts is None:
+            return super().validation_terms(units=units, lengths=lengths, starts=starts, ends=ends)
+        term, drafts = self._terms(units, lengths, starts, ends)
+        return {self.name: term, **draft_terms(self.name, drafts)}
+
+    def _terms(self, units: Tensor, lengths: Tensor, starts: Tensor, ends: Tensor) -> tuple[LossTerm, list[LossTerm]]:
+        """Of the next token, and of every draft head."""
         tokens, token_lengths = self.tokens(units, lengths, starts, ends)
         inputs, targets = tokens[:, :-1], tokens[:, 1:]
         hidden = self.transformer(self.embed(inputs), Attend.causally())
-        return loss_term(self.head(hidden), targets, valid_mask(token_lengths - 1, targets.shape[1]))
+        valid = valid_mask(token_lengths - 1, targets.shape[1])
+        term = loss_term(self.head(hidden), targets, valid)
+        return term, [] if self.drafts is None else self.drafts.terms(hidden, targets, valid, embed=self.embed)
+
+    @property
+    def num_drafts(self) -> int:
+        return 0 if self.drafts is None else self.drafts.number
 
     def histograms(self, *, units: Tensor, lengths: Tensor, starts: Tensor, ends: Tensor) -> dict[str, list[Tensor]]:
         """How often each token stands in a batch, the end last."""
@@ -103,13 +127,14 @@ class SemanticLM(SemanticStage):
             sampling=sampling,
             window=window,
         )
-        return [tokens - self.first_unit for tokens in decode(decoding, request)]
+        return [tokens - self.first_unit for tokens in decode_drafting(decoding, request)]
 
 
 class _Continuation:
     """SemanticLM as the engine sees it."""
 
     token_shape: tuple[int, ...] = ()
+    tokens_a_frame = 1
 
     def __init__(self, model: SemanticLM) -> None:
         self.model, self.transformer, self.end_token = model, model.transformer, model.eos
@@ -123,9 +148,23 @@ class _Continuation:
         return self.model.embed(tokens)
 
     def draw(self, hidden: Tensor, known: Known, sampling: Sampling, noise: Noise) -> Drawn:
-        logits = self.model.head(hidden)
-        logits[:, self.model.bos] = -torch.inf
+        logits = self.possible(self.scores(hidden), known.positions)
         return draw_token(logits, known, sampling, noise, end_token=self.end_token)
+
+    @property
+    def num_drafts(self) -> int:
+        return self.model.num_drafts
+
+    def scores(self, hidden: Tensor) -> Tensor:
+        return self.model.head(hidden)
+
+    def draft_scores(self, head: int, state: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
+        assert self.model.drafts is not None
+        return self.model.drafts(head, state, self.model.embed(before))
+
+    def possible(self, logits: Tensor, positions: Tensor) -> Tensor:
+        logits[:, self.model.bos] = -torch.inf
+        return logits
 
     def attend_window(self, lengths: Tensor, max_length: int) -> Attend:
         return Attend.causally()

@@ -74,6 +74,11 @@ class Stage(nn.Module, ABC):
         """Frames of the unit grid that the targets cover, where losses by the second of audio are of interest."""
         return None
 
+    @property
+    def num_drafts(self) -> int:
+        """Tokens beyond the next one that it has heads for."""
+        return 0
+
     def start_from_codebooks(self, codebooks: Tensor) -> None:
         """Before training: start from the codec's ``codebooks (Q, K, D)``, if the stage knows codes."""
 

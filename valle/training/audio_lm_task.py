@@ -20,6 +20,7 @@ from valle.errors import UserError
 from valle.inference.continuing import Continuer
 from valle.models import AudioLM, AudioLMConfig
 from valle.models.checkpoint import hyper_parameters, load_checkpoint
+from valle.models.draft_heads import DRAFT_HEADS
 from valle.models.loss import LossTerm
 from valle.models.released import read_released_weights
 from valle.models.stage import ExampleSettings, Stage
@@ -249,8 +250,9 @@ def take_stages(model: AudioLM, source: Path) -> list[str]:
         ours = part.state_dict()
         if not part.means_the_same(model.config, fields):
             continue  # tokens that mean something else, even if they are as many
-        if theirs.keys() == ours.keys() and all(theirs[name].shape == ours[name].shape for name in ours):
-            part.load_state_dict(theirs)
+        fresh = {name for name in ours.keys() - theirs.keys() if name.startswith(DRAFT_HEADS)}  # heads that a trained stage is given
+        if theirs.keys() == ours.keys() - fresh and all(tensor.shape == ours[name].shape for name, tensor in theirs.items()):
+            part.load_state_dict({**{name: ours[name] for name in fresh}, **theirs})
             taken.append(stage)
     if not taken:
         raise UserError(

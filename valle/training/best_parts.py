@@ -8,13 +8,13 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from valle.models.checkpoint import CheckpointError, load_checkpoint
-from valle.training.logs import Sums, means
+from valle.training.logs import Sums, means, own
 
 
 def losses_by_part(valid: Sums, part_of: Callable[[str], str]) -> dict[str, float]:
     """The dev loss of each part: its terms' means, added up."""
     losses: dict[str, float] = {}
-    for name, value in means(valid).items():
+    for name, value in means(own(valid)).items():
         losses[part_of(name)] = losses.get(part_of(name), 0.0) + value
     return losses
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from valle.files import write_text
+from valle.models.draft_heads import is_draft_term
 from valle.models.loss import LossTerm
 
 Sums = dict[str, tuple[float, float, float]]  # part: nats, targets, hits
@@ -54,6 +55,11 @@ def add_sums(total: Sums, more: Sums) -> None:
 def means(sums: Sums) -> dict[str, float]:
     """Nats a target of every part that has targets."""
     return {name: nats / count for name, (nats, count, _) in sums.items() if count}
+
+
+def own(sums: Sums) -> Sums:
+    """Without the terms of draft heads, which are no part of a stage's own loss."""
+    return {name: values for name, values in sums.items() if not is_draft_term(name)}
 
 
 def loss_text(sums: Sums) -> str:
@@ -115,7 +121,7 @@ class Recorder:
                 self.writer.add_scalar(f"train/{prefix}_{part}_loss", nats / count, step)
                 self.writer.add_scalar(f"train/{prefix}_{part}_accuracy", hits / count, step)
         if sums:
-            self.writer.add_scalar(f"train/{prefix}_loss", sum(means(sums).values()), step)
+            self.writer.add_scalar(f"train/{prefix}_loss", sum(means(own(sums)).values()), step)
 
     def scalar(self, tag: str, value: float, step: int) -> None:
         if self.writer is not None:

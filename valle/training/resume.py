@@ -14,7 +14,7 @@ from valle.models.checkpoint import CheckpointError, hyper_parameters, load_chec
 from valle.training.best_parts import assembled, losses_by_part
 from valle.training.distributed import World
 from valle.training.errors import OtherRunError
-from valle.training.logs import Sums, means
+from valle.training.logs import Sums, means, own
 from valle.training.options import LoopOptions
 from valle.training.precision import Precision
 from valle.training.sharding import load_optimizer, load_weights, whole
@@ -125,7 +125,7 @@ class RunState:
 
     def keep_best_valid(self, progress: Progress) -> None:
         """``best-valid-loss.pt``: of each part the very weights that scored best on the dev set, assembled."""
-        progress.best_valid = min(progress.best_valid, sum(means(progress.valid).values()))
+        progress.best_valid = min(progress.best_valid, sum(means(own(progress.valid)).values()))
         losses = losses_by_part(progress.valid, self.task.part_of)
         improved = {part for part, loss in losses.items() if loss < progress.best_of_parts.get(part, float("inf"))}
         if not improved:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from math import log
 from typing import Any
 
+from valle.models.draft_heads import is_draft_term
 from valle.models.registry import all_stages, stage_of
 from valle.training.audio_lm_task import AudioLMTask
 from valle.training.distributed import World
@@ -23,12 +24,14 @@ TOGETHER = ("bits_per_second", "unigram_bits_per_second")
 def summarise(task: AudioLMTask, *, train: Sums, valid: Sums) -> dict[str, Any]:
     """Nats a token by stage, train measured like valid on as many cuts, beside the unigram's.
 
+    Draft heads stand in ``drafts``, a row each in their order, and are no part of their stage's figures.
     A stage with one term is a row; one with a term a level holds lists; one with other terms is the row of all together,
     counted by the first, with a row each in ``parts``.  ``codes`` holds nats a second of all codes together, see ``codes_row``.
     """
     unigram, summary = task.unigram_nll(), dict[str, Any]()
     for stage in dict.fromkeys(stage_of(name) for name in valid):
-        names = [name for name in valid if stage_of(name) == stage]
+        of_stage = [name for name in valid if stage_of(name) == stage]
+        names = [name for name in of_stage if not is_draft_term(name)]
         seconds = predicted_seconds(task, stage)
         rows = {name: _row(name, train=train, valid=valid, unigram=unigram, seconds=seconds) for name in names}
         what = [name.partition("_")[2] for name in names]
@@ -39,6 +42,8 @@ def summarise(task: AudioLMTask, *, train: Sums, valid: Sums) -> dict[str, Any]:
             summary[stage] = rows[names[0]]
         else:
             summary[stage] = {**_together(rows, train=train, valid=valid), "parts": dict(zip(what, rows.values(), strict=True))}
+        if len(of_stage) > len(names):
+            summary[stage]["drafts"] = [_draft_row(train[name], valid[name]) for name in of_stage if is_draft_term(name)]
     codes = codes_row(task, train=train, valid=valid, unigram=unigram)
     return summary if codes is None else {**summary, CODES: codes}
 
@@ -73,6 +78,10 @@ def _row(name: str, *, train: Sums, valid: Sums, unigram: Mapping[str, float], s
         return row
     bits = {"bits_per_second": nats / log(2) / seconds, "unigram_bits_per_second": unigram[name] * count / log(2) / seconds}
     return {**row, "tokens_per_second": count / seconds, **bits}
+
+
+def _draft_row(train: tuple[float, float, float], valid: tuple[float, float, float]) -> dict[str, float]:
+    return {"train_nll": train[0] / train[1], "valid_nll": valid[0] / valid[1], "accuracy": valid[2] / valid[1]}
 
 
 def _together(rows: Mapping[str, dict[str, float]], *, train: Sums, valid: Sums) -> dict[str, float]:

@@ -61,6 +61,7 @@ setup(
     extras_require={
         "dev": ["ruff", "mypy", "pytest", "pytest-xdist", "pytest-timeout", "hypothesis", "import-linter", "types-PyYAML"],
         "encodec": ["encodec", "torchaudio"],
+        "native": ["numba>=0.61"],
         "pesq": ["pesq"],
     },
 )

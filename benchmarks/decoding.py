@@ -1,4 +1,6 @@
-"""Cached decoding beside its peer: tokens a second of our engine and of ``transformers``' Llama with its static cache.
+"""Cached decoding beside its peer: tokens a second of our engine with torch's step and of ``transformers``' Llama with its static cache.
+
+The native step, other peers and what reading the weights takes stand in ``benchmarks.engines``.
 
 Both decode the same number of tokens of the same vocabulary with the same number of layers, width and heads, and as
 many weights in the feed-forward (Llama's is gated, so its inner width is two thirds), float32, temperature 1, one
@@ -26,6 +28,7 @@ from torch.nn import functional as F
 from benchmarks.common import figure
 from valle.decoding.sampling import Sampling
 from valle.models import AudioLM
+from valle.modules.transformer import Engine
 
 VOCABULARY = 1024
 HEAD_SIZE = 64
@@ -63,11 +66,15 @@ TINY_SHAPES = (Shape(64, 2, 1), Shape(64, 2, 2))
 Decode = Callable[[int, int], list[float]]
 
 
-def our_decoder(shape: Shape, span: Span) -> Decode:
+def our_decoder(shape: Shape, span: Span, *, engine: Engine = "torch", dtype: str = "float32") -> Decode:
     """``decode(prompt_length, num_new)`` of the coarse stage -> the moment of every token."""
     model = AudioLM(
         d_model=shape.d_model, nhead=shape.nhead, num_layers=shape.num_layers, num_quantizers=1, codebook_size=VOCABULARY, dropout=0.0
     ).eval()  # fmt: skip
+    if dtype == "bfloat16":
+        model.bfloat16()
+    stepping = model.coarse.transformer.stepping
+    stepping.engine, stepping.weights = engine, "int8" if dtype == "int8" else "own"
     moments: list[float] = []
     model.coarse.head.register_forward_hook(lambda *_: moments.append(time.perf_counter()))
 
@@ -83,20 +90,27 @@ def our_decoder(shape: Shape, span: Span) -> Decode:
     return decode
 
 
-def llama_decoder(shape: Shape, span: Span) -> Decode:
-    """The same of ``LlamaForCausalLM`` with ``StaticCache``."""
-    from transformers import LlamaConfig, LlamaForCausalLM, StaticCache
+def llama(shape: Shape, span: Span) -> Any:
+    """``LlamaForCausalLM`` with as many weights as our stack of that shape."""
+    from transformers import LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(
         vocab_size=VOCABULARY, hidden_size=shape.d_model, intermediate_size=8 * shape.d_model // 3, num_hidden_layers=shape.num_layers,
         num_attention_heads=shape.nhead, max_position_embeddings=2 * span.last, attn_implementation="sdpa",
     )  # fmt: skip
-    model = LlamaForCausalLM(config).eval()
+    return LlamaForCausalLM(config).eval()
+
+
+def llama_decoder(shape: Shape, span: Span) -> Decode:
+    """The same of ``LlamaForCausalLM`` with ``StaticCache``."""
+    from transformers import StaticCache
+
+    model = llama(shape, span)
 
     @torch.inference_mode()
     def decode(prompt_length: int, num_new: int) -> list[float]:
         moments = []
-        cache = StaticCache(config=config, max_cache_len=prompt_length + num_new)
+        cache = StaticCache(config=model.config, max_cache_len=prompt_length + num_new)
         tokens = torch.zeros(shape.batch, prompt_length, dtype=torch.int64)
         for index in range(num_new):
             positions = torch.arange(tokens.shape[1]) if index == 0 else torch.tensor([prompt_length + index - 1])

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.engine_table import engines
 from benchmarks.front_page import goals, works
 from benchmarks.row_names import figures_of
 from benchmarks.tables import Results, interval, markdown, page_table, percent, text, where, written_from
@@ -363,6 +364,7 @@ BLOCKS: dict[str, Callable[[Results], str | None]] = {
     "ablation": ablation,
     "memory": written_from("memory", measured),
     "basics": written_from("basics", measured),
+    "decoding": written_from("decoding", engines),
     "codec-steps": codec_steps,
     "long-audio": written_from("long_audio", measured),
     "window-context": window_context,

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measures speed and memory, each figure beside its goal.
 
-python -m benchmarks.run               benchmarks/results/basics.json and memory.json; about ten minutes on two cores
+python -m benchmarks.run               benchmarks/results/basics.json, memory.json and decoding.json
 python -m benchmarks.run --fast        the same path in tiny sizes, to see that it works; its figures say nothing
 python -m benchmarks.run --only basics
 """
@@ -21,24 +21,25 @@ from typing import Any
 from benchmarks.common import RESULTS, ROOT, goal_lines, header, write_results
 
 TRAIN_HOURS = 1.0  # of the corpus on which padding and stage 3 are measured
-PARTS = ("basics", "memory")
+PARTS = ("basics", "memory", "decoding")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--fast", action="store_true", help="tiny sizes, for tests")
-    parser.add_argument("--only", choices=PARTS, help="one of the two files")
+    parser.add_argument("--only", choices=PARTS, help="one of the files")
     parser.add_argument("--output-dir", type=Path, default=RESULTS, help="where the files go")
     options = parser.parse_args(arguments)
     fast = ["--fast"] if options.fast else []
-    if options.only != "memory":
+    if options.only in (None, "basics"):
         results = {**header(["python -m benchmarks.run", *fast]), "fast": options.fast, **basics(fast=options.fast)}
         write_results(options.output_dir / "basics.json", results)
         print("\n".join([*goal_lines(results), f"written: {options.output_dir / 'basics.json'}"]))
-    if options.only != "basics":
-        # A process of its own: what this one holds would count as its children's.
-        output = options.output_dir.resolve() / "memory.json"
-        subprocess.run([sys.executable, "-m", "benchmarks.memory", "--output", str(output), *fast], cwd=ROOT, check=True)
+    for part, module in (("memory", "memory"), ("decoding", "engines")):
+        if options.only in (None, part):
+            # A process of its own: what this one holds would count as its children's.
+            output = options.output_dir.resolve() / f"{part}.json"
+            subprocess.run([sys.executable, "-m", f"benchmarks.{module}", "--output", str(output), *fast], cwd=ROOT, check=True)
 
 
 def basics(*, fast: bool = False) -> dict[str, Any]:

@@ -249,6 +249,26 @@ def test_an_output_dir_that_is_a_file_is_refused(run: Run, tmp_path: Path) -> No
     assert status == 2 and "found the file" in printed and (tmp_path / "out").read_text() == "mine"
 
 
+def test_the_engine_is_chosen_by_a_flag_and_said(run: Run, tmp_path: Path) -> None:
+    pytest.importorskip("numba")
+    said = {"native": "native (float32, 1 thread)", "torch": "torch (as asked for)"}
+    for engine, words in said.items():
+        status, printed = run(f"{SHORT} --audio-prompts FOLDER/a.wav FOLDER/b.flac --engine {engine}", tmp_path / engine)
+        assert status == 0 and f"steps of the coarse stage: {words}" in printed
+        summary = json.loads((tmp_path / engine / "summary.json").read_text())
+        assert summary["steps_taken_by"] == {"semantic": words, "coarse": words}
+    for name in ("a.wav", "b.wav"):
+        assert (tmp_path / "native" / name).read_bytes() == (tmp_path / "torch" / name).read_bytes()
+    status, printed = run(f"{SHORT} --audio-prompts FOLDER/a.wav --dtype int8", tmp_path / "int8")
+    assert status == 0 and "steps of the semantic stage: native (int8, 1 thread)" in printed
+
+
+def test_an_engine_that_cannot_read_the_weights_is_refused(run: Run, tmp_path: Path) -> None:
+    status, printed = run(f"{SHORT} --audio-prompts FOLDER/a.wav --dtype int8 --engine torch", tmp_path / "out")
+    assert status == 2 and "int8 weights are read by the native step alone" in printed and printed.count("\n") == 1
+    assert not (tmp_path / "out" / "summary.json").exists()
+
+
 def options(**values: object) -> InferOptions:
     return InferOptions(audio_prompts=[Path("a.wav")], output_dir=Path("out"), **values)  # type: ignore[arg-type]
 

@@ -11,8 +11,9 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from twin_decoding import Heard, coarse_logits, coarse_twin, semantic_twin
 
-from valle.decoding.engine import CACHE_BLOCK, Decoder, DecodingRequest, Drawn, Known, decode, evaluating
+from valle.decoding.engine import Decoder, DecodingRequest, Drawn, Known, decode, evaluating
 from valle.decoding.sampling import Noise, Sampling
+from valle.decoding.steps import CACHE_BLOCK
 from valle.models.semantic import SemanticLM, _Continuation
 
 MODELS = {kind: tiny_model(**fields) for kind, fields in KINDS.items()}
@@ -207,7 +208,7 @@ def test_memory_stays_flat_however_far_a_row_goes_on() -> None:
         decoder = Decoder(_Continuation(model), request)
         rows = decoder.run()
     assert [len(row) for row in rows] == [300, 280]
-    assert decoder.capacity <= 2 * CACHE_BLOCK and decoder.caches[0].keys.shape[2] == decoder.capacity
+    assert decoder.steps.capacity <= 2 * CACHE_BLOCK and decoder.steps.caches[0].keys.shape[2] == decoder.steps.capacity
 
 
 def test_decoding_leaves_no_dropout_on_and_no_mode_changed() -> None:

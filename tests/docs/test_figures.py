@@ -103,6 +103,10 @@ UNIT_SEQUENCES = {
         for name, more in (("frames", {}), ("runs", {"duration_bits_per_second": 7.0}), ("bpe", {}))
     },
 }  # fmt: skip
+ENGINE_ROW = {
+    "size": "256x4", "dtype": "float32", "threads": 1, "batch": 1, "tokens_per_s": 900.0, "ms_at_150": 1.0, "ms_at_650": 1.2,
+    "share_of_floor": 0.7,
+}  # fmt: skip
 LEVELS = {"median": -1.0, "least": -4.0, "most": 3.0, "within_3_db": 0.8}
 VOICES = {**dict.fromkeys(("generated", "round_trip", "shuffled", "real"), ESTIMATE), "silence_share": {"generated": 0.1, "real": 0.05}}
 RESULTS = {
@@ -126,6 +130,10 @@ RESULTS = {
     "scale": {**BENCH, "corpora": [SCALE]},
     **{name: {**BENCH, "corpora": {"real": {"a model": VOICES}}} for name in ("voices_kept", "temperatures")},
     **dict.fromkeys(("basics", "memory", "encode_share"), BENCH),
+    "decoding": {
+        **BENCH, "rows": [{**ENGINE_ROW, "engine": engine} for engine in ("native", "torch", "llama", "ctranslate2")],
+        "starts": [{"engine": engine, "kernel_cache": "empty", "first_token_s": 2.5, "total_s": 4.5} for engine in ("torch", "auto")],
+    },
     "ablation": {**BENCH, "minutes_each": 4.0, "coarse": VARIANTS, "fine": VARIANTS},
 }  # fmt: skip
 

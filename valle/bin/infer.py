@@ -26,6 +26,8 @@ def main() -> None:
     summary = infer(parse_flags(InferOptions, usage=__doc__ or "", config_files=[Path("conf/infer.yaml")]))
     for item in summary["items"]:
         print(f"{item['wav']}: {item['prompt_seconds']:.2f} s of prompt, {item['generated_seconds']:.2f} s generated")
+    for stage, engine in summary["steps_taken_by"].items():
+        print(f"steps of the {stage} stage: {engine}")
     print(f"{summary['rtf']:.2f} s of work per second of new audio; listen: {summary['page']}")
 
 

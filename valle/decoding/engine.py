@@ -16,11 +16,9 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from valle.decoding.sampling import Noise, Sampling, distribution, sample
+from valle.decoding.steps import choose_steps
 from valle.errors import UserError
-from valle.modules.transformer import Attend, Step, Transformer
-from valle.timeline import ceil_division
-
-CACHE_BLOCK = 64  # capacities are multiples of it
+from valle.modules.transformer import Attend, Transformer
 
 
 @dataclass(frozen=True)
@@ -197,9 +195,7 @@ class Decoder:
         self.position = torch.tensor(self.known, device=self.device)  # of the token to be drawn, as ``known``
         self.ended = [new <= 0 for new in request.max_new]
         self.start = [model.window_start(known, request.window) if known >= request.window else 0 for known in self.known]
-        self.layers = model.transformer.ready_for_steps(self.batch)
-        self.caches = model.transformer.new_caches(self.batch, 0)
-        self.capacity = 0
+        self.steps = choose_steps(model.transformer, self.batch, max(request.max_new))
         self.filled = [0] * self.batch  # cached positions a row
         self.slots = torch.zeros_like(self.position)  # the same on the device
         self.noise = Noise(list(request.seeds), self.device)
@@ -302,13 +298,10 @@ class Decoder:
         lengths = torch.tensor([len(row) for row in inputs], device=self.device)
         padded = pad_sequence(inputs, batch_first=True)  # (b, S, D)
         remaining = max(limit - known for limit, known in zip(self.limit, self.known, strict=True))
-        self._reserve(padded.shape[1] + min(self.request.window, remaining))
+        self.steps.reserve(padded.shape[1] + min(self.request.window, remaining))
         caches = self.model.transformer.new_caches(len(inputs), padded.shape[1])
         hidden = self.model.transformer(padded, self.model.attend_window(lengths, padded.shape[1]), caches=caches)
-        index = torch.tensor(list(rows), device=self.device)
-        for ours, fresh in zip(self.caches, caches, strict=True):
-            ours.keys[index, :, : padded.shape[1]] = fresh.keys
-            ours.values[index, :, : padded.shape[1]] = fresh.values
+        self.steps.write(rows, caches)
         for row, length in zip(rows, lengths.tolist(), strict=True):
             self.filled[row] = length
         self._level_ended()
@@ -322,18 +315,8 @@ class Decoder:
 
     def _step(self, inputs: Tensor) -> Tensor:
         """Feed some inputs a row, ``(B, n, D)`` -> hidden ``(B, n, D)``; ``_keep`` says which of them stay."""
-        number = inputs.shape[1]
-        extent = max(self.filled) + number
-        self._reserve(extent)
-        if number == 1 and min(self.filled) + 1 == extent:
-            step = Step(cos=self.cos[extent - 1], sin=self.sin[extent - 1], extent=extent, slot=extent - 1)
-        else:
-            slots = self.slots[:, None] + torch.arange(number, device=self.device)  # (B, n)
-            unseen = torch.arange(extent, device=self.device) > slots[..., None]  # (B, n, extent)
-            bias = torch.zeros(unseen.shape, device=self.device, dtype=inputs.dtype).masked_fill(unseen, -torch.inf)[:, None]
-            cos, sin = (table[slots][:, None] for table in (self.cos, self.sin))
-            step = Step(cos=cos, sin=sin, extent=extent, slot=None, rows=self.rows[:, None], slots=slots, bias=bias)
-        return self.model.transformer.step(inputs, step, self.caches, self.layers)
+        self.steps.reserve(max(self.filled) + inputs.shape[1])
+        return self.steps.step(inputs, self.filled, self.slots)
 
     def _keep(self, hidden: Tensor, counts: Sequence[int]) -> Tensor:
         """Of the inputs just fed, each row keeps the first ``counts`` -> hidden ``(B, D)`` of its last kept one.
@@ -344,17 +327,6 @@ class Decoder:
         kept = self._on_device(counts)
         self.slots += kept
         return hidden[:, kept - 1] if isinstance(kept, int) else hidden[self.rows, kept - 1]
-
-    def _reserve(self, capacity: int) -> None:
-        if capacity <= self.capacity:
-            return
-        capacity = ceil_division(capacity, CACHE_BLOCK) * CACHE_BLOCK
-        grown = self.model.transformer.new_caches(self.batch, capacity)
-        for old, new in zip(self.caches, grown, strict=True):
-            new.keys[:, :, : self.capacity] = old.keys
-            new.values[:, :, : self.capacity] = old.values
-        self.caches, self.capacity = grown, capacity
-        self.cos, self.sin = self.model.transformer.rotary(torch.arange(capacity, device=self.device), grown[0].keys.dtype)
 
 
 def first_numbers(tokens: Tensor) -> Tensor:

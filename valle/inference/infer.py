@@ -79,7 +79,11 @@ class InferOptions:
     batch_size: int = _flag(8, "continuations made at once")
     device: str = _flag("auto", "cpu, cuda or mps; auto takes the fastest available")
     num_threads: int = _flag(0, "CPU threads; 0 leaves torch's choice")
-    dtype: Literal["float32", "bfloat16", "float16"] = _flag("float32", "of the language models; tokenizers compute in float32")
+    dtype: Literal["float32", "bfloat16", "float16", "int8"] = _flag(
+        "float32",
+        "of the language models; tokenizers compute in float32. int8: weights are rounded to eight bits where they decide the speed",
+    )
+    engine: Literal["auto", "torch", "native"] = _flag("auto", "what takes the steps: torch, native (numba, CPU), or the faster of the two")
 
     def __post_init__(self) -> None:
         if self.num_samples < 1 or self.batch_size < 1:
@@ -131,7 +135,7 @@ def infer(options: InferOptions) -> dict[str, Any]:
     )
     if options.num_threads:
         torch.set_num_threads(options.num_threads)
-    pipeline = Pipeline(choose_model(options), device=find_device(options.device), dtype=options.dtype)
+    pipeline = Pipeline(choose_model(options), device=find_device(options.device), dtype=options.dtype, engine=options.engine)
     rate = pipeline.sample_rate
     audio = [read_prompt(path, rate, settings) for path in options.audio_prompts]  # every prompt is read before work begins
     started = time.perf_counter()
@@ -141,7 +145,7 @@ def infer(options: InferOptions) -> dict[str, Any]:
         seeds = [options.seed + SAMPLE_STRIDE * sample for _, sample in batch]
         results += pipeline.continue_audio([audio[row] for row, _ in batch], rate, seed=seeds, settings=settings)
     with outputs.being_written():
-        return _write(options, names, jobs, results, time.perf_counter() - started)
+        return _write(options, names, jobs, results, time.perf_counter() - started, steps_taken_by=pipeline.steps_taken_by)
 
 
 def read_passes(text: str) -> tuple[int, ...]:
@@ -180,7 +184,13 @@ def choose_model(options: InferOptions) -> Released:
 
 
 def _write(
-    options: InferOptions, names: list[str], jobs: list[tuple[int, int]], results: list[Continuation], seconds: float
+    options: InferOptions,
+    names: list[str],
+    jobs: list[tuple[int, int]],
+    results: list[Continuation],
+    seconds: float,
+    *,
+    steps_taken_by: dict[str, str],
 ) -> dict[str, Any]:
     items, page_items = [], []
     for name, (row, _), result in zip(names, jobs, results, strict=True):
@@ -200,6 +210,7 @@ def _write(
         "settings": {key: _plain(value) for key, value in asdict(options).items()},
         "items": items,
         "rtf": seconds / generated if generated else 0.0,
+        "steps_taken_by": steps_taken_by,
         "page": str(options.output_dir / PAGE),
     }
     write_page(options.output_dir / PAGE, page_items, mode=options.mode, rtf=summary["rtf"])

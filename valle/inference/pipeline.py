@@ -22,6 +22,7 @@ from torch import Tensor
 
 from valle.audio import Waveform, resample
 from valle.decoding.sampling import Drafts, Sampling
+from valle.decoding.steps import verify_steps
 from valle.device import find_device, find_dtype
 from valle.errors import UserError
 from valle.given_audio import PromptError, Recording, as_rows, as_seeds
@@ -32,6 +33,7 @@ from valle.models.dropping import refuse_guidance
 from valle.models.folder import refuse_other_content, smallest_dtype
 from valle.models.hub import find_model, upload_model
 from valle.models.released import Released, load_released, save_released
+from valle.modules.transformer import Engine, Transformer
 from valle.timeline import ceil_division
 from valle.tokenizers.base import AcousticTokenizer, SemanticTokenizer
 from valle.tokenizers.stream import decode_pieces, encode_pieces
@@ -139,12 +141,21 @@ class Pipeline:
     >>> pipeline.save_pretrained("released")
     """
 
-    def __init__(self, released: Released, *, device: torch.device | str = "cpu", dtype: torch.dtype | str | None = None) -> None:
+    def __init__(
+        self,
+        released: Released,
+        *,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype | str | None = None,
+        engine: Engine = "auto",
+    ) -> None:
         self.released = released
         self.model, self.timeline = released.model.eval(), released.timeline
         self.acoustic = released.acoustic.eval()
         self.semantic = released.semantic.eval() if released.semantic is not None else None
         self.continuer = Continuer(self.model, self.timeline, released.trained_seconds)
+        for transformer in self._stepping().values():
+            transformer.stepping.engine = engine
         self.to(device, dtype)
         if (self.model.unit_stage is None) != (self.semantic is None):
             wanted, found = ("codes only", "units as well") if self.model.unit_stage is None else ("units", "none")
@@ -157,15 +168,19 @@ class Pipeline:
         *,
         dtype: torch.dtype | str | None = None,
         device: torch.device | str = "cpu",
+        engine: Engine = "auto",
         revision: str | None = None,
     ) -> Pipeline:
         """The released model in the folder ``name``, or on the hub by the name ``org/name``; without one, the bundled model.
 
-        ``dtype`` is that of the language models, float32 if not given; tokenizers always compute in float32, so that tokens stay
-        the same.  ``device`` is cpu, cuda, mps or auto; ``revision`` a branch, tag or commit on the hub.  Only the released folder's
-        own files are fetched, and none is unpickled.  Raises ``UserError`` where nothing usable is found.
+        ``dtype`` is that of the language models, float32 if not given; with int8, their steps read weights rounded to eight bits and
+        all else is float32.  Tokenizers always compute in float32, so that tokens stay the same.  ``device`` is cpu, cuda, mps or
+        auto.  ``engine`` takes the steps: torch, native (numba, on CPUs), or auto, which takes the faster of the two.  ``revision`` is a
+        branch, tag or commit on the hub.  Only the released folder's own files are fetched, and none is unpickled.  Raises ``UserError``
+        where nothing usable is found.
         """
-        return cls(load_released(BUNDLED_MODEL if name is None else find_model(name, revision=revision)), device=device, dtype=dtype)
+        released = load_released(BUNDLED_MODEL if name is None else find_model(name, revision=revision))
+        return cls(released, device=device, dtype=dtype, engine=engine)
 
     def save_pretrained(self, folder: str | Path, *, dtype: torch.dtype | str | None = None) -> None:
         """Write a released folder, from which ``from_pretrained`` makes the same pipeline; an older released model is replaced.
@@ -199,13 +214,28 @@ class Pipeline:
         if isinstance(device, torch.dtype):
             device, dtype = None, device
         if dtype is not None:
-            self.model.to(find_dtype(dtype))
+            is_int8 = str(dtype).removeprefix("torch.") == "int8"
+            self.model.to(torch.float32 if is_int8 else find_dtype(dtype))
+            for transformer in self._stepping().values():
+                transformer.stepping.weights = "int8" if is_int8 else "own"
         if device is not None:
             self.device = find_device(str(device))
             for part in (self.model, self.acoustic, self.semantic):
                 if part is not None:
                     part.to(self.device)
+        for transformer in self._stepping().values():
+            verify_steps(transformer)
         return self
+
+    @property
+    def steps_taken_by(self) -> dict[str, str]:
+        """What took the cached steps of the last continuation, by stage: ``native (float32, 1 thread)``, or torch, and why."""
+        return {name: transformer.stepping.ran for name, transformer in self._stepping().items() if transformer.stepping.ran}
+
+    def _stepping(self) -> dict[str, Transformer]:
+        """The transformers that are decoded step by step, by the name of their stage."""
+        parts = {name: part for name, part in self.model.named_modules() if isinstance(part, Transformer)}
+        return {name.removesuffix(".transformer"): part for name, part in parts.items() if part.config.num_levels == 0}
 
     @property
     def dtype(self) -> torch.dtype:

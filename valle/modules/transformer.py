@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,8 @@ from torch.nn import functional as F
 
 from valle.errors import UserError
 from valle.modules.masks import valid_mask
+
+Engine = Literal["auto", "torch", "native"]
 
 
 @dataclass(frozen=True)
@@ -120,6 +123,17 @@ class StepLayers:
     project: StepLinear
 
 
+@dataclass
+class Stepping:
+    """How the cached steps of a transformer are to be computed, and what was made of that: see ``valle.decoding.steps``."""
+
+    engine: Engine = "auto"
+    weights: Literal["own", "int8"] = "own"  # int8: rounded to 255 values a row, for steps alone
+    packed: Any = None  # the weights as the native step reads them, kept for the next request
+    ran: str | None = None  # what took the last request's steps, in words
+    waited: int = 0  # steps, times layers, that torch took because the native step was not at hand
+
+
 class LevelNorm(nn.Module):
     """Layer norm whose scale and shift depend on the level that is predicted (VALL-E, 4.2.2)."""
 
@@ -209,6 +223,7 @@ class Transformer(nn.Module):
         self.config = config
         self.blocks: Sequence[Block] = nn.ModuleList(Block(config) for _ in range(config.num_layers))  # type: ignore[assignment]
         self.final_norm = LevelNorm(config.d_model, config.num_levels) if config.norm_first else None
+        self.stepping = Stepping()
         self._init_weights()
 
     def forward(self, x: Tensor, attend: Attend, *, levels: Tensor | None = None, caches: list[LayerCache] | None = None) -> Tensor:

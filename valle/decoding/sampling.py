@@ -229,13 +229,13 @@ def distribution(logits: Tensor, sampling: Sampling, recent: Tensor | None = Non
     return kept.masked_fill(repeated, 0.0) + again * probability
 
 
-def sample_all(logits: Tensor, sampling: Sampling, noise: RowNoise) -> Tensor:
+def sample_all(logits: Tensor, sampling: Sampling, noise: TokenNoise) -> Tensor:
     """``logits (B, T, V)`` -> tokens ``(B, T)``, each position by itself: nothing is a repetition."""
     if sampling.greedy:
         return logits.argmax(-1)
     probability = torch.softmax(logits.float() / sampling.temperature, -1)
     kept = keep_likely(probability.flatten(0, 1), sampling).view(probability.shape)
-    return (kept / noise.take(logits.shape[1])).argmax(-1)
+    return (kept / torch.stack(noise.of_token(logits.shape[1]), 1)).argmax(-1)
 
 
 def keep_likely(probability: Tensor, sampling: Sampling) -> Tensor:

@@ -30,6 +30,7 @@ from valle.modules.transformer import Attend, Transformer
 from valle.timeline import ceil_division
 
 NO_FRAME = -1  # of padded lists of frames
+LEVEL = 0x5851F42D4C957F2D  # times a level: the salt of its noise
 
 
 class RqLM(Stage):
@@ -213,13 +214,13 @@ class _Continuation:
         return x if self.around is None else x + self.around[self.rows, (positions + 1).clamp(max=self.around.shape[1] - 1)]
 
     def draw(self, hidden: Tensor, known: Known, sampling: Sampling, noise: Noise) -> Drawn:
-        given, random = self._given(known), noise.of(self.model.codebook_size)
+        given = self._given(known)
 
         def choose(level: int, logits: Tensor) -> Tensor:
             recent = None
             if sampling.repetition_window:
                 recent = replace(known, tokens=known.tokens[..., level]).recent(sampling.repetition_window)
-            code = sample(logits, sampling, random, recent)
+            code = sample(logits, sampling, noise.of(self.model.codebook_size, salt=level * LEVEL), recent)
             return code if given is None else torch.where(given[:, level] < 0, code, given[:, level])
 
         head = self.model.head

@@ -16,6 +16,7 @@ from torch import Tensor
 from valle.decoding.sampling import RowNoise, Sampling, sample
 from valle.models import AudioLM
 from valle.models.acoustic.base import AcousticRequest
+from valle.models.rq import LEVEL
 from valle.modules.transformer import Attend
 
 MODELS = {kind: tiny_rq(**fields) for kind, fields in KINDS.items()}
@@ -29,7 +30,8 @@ def twin(model: AudioLM, ours: AcousticRequest, row: int) -> Tensor:
     stage, delay = model.rq, model.config.acoustic_delay
     prompt, frames, window = ours.prompt_codes[row], ours.num_frames[row], ours.window_of(stage)
     window, period = stage.periods.window(window) + delay, stage.periods.frames
-    sampling, noise = ours.sampling_of(stage), RowNoise([ours.seeds[row]], CODES, CPU)
+    sampling = ours.sampling_of(stage)
+    noise = [RowNoise([ours.seeds[row] ^ level * LEVEL], CODES, CPU) for level in range(CODEBOOKS)]
     if frames == len(prompt):
         return prompt
     around = None
@@ -58,7 +60,7 @@ def twin(model: AudioLM, ours: AcousticRequest, row: int) -> Tensor:
                 own = steps[0, step - start][None, :-1]
                 logits = stage.depth(hidden[None], own)[level - (stage.head is not None)]
             past = torch.tensor(drawn[level][-sampling.repetition_window :])[None] if sampling.repetition_window else None
-            code = int(sample(logits, sampling, noise, past))  # noise is used up for what is given, too
+            code = int(sample(logits, sampling, noise[level], past))  # noise is used up for what is given, too
             if not 0 <= frame < frames:
                 drawn[level].append(CODES)
                 continue

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from tiny_corpus import CODEBOOKS, CODES
 from tiny_pipeline import recording
 from tiny_training import tiny_manifests, tiny_options
@@ -18,8 +19,10 @@ from valle.evaluation.curves import read_curves
 from valle.inference.export import ExportOptions, export
 from valle.inference.pipeline import Pipeline
 from valle.inference.trained_model import trained_model
+from valle.models import AudioLM
+from valle.models.audio_lm import count_parameters
 from valle.training.audio_lm_task import AudioLMTask
-from valle.training.estimate import EstimateOptions, stage_costs
+from valle.training.estimate import EstimateOptions
 from valle.training.finetune import sums_over
 from valle.training.summary import codes_row
 from valle.training.train import train_audio_lm
@@ -56,7 +59,7 @@ def test_stages_that_were_not_trained_leave_the_sum_out(manifests: Path, tmp_pat
     assert codes_row(task, train={}, valid={}, unigram={}) is None
 
 
-@pytest.mark.parametrize("choice", CHOICES)
+@pytest.mark.parametrize("choice", ["flat", "delay"])
 def test_a_model_is_trained_released_and_continued_with(choice: str, manifests: Path, tmp_path: Path) -> None:
     crops = {f"{stage}_seconds": 2.0 for stage in ("semantic", "coarse", "fine", "flatfine", "delay")}
     options = tiny_options(manifests, tmp_path / "exp", num_epochs=3, base_lr=0.1, **crops, **CHOICES[choice])
@@ -79,13 +82,13 @@ def test_a_model_is_trained_released_and_continued_with(choice: str, manifests: 
 
 @pytest.mark.parametrize("size", ["base", "small"])
 @pytest.mark.parametrize("name", ["flat", "delay"])
-def test_presets_are_as_large_as_those_of_ar_nar_and_take_a_step(name: str, size: str) -> None:
-    """So that the acoustic models compare; on shapes alone."""
+def test_presets_are_as_large_as_those_of_ar_nar(name: str, size: str) -> None:
+    """So that the acoustic models compare."""
 
     def acoustic_parameters(preset: str) -> int:
-        flags = ["--preset", preset, "--max-duration", "25", "--num-units", "200"]
-        costs = list(stage_costs(parse_flags(EstimateOptions, usage="", argv=flags)))
-        assert all(cost.operations > 0 for cost in costs)
-        return sum(cost.parameters for cost in costs if cost.name != "semantic")
+        options = parse_flags(EstimateOptions, usage="", argv=["--preset", preset, "--num-units", "200"])
+        with torch.device("meta"):
+            model = AudioLM.from_config(options.model_config)
+        return sum(count_parameters(stage) for stage in model.acoustic_stages().values())
 
     assert acoustic_parameters(f"{name}-{size}") == pytest.approx(acoustic_parameters(size), rel=0.1)

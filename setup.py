@@ -63,5 +63,6 @@ setup(
         "encodec": ["encodec", "torchaudio"],
         "native": ["numba>=0.61"],
         "pesq": ["pesq"],
+        "pocketsphinx": ["pocketsphinx"],
     },
 )

@@ -66,7 +66,10 @@ def _noise(folder: Path) -> Path:
 def _steps(folder: Path, manifest: Path, *, dtype: str, repeats: int, **changes: Any) -> list[float]:
     """CPU seconds of single steps of the trainer's own loop."""
     exp_dir = Path(tempfile.mkdtemp(dir=folder))
-    usual = {"optimizer_name": "AdamW", "scheduler_name": "Eden", "base_lr": 0.001, "max_steps": 100, "max_minutes": 0.0}
+    usual = {
+        "optimizer_name": "AdamW", "scheduler_name": "Eden", "base_lr": 0.001, "max_steps": 100, "max_minutes": 0.0,
+        "quantizer_dropout": 0.3,
+    }  # fmt: skip
     fixed = {
         "manifests": [manifest],
         "valid_manifest": manifest,

@@ -78,10 +78,11 @@ def _codec(tokenizers: Mapping[str, Any]) -> Iterator[Row]:
 
 def _units(tokenizers: Mapping[str, Any]) -> Iterator[Row]:
     errors = {(row["name"], row["corpus"]): 100 * row["abx_across"]["mean"] for row in tokenizers.get("units", [])}
+    mean = "" if all("flat" in row["abx_across"] for row in tokenizers.get("units", [])) else " (flat mean over cells)"
     for corpus, words in (("real", REAL), ("synthetic", "unheard synthetic voices")):
         ours, mfcc = errors.get((BUNDLED_SEMANTIC, corpus)), errors.get(("mfcc50", corpus))
         if ours is not None and mfcc is not None:
-            yield f"ABX error of the bundled units across speakers, {words}", f"{ours:.1f} %", f"MFCC units {mfcc:.1f} %, chance 50 %"
+            yield f"ABX error of the bundled units across speakers, {words}{mean}", f"{ours:.1f} %", f"MFCC units {mfcc:.1f} %, chance 50 %"
 
 
 def _speed(basics: Mapping[str, Any]) -> Iterator[Row]:

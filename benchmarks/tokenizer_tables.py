@@ -91,7 +91,10 @@ def units(corpus: str) -> Callable[[Results], str | None]:
         columns = ("units", "ABX across, %", "within, %", "features across, %", "PNMI", "speaker, %", "perplexity", "bits/s")
         least = rows[0]["min_confidence"]
         sure = f" Only phones found with a confidence of {least:g} or more." if least else ""
-        note = f"{rows[0]['minutes']:.1f} minutes; means with 95 % intervals.{sure} {where(results[TABLE]['runs']['units'], ABOVE)}"
+        mean = averaged(rows[0]["abx_across"])
+        if corpus != "synthetic" and "speaker_split" not in rows[0]:
+            sure += " Each speaker reads one chapter, whose room tells the probe who it is: that column says nothing of the units."
+        note = f"{rows[0]['minutes']:.1f} minutes; means with 95 % intervals{mean}.{sure} {where(results[TABLE]['runs']['units'], ABOVE)}"
         return markdown(columns, cells, note)
 
     return block
@@ -106,7 +109,10 @@ def across_speakers(only: Sequence[str], source: str = TABLE, told: str = ABOVE)
         if any((name, corpus) not in found for name in only for corpus in corpora):
             return None
         rows = [(name, *(percent(found[name, corpus]["abx_across"]) for corpus in corpora)) for name in only]
-        return markdown(("ABX across, %", *corpora.values()), rows, f"95 % intervals. {where(results[source]['runs']['units'], told)}")
+        mean = averaged(found[only[0], "real"]["abx_across"])
+        return markdown(
+            ("ABX across, %", *corpora.values()), rows, f"95 % intervals{mean}. {where(results[source]['runs']['units'], told)}"
+        )
 
     return block
 
@@ -124,7 +130,13 @@ def unit_choice(values: Mapping[str, Any]) -> str:
     kinds = [(size, standardised) for size in sizes for standardised in (True, False)]
     heads = [f"{size}, {'standardised' if standardised else 'as they are'}" for size, standardised in kinds]
     rows = [(str(layer), *(cells.get((layer, *kind), "") for kind in kinds)) for layer in layers]
-    return markdown(("layer", *heads), rows, "ABX errors of units across speakers on dev, in %, with 95 % intervals.")
+    mean = averaged(values["choice"][0]["abx_across"]["units"])
+    return markdown(("layer", *heads), rows, f"ABX errors of units across speakers on dev, in %, with 95 % intervals{mean}.")
+
+
+def averaged(score: Mapping[str, Any]) -> str:
+    """What is to be said of an ABX error that was measured before neighbours and speakers were collapsed one after the other."""
+    return "" if "flat" in score else ", ABX by the flat mean over cells"
 
 
 def curves(values: Mapping[str, Any]) -> str:

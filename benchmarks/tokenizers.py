@@ -188,6 +188,7 @@ def _unit_row(name: str, corpus: str, tokenizer: SemanticTokenizer, encoded: Enc
         "abx_across": across.get("units"), "abx_within": within.get("units"),
         "abx_across_features": across.get("features"), "abx_within_features": within.get("features"),
         "pnmi": report["purity"].get("pnmi"), "speaker_probe": report["speaker_probe"].get("accuracy"),
+        "speaker_split": report["speaker_probe"].get("split"),
         "perplexity": report["perplexity"], "bits_per_second": {**report["bits_per_second"], **bits}, "minutes": report["seconds"] / 60,
         "controls": {
             "abx_across_permuted": across.get("permuted_units"), "abx_within_permuted": within.get("permuted_units"),

@@ -37,7 +37,7 @@ fi
 
 if [ "$stage" -le 1 ] && [ "$stop_stage" -ge 1 ]; then
   for place in "${!minutes_of[@]}"; do
-    from=()
+    from=(--gumbel-share 0.7)  # where there is a Gumbel quantizer, it is cool by then, however short the run
     if [ "$objective" = hubert ]; then
       from=(--num-clusters "${clusters_of[$place]}")
       before="$exp_dir/$objective-$place"

@@ -18,7 +18,7 @@ from valle.config import parse_flags
 ROOT = Path(__file__).resolve().parents[2]
 FENCE = re.compile(r"^```(?P<info>[^\n]*)\n(?P<body>.*?)^```$", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"!?\[[^\]]*\]\((?P<target>[^)\s]+)\)")
-VARIABLES = {"LIBRISPEECH", "PIANO", "RECORDINGS", "ENCODEC"}  # folders of the user's
+VARIABLES = {"LIBRISPEECH", "PIANO", "RECORDINGS", "ENCODEC", "HUBERT_KM100"}  # folders of the user's
 
 
 def documents() -> list[Path]:

@@ -9,6 +9,7 @@ from valle.tokenizers.catalogue import CATALOGUE
 from valle.tokenizers.dac import _reach
 from valle.tokenizers.encodec import _lookahead
 from valle.tokenizers.pretrained_units import ENCODERS
+from valle.tokenizers.released_clusters import CLUSTERED
 
 PAGE = (ROOT / "docs" / "pretrained-tokenizers.md").read_text(encoding="utf-8")
 ROWS = {match[1]: [cell.strip() for cell in match[2].split("|")] for match in re.finditer(r"^\| `([\w.-]+)` \|(.*)\|$", PAGE, re.MULTILINE)}
@@ -16,7 +17,11 @@ ROWS = {match[1]: [cell.strip() for cell in match[2].split("|")] for match in re
 
 def test_the_page_lists_every_released_model_with_its_rate_size_and_licence() -> None:
     entries = {entry.name: entry for entry in CATALOGUE if entry.hub is not None}
-    assert ROWS.keys() == entries.keys() and ENCODERS.keys() == {name for name, entry in entries.items() if entry.kind == "semantic"}
+    semantic = {name: entry for name, entry in entries.items() if entry.kind == "semantic"}
+    assert ROWS.keys() == entries.keys() and ENCODERS.keys() == {name for name, entry in semantic.items() if entry.codebook_size is None}
+    assert {name: released.num_units for name, released in CLUSTERED.items()} == {
+        name: entry.codebook_size for name, entry in semantic.items() if entry.codebook_size
+    }
     for name, entry in entries.items():
         cells = ROWS[name]
         if entry.kind == "acoustic":
@@ -25,6 +30,8 @@ def test_the_page_lists_every_released_model_with_its_rate_size_and_licence() ->
             assert cells[1] == f"{entry.bits_per_second / 1000:.3g}" and cells[2] == entry.licence
         else:
             assert cells[0] == f"{entry.grid.rate:g} Hz at {entry.sample_rate // 1000} kHz" and cells[2] == entry.licence
+            if name in CLUSTERED:
+                assert cells[1] == f"{CLUSTERED[name].encoder}, layer {CLUSTERED[name].layer}, {entry.codebook_size} units"
 
 
 def test_the_page_states_the_contexts_that_the_code_states() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from lhotse import MonoCut
 from lhotse.utils import fastcopy
 from tiny_speech import TONES, babble, tiny_encoder, tiny_hubert, write_spoken
 
@@ -16,7 +17,8 @@ from valle.bin import evaluate_units as program
 from valle.errors import run_program
 from valle.evaluation.evaluate_units import EvaluateUnitsOptions, evaluate_units
 from valle.evaluation.unit_corpus import EncodedCorpus, UnitReportError, choose_cuts, encode_cuts, frames_within
-from valle.evaluation.unit_report import unit_report, unit_table
+from valle.evaluation.unit_report import abx, unit_report, unit_table
+from valle.measures.abx import abx_unit_error, every_triple
 from valle.models.checkpoint import plain, save_checkpoint
 from valle.models.speech_objectives import HubertObjective
 from valle.tokenizers.registry import load_semantic, save_tokenizer
@@ -116,6 +118,45 @@ def test_every_figure_has_its_control_and_interval(corpus: Path) -> None:
     assert report["right_context_seconds"] == 14 * 0.02 and report["abx_span"] == "phone"
 
 
+def test_all_triphones_can_be_compared_and_both_means_are_named(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = encoded(corpus)
+    scores = abx(found, "triphone", "same", across=True, num_triples=0, seed=0)
+    items = found.items("triphone")
+    triples = every_triple(items, across=True, most=10**6)
+    wanted = abx_unit_error(items, triples, np.concatenate(found.units), found.centroids)
+    assert scores["units"]["triples"] == len(triples) and scores["units"]["mean"] == wanted.error.mean
+    assert scores["units"]["flat"]["mean"] == wanted.flat.mean != wanted.error.mean
+    monkeypatch.setattr("valle.evaluation.unit_report.MOST_TRIPLES", 10)
+    with pytest.raises(UnitReportError, match="at most 10 ABX triples where all are asked for"):
+        abx(found, "triphone", "same", across=True, num_triples=0, seed=0)
+
+
+def test_a_table_of_older_reports_says_that_its_mean_is_flat(corpus: Path) -> None:
+    tokenizer = load_semantic(str(corpus / "units"))
+    report = unit_report(tokenizer.identity, encoded(corpus), num_triples=50)
+    older = {name: value for name, value in report.items() if name != "abx_mean"}
+    assert "flat mean" not in unit_table("now", [report]).note and "flat mean over cells" in unit_table("before", [older]).note
+
+
+def test_the_speaker_probe_is_by_chapter_and_left_out_where_speakers_have_one(corpus: Path) -> None:
+    cuts = choose_cuts(corpus / "cuts_test.jsonl.gz", max_seconds=1e9, unseen_voices=False)
+    tokenizer = load_semantic(str(corpus / "units"))
+
+    def read_in(chapters: int) -> list[MonoCut]:
+        """The same cuts as of LibriSpeech, the n-th of a speaker from chapter n modulo ``chapters``."""
+        named = []
+        for number, cut in enumerate(cuts):
+            speaker, own = number % 3 + 10, f"{number % 3 + 10}-{number // 3 % chapters}-{number:04}"
+            supervision = fastcopy(cut.supervisions[0], speaker=str(speaker))
+            named.append(fastcopy(cut, id=own, recording=fastcopy(cut.recording, id=own), supervisions=[supervision]))
+        return named
+
+    one, two = (unit_report(tokenizer.identity, encode_cuts(tokenizer, read_in(chapters)), num_triples=20) for chapters in (1, 2))
+    assert "one the room tells the speaker too" in one["speaker_probe"]["left_out"]
+    assert "one the room tells the speaker too" in unit_table("real", [one]).note
+    assert two["speaker_probe"]["accuracy"]["count"] == 12 and two["speaker_probe"]["split"] == "chapters or recordings"
+
+
 def test_without_phone_times_no_abx_is_made_up(corpus: Path) -> None:
     cuts = choose_cuts(corpus / "real" / "cuts_test.jsonl.gz", max_seconds=1e9, unseen_voices=False)
     tokenizer = load_semantic(str(corpus / "units"))
@@ -184,7 +225,7 @@ def test_mistakes_are_one_sentence(corpus: Path, capsys: pytest.CaptureFixture, 
         ([], "found neither"),
         (["--exp-dir", str(corpus / "exp")], "expected an --output-dir"),
         ([*here, "--manifest", "nothing.jsonl.gz"], "found nothing there"),
-        ([*here, *test, "--num-triples", "0"], "--num-triples must be above 0"),
+        ([*here, *test, "--num-triples", "-1"], "--num-triples must be 0 (all) or more"),
         (["--tokenizers", "valle-16khz", *test], "which is a codec"),
     ):
         monkeypatch.setattr(sys, "argv", ["evaluate_units.py", *flags])

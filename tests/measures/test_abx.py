@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -16,6 +17,7 @@ from valle.measures.abx import (
     abx_error,
     abx_triples,
     abx_unit_error,
+    every_triple,
     item_distances,
     permuted_phones,
     warped_distance,
@@ -100,7 +102,96 @@ def test_cells_weigh_alike_within_a_pair_of_phones_and_pairs_alike() -> None:
     right, wrong = (0, 2, 1), (2, 1, 0)  # A, B, X
     triples = [Triple(*right, ("p", "t", "a", "o", "one"))] * 3 + [Triple(*wrong, ("p", "t", "a", "o", "two"))]
     triples += [Triple(*wrong, ("t", "p", "a", "o", "one"))]
-    assert abx_error(items, triples, frames).error.mean == pytest.approx((0.5 + 1.0) / 2)
+    assert abx_error(items, triples, frames).flat.mean == pytest.approx((0.5 + 1.0) / 2)
+
+
+def test_neighbours_are_collapsed_before_speakers() -> None:
+    """Speaker one errs in one of two contexts, speaker two in all of one: a half and one make three quarters, and flat two thirds."""
+    frames = np.array([[1, 0], [1, 0], [0, 1]], np.float32)
+    items = [PhoneItem(phone, "", "", "s", place, place + 1) for place, phone in enumerate("ppt")]
+    right, wrong = (0, 2, 1), (2, 1, 0)  # A, B, X
+    triples = [
+        Triple(*right, ("p", "t", "a", "o", "one")),
+        Triple(*wrong, ("p", "t", "e", "o", "one")),
+        Triple(*wrong, ("p", "t", "a", "o", "two")),
+    ]
+    score = abx_error(items, triples, frames)
+    assert score.error.mean == pytest.approx(3 / 4) and score.flat.mean == pytest.approx(2 / 3)
+    assert abx_error(items, triples, frames, by_context=False).error.mean == pytest.approx(2 / 3)
+
+
+def spoken_anywhere(seed: int) -> tuple[list[PhoneItem], np.ndarray]:
+    """Phones between several neighbours by three speakers, said unevenly often; spans of 1 to 5 frames in noise."""
+    rng = np.random.default_rng(seed)
+    items, frames = [], []
+    for _ in range(70):
+        phone, before, speaker = (str(rng.choice(list(names), p=[0.6, 0.3, 0.1])) for names in ("ptk", "aei", "xyz"))
+        start, size = len(frames), int(rng.integers(1, 6))
+        frames += list(rng.standard_normal((size, 6)) + 1.5 * np.eye(6)["ptk".index(phone)] + np.eye(6)["xyz".index(speaker) + 3])
+        items.append(PhoneItem(phone, before, "o", speaker, start, start + size))
+    return items, np.array(frames, np.float32)
+
+
+def collapsed_by_definition(items: list[PhoneItem], frames: np.ndarray, *, across: bool, by_context: bool) -> float:
+    """ZeroSpeech's score as fastabx computes it: cells of all A, B, X; mean over cells of a speaker of A, over speakers, over pairs.
+
+    Without contexts, all cells of a pair of phones are averaged at once.
+    """
+
+    def distance(one: PhoneItem, other: PhoneItem) -> float:
+        spans = [frames[item.start : item.stop].astype(np.float64) for item in (one, other)]
+        return slow_warping(np.array([[slow_angle(left, right) for right in spans[1]] for left in spans[0]]))
+
+    known = {(one, other): distance(one, other) for one in items for other in items}
+    labels = [sorted({getattr(item, name) for item in items}) for name in ("phone", "before", "speaker")]
+    of_pairs = []
+    for phone in labels[0]:
+        for other in labels[0]:
+            of_speakers, of_cells = [], []
+            for speaker in labels[2]:
+                cells = []
+                for before in labels[1]:
+                    for x_speaker in labels[2]:
+                        if phone == other or (x_speaker != speaker) != across:
+                            continue
+                        here = [item for item in items if item.before == before]
+                        mine = [item for item in here if (item.phone, item.speaker) == (phone, speaker)]
+                        others = [item for item in here if (item.phone, item.speaker) == (other, speaker)]
+                        xs = [item for item in here if (item.phone, item.speaker) == (phone, x_speaker)]
+                        wrong = [0.5 * (1 + np.sign(known[a, x] - known[b, x])) for a in mine for b in others for x in xs if a is not x]
+                        if wrong:
+                            cells.append(np.mean(wrong))
+                of_cells += cells
+                if cells:
+                    of_speakers.append(np.mean(cells))
+            if of_cells:
+                of_pairs.append(np.mean(of_speakers if by_context else of_cells))
+    return float(np.mean(of_pairs))
+
+
+@pytest.mark.parametrize("across", [True, False])
+@pytest.mark.parametrize("by_context", [True, False])
+def test_every_triple_collapsed_equals_the_definition(across: bool, by_context: bool) -> None:
+    items, frames = spoken_anywhere(seed=3)
+    if not by_context:
+        items = [replace(item, before="#", after="#") for item in items]
+    triples = every_triple(items, across=across, most=10**6)
+    score = abx_error(items, triples, frames, by_context=by_context)
+    wanted = collapsed_by_definition(items, frames, across=across, by_context=by_context)
+    assert score.error.mean == pytest.approx(wanted, abs=1e-9)
+    if across or by_context:  # within speakers in any context there is one cell a speaker
+        assert abs(score.error.mean - score.flat.mean) > 1e-3  # or this test could not tell them apart
+
+
+def test_every_triple_is_there_once_and_too_many_are_refused() -> None:
+    items, _ = spoken_anywhere(seed=1)
+    for across in (True, False):
+        triples = every_triple(items, across=across, most=10**6)
+        assert len({(triple.a, triple.b, triple.x) for triple in triples}) == len(triples) > 100
+        drawn = {(triple.a, triple.b, triple.x, triple.cell) for triple in abx_triples(items, across=across, most=10**6)}
+        assert drawn <= {(triple.a, triple.b, triple.x, triple.cell) for triple in triples}
+        with pytest.raises(ValueError, match="at most 50 triples"):
+            every_triple(items, across=across, most=50)
 
 
 @pytest.mark.parametrize("across", [True, False])

@@ -46,6 +46,25 @@ def test_no_two_speakers_are_no_probe() -> None:
     assert speaker_probe(histograms, ["one", "two", "three"]) is None
 
 
+def test_chapters_are_fitted_or_tested_whole() -> None:
+    """Units that tell the room alone: within chapters they name every speaker, and across chapters none."""
+    rooms = [(speaker, chapter) for speaker in range(4) for chapter in range(2) for _ in range(6)]
+    rng = np.random.default_rng(0)
+    heard = [rng.choice(8, 60, p=(np.eye(8)[2 * speaker + chapter] * 0.6 + 0.05)) for speaker, chapter in rooms]
+    histograms, speakers = unit_histograms(heard, 8), [f"speaker {speaker}" for speaker, _ in rooms]
+    by_utterance = speaker_probe(histograms, speakers)
+    by_chapter = speaker_probe(histograms, speakers, [f"{speaker}-{chapter}" for speaker, chapter in rooms])
+    assert by_utterance is not None and by_utterance.accuracy.mean == 1
+    assert by_chapter is not None and by_chapter.accuracy.mean < 0.5 and by_chapter.accuracy.count == 24
+    assert speaker_probe(histograms, speakers, speakers) is None  # one chapter each: not to be measured
+
+
+def test_utterances_of_their_own_are_split_as_ever() -> None:
+    found, names = streams(0.2)
+    histograms = unit_histograms(found, 12)
+    assert speaker_probe(histograms, names) == speaker_probe(histograms, names, [f"recording {n}" for n in range(len(names))])
+
+
 def test_few_utterances_of_many_speakers_raise_no_warning(recwarn: pytest.WarningsRecorder) -> None:
     speakers = [str(number // 2) for number in range(60)]
     assert speaker_probe(unit_histograms([np.array([number % 3]) for number in range(60)], 3), speakers) is not None

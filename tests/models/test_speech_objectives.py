@@ -139,6 +139,20 @@ def _loss(model: nn.Module, what: dict[str, torch.Tensor]) -> float:
     return (part.sum / part.count).item()
 
 
+def test_the_published_head_is_a_cosine_with_code_embeddings_over_a_tenth() -> None:
+    model, first = objective("hubert", hubert_head="cosine"), batch()
+    states = torch.randn(3, 32)
+    for head, size in zip(model.heads, CLUSTERS, strict=True):
+        told = states @ head.project.weight.T + head.project.bias
+        wanted = [[float(torch.cosine_similarity(row, code, dim=0)) / 0.1 for code in head.codes] for row in told]
+        torch.testing.assert_close(head(states), torch.tensor(wanted))
+        assert head.codes.shape == (size, 8)
+    assert type(objective("hubert").heads[0]) is nn.Linear  # not unless asked for
+    part = model.train()(first)["hubert"]
+    part.sum.backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
 def test_what_is_masked_is_not_heard() -> None:
     model, first = objective("hubert"), batch((0,))
     wav = first["wav"].clone()

@@ -5,7 +5,13 @@ import math
 import pytest
 import torch
 
-from valle.modules.product_quantizer import GumbelQuantizer, KMeansQuantizer, build_quantizer, gumbel_temperature
+from valle.modules.product_quantizer import (
+    GumbelQuantizer,
+    KMeansQuantizer,
+    build_quantizer,
+    gumbel_temperature,
+    gumbel_temperature_of_share,
+)
 
 KINDS = ("gumbel", "kmeans")
 
@@ -105,3 +111,8 @@ def test_the_temperature_falls_to_its_floor() -> None:
     assert gumbel_temperature(0, factor=0.99) == 2.0 and gumbel_temperature(10**6, factor=0.99) == 0.5
     assert 2.0 > gumbel_temperature(10, factor=0.99) > gumbel_temperature(11, factor=0.99)
     assert gumbel_temperature(250_000, factor=0.999995) > 0.5  # the paper's is still falling when its run ends
+
+
+def test_a_run_of_any_length_cools_over_its_share() -> None:
+    assert [gumbel_temperature_of_share(share) for share in (0.0, 0.5, 1.0, 1.4)] == pytest.approx([2.0, 1.0, 0.5, 0.5])
+    assert gumbel_temperature(800, factor=0.9995) > 1.3  # by the step, a run of minutes ends warm

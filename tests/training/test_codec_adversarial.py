@@ -15,7 +15,7 @@ from valle.errors import UserError
 from valle.models.checkpoint import load_checkpoint
 from valle.tokenizers.registry import load_acoustic, save_tokenizer
 from valle.training.codec_losses import Balancer
-from valle.training.codec_model import TrainedCodec
+from valle.training.codec_model import TrainedCodec, _part
 from valle.training.codec_options import CodecOptions
 from valle.training.codec_task import CodecTask
 from valle.training.optim import build_optimizer
@@ -92,9 +92,19 @@ def test_the_balancer_gives_each_loss_its_weights_share_whatever_its_size() -> N
         for name, loss in losses.items():  # the slow twin
             (gradient,) = torch.autograd.grad(loss.sum(), output, retain_graph=True)
             wanted += shares[name] / 4 * gradient / gradient.norm(dim=1).mean()
-        gradients.append(torch.autograd.grad(total.sum(), output)[0])
+        gradients.append(torch.autograd.grad(total.mean(), output)[0])
         torch.testing.assert_close(gradients[-1], wanted, rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("batch_size", [2, 16])
+def test_the_balanced_gradient_of_an_example_is_one_whatever_the_batch(batch_size: int) -> None:
+    """As EnCodec's, which backpropagates it undivided."""
+    output = torch.zeros(batch_size, 50, requires_grad=True)
+    losses = {"near": (output - 1).square().mean(1)}  # one loss, alike for all examples: the share is the whole
+    part = _part(Balancer({"near": 1.0})(losses, output))
+    (gradient,) = torch.autograd.grad(part.sum / part.count, output)  # what a step takes
+    torch.testing.assert_close(gradient.norm(dim=1), torch.ones(batch_size))
 
 
 def test_sets_of_parameters_are_clipped_each_by_its_own_norm() -> None:

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,11 +25,12 @@ from valle.corpora.cut_audio import read_cut
 from valle.corpora.manifests import read_cuts, write_cuts
 from valle.corpora.pronunciation import Pronouncer, SpokenWord
 from valle.errors import UserError
+from valle.evaluation.align_pocketsphinx import align_by_pocketsphinx
 from valle.evaluation.unit_corpus import draw_cuts, phones_of
 from valle.files import write_text
 from valle.measures.forced_alignment import frame_labels
 from valle.models.phone_aligner import SAMPLE_RATE, STEP, Aligned, AlignerConfig, PhoneAligner, is_aligner
-from valle.outputs import claim_outputs
+from valle.outputs import Outputs, claim_outputs
 from valle.progress import TitledProgress
 from valle.training.phone_aligner import FitSettings, LabelledFrames, fit, take_shares, take_statistics
 
@@ -56,6 +58,10 @@ class AlignOptions:
         default=Path("data/manifests/cuts_train.jsonl.gz"), metadata={"help": "cuts with transcripts, to learn real voices from"}
     )
     recording_minutes: float = field(default=60.0, metadata={"help": "minutes of them; copies at other speeds are skipped"})
+    labels: Literal["network", "pocketsphinx"] = field(
+        default="network",
+        metadata={"help": "who aligns: the network trained here, or PocketSphinx (pip install pocketsphinx), English alone, CMU phones"},
+    )
     accent: str = field(default="en-us", metadata={"help": "accent or language of eSpeak NG for the transcripts"})
     rounds: int = field(default=3, metadata={"help": "times that recordings are aligned and trained on; 0: synthetic speech alone"})
     steps: int = field(default=600, metadata={"help": "batches of 48 s of synthetic speech, before the first round"})
@@ -112,6 +118,8 @@ def align_phones(options: AlignOptions, *, progress: TitledProgress | None = Non
     cuts = [cut for path in options.manifests for cut in read_cuts(path)]
     if not cuts:
         raise AlignError(f"expected cuts in {', '.join(map(str, options.manifests))}, found none; name other manifests")
+    if options.labels == "pocketsphinx":
+        return _by_pocketsphinx(options, cuts, outputs, show)
     with Pronouncer(options.accent) as pronouncer:
         texts = [pronouncer.pronounce(text_of(cut)) for cut in cuts]
         aligner, training = prepared_aligner(options, pronouncer, show)
@@ -129,6 +137,22 @@ def align_phones(options: AlignOptions, *, progress: TitledProgress | None = Non
         show("aligning", number + 1, len(cuts))
     with outputs.being_written():
         return _write(options, found, left_out, training=training, stand_ins=stand_ins)
+
+
+def _by_pocketsphinx(options: AlignOptions, cuts: list[Cut], outputs: Outputs, show: TitledProgress) -> dict[str, Any]:
+    left_out: list[dict[str, str]] = []
+    found: list[tuple[Cut, list[SpokenWord], Aligned]] = []
+    each = align_by_pocketsphinx(cuts, [text_of(cut) for cut in cuts])
+    for number, (cut, result) in enumerate(zip(cuts, each, strict=True)):
+        if isinstance(result, str):
+            left_out.append({"id": cut.id, "reason": result})
+        else:
+            found.append((cut, *result))
+        show("aligning", number + 1, len(cuts))
+    if not found:
+        raise AlignError(f"expected utterances that PocketSphinx can align, found none; the first: {left_out[0]['reason']}")
+    with outputs.being_written():
+        return _write(options, found, left_out, training={"labels": "pocketsphinx", "version": version("pocketsphinx")}, stand_ins={})
 
 
 def _write(

@@ -21,14 +21,17 @@ from valle.evaluation.unit_report import abx, unit_report
 from valle.files import write_text
 from valle.outputs import Outputs, claim_file, claim_outputs
 from valle.progress import Progress
+from valle.tokenizers.code_units import CodeUnits, CodeUnitsConfig, codes_from_encoder, with_codes_in_use
 from valle.tokenizers.hubert import HubertConfig, HubertTokenizer, hubert_from_encoder
 from valle.tokenizers.kmeans_fit import fit_kmeans
 from valle.tokenizers.registry import CONFIG_FILE, WEIGHTS_FILE, load_semantic, save_tokenizer
+from valle.tokenizers.speech_encoder import SpeechEncoder
 from valle.training.speech_encoder_fit import load_encoder, sample_layers
 
 SAMPLE_FRAMES = 60_000  # of each layer, for its k-means; 61 MB at a width of 256
 
 
+FittedUnits = HubertTokenizer | CodeUnits
 _CHOICES = {"true": (True,), "false": (False,), "both": (True, False)}
 
 
@@ -48,11 +51,13 @@ class EvaluateUnitsOptions:
     min_confidence: float = field(
         default=0.0, metadata={"help": "score only phones whose times bin/align_phones.py found with at least this confidence, 0 to 1"}
     )
-    num_triples: int = field(default=2000, metadata={"help": "ABX triples within, and as many across speakers"})
+    num_triples: int = field(default=2000, metadata={"help": "ABX triples within, and as many across speakers; 0: all"})
     seed: int = field(default=0, metadata={"help": "seed of all random choices"})
     output: Path | None = field(default=None, metadata={"help": "JSON file of the reports"})
     exp_dir: Path | None = field(default=None, metadata={"help": "a run of trainer_speech_encoder.py out of which to choose units"})
-    layers: list[int] = field(default_factory=list, metadata={"help": "layers to choose among, from 1; all if not given"})
+    layers: list[int] = field(
+        default_factory=list, metadata={"help": "layers to choose among, from 1, or 0 for vq-wav2vec's own codes; all if not given"}
+    )
     num_units: list[int] = field(default_factory=lambda: [100, 200], metadata={"help": "numbers of units to choose among"})
     standardise: Literal["true", "false", "both"] = field(
         default="true", metadata={"help": "cluster features of mean 0 and deviation 1 in each dimension, or as they are, or choose"}
@@ -73,7 +78,9 @@ class EvaluateUnitsOptions:
             raise UnitReportError("expected --tokenizers to score or an --exp-dir to choose units out of, found neither")
         if self.exp_dir is not None and self.output_dir is None:
             raise UnitReportError("expected an --output-dir for the tokenizer that is chosen out of --exp-dir, found none")
-        for flag in ("max_minutes", "num_triples", "fit_minutes"):
+        if self.num_triples < 0:
+            raise UnitReportError(f"--num-triples must be 0 (all) or more, found {self.num_triples}")
+        for flag in ("max_minutes", "fit_minutes"):
             if not getattr(self, flag) > 0:
                 raise UnitReportError(f"--{flag.replace('_', '-')} must be above 0, found {getattr(self, flag)}")
         if not 0 <= self.min_confidence <= 1:
@@ -115,7 +122,7 @@ def _claims(options: EvaluateUnitsOptions) -> dict[str, Outputs]:
     return claims
 
 
-def choose_units(options: EvaluateUnitsOptions, *, progress: Progress | None = None) -> tuple[HubertTokenizer, list[dict[str, Any]]]:
+def choose_units(options: EvaluateUnitsOptions, *, progress: Progress | None = None) -> tuple[FittedUnits, list[dict[str, Any]]]:
     """Of every layer and number of units the tokenizer with the fewest ABX errors across speakers, on dev; and all that were tried."""
     assert options.exp_dir is not None
     candidates = _fitted(options, progress)
@@ -130,7 +137,7 @@ def choose_units(options: EvaluateUnitsOptions, *, progress: Progress | None = N
                 "name another --choose-manifest, or one layer and one number of units"
             )
         tried.append({
-            "layer": tokenizer.settings.encoder.num_layers, "num_units": tokenizer.num_units,
+            "layer": 0 if isinstance(tokenizer, CodeUnits) else tokenizer.settings.encoder.num_layers, "num_units": tokenizer.num_units,
             "standardised": not _is_as_it_was(tokenizer), "abx_across": scores,
         })  # fmt: skip
     best = min(range(len(tried)), key=lambda index: tried[index]["abx_across"].get("units", {"mean": 0.0})["mean"])
@@ -138,7 +145,7 @@ def choose_units(options: EvaluateUnitsOptions, *, progress: Progress | None = N
     return candidates[best], tried
 
 
-def _fitted(options: EvaluateUnitsOptions, progress: Progress | None) -> list[HubertTokenizer]:
+def _fitted(options: EvaluateUnitsOptions, progress: Progress | None) -> list[FittedUnits]:
     """A tokenizer of every layer and number of units, by one pass over the audio to fit on."""
     assert options.exp_dir is not None
     encoder = load_encoder(options.exp_dir)
@@ -146,8 +153,8 @@ def _fitted(options: EvaluateUnitsOptions, progress: Progress | None) -> list[Hu
     base = HubertConfig(
         name=options.name, frames_per_unit=options.frames_per_unit, window=options.window, left=options.left, right=options.right
     )
-    layers = options.layers or list(range(1, encoder.config.num_layers + 1))
-    extractors = [hubert_from_encoder(encoder, base, layer=layer).to(device) for layer in layers]
+    layers = options.layers or list(range(0 if encoder.bottleneck else 1, encoder.config.num_layers + 1))
+    extractors = [_extractor(encoder, base, layer).to(device) for layer in layers]
     step = Fraction(extractors[0].hop_length, extractors[0].sample_rate)
     corpus = SpeechCorpus.read([options.fit_manifest], frame=step, min_seconds=0.1)
     wanted = min(60 * options.fit_minutes, float(corpus.starts[-1] * step))
@@ -162,8 +169,12 @@ def _fitted(options: EvaluateUnitsOptions, progress: Progress | None) -> list[Hu
     audio = corpus.waveforms(sample_rate=extractors[0].sample_rate, most_seconds=wanted)
     with torch.inference_mode():
         samples = sample_layers(extractors, audio, seed=options.seed, size=SAMPLE_FRAMES, progress=count)
-    fitted = []
+    fitted: list[FittedUnits] = []
     for layer, frames in zip(layers, samples, strict=True):
+        if layer == 0:
+            codes = (_extractor(encoder, replace(base, num_units=size), 0) for size in options.num_units)
+            fitted += [with_codes_in_use(extractor, frames) for extractor in codes if isinstance(extractor, CodeUnits)]
+            continue
         for size, standardise in product(options.num_units, _CHOICES[options.standardise]):
             tokenizer = hubert_from_encoder(encoder, replace(base, num_units=size), layer=layer)
             fit = fit_kmeans(frames, size, seed=options.seed, seconds_per_frame=float(step), standardise=standardise)
@@ -172,6 +183,14 @@ def _fitted(options: EvaluateUnitsOptions, progress: Progress | None) -> list[Hu
     return fitted
 
 
-def _is_as_it_was(tokenizer: HubertTokenizer) -> bool:
+def _extractor(encoder: SpeechEncoder, base: HubertConfig, layer: int) -> FittedUnits:
+    """Not yet fitted, of a layer, or of the quantizer as layer 0."""
+    if layer == 0:
+        config = CodeUnitsConfig(name=base.name, num_units=base.num_units, frames_per_unit=base.frames_per_unit, encoder=encoder.config)
+        return codes_from_encoder(encoder, config)
+    return hubert_from_encoder(encoder, base, layer=layer)
+
+
+def _is_as_it_was(tokenizer: FittedUnits) -> bool:
     """Whether features are clustered as they are."""
     return not tokenizer.mean.any() and bool((tokenizer.deviation == 1).all())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,6 +25,7 @@ from valle.tokenizers.base import SemanticTokenizer
 
 PAUSE = 0.03  # seconds without a phone after which its neighbour is the pause
 EDGE = "#"
+LIBRISPEECH_ID = re.compile(r"((\d+)-\d+)-\d+")
 Span = Literal["phone", "triphone"]
 Context = Literal["same", "any"]
 
@@ -73,6 +75,10 @@ class EncodedCorpus:
     @property
     def speakers(self) -> list[str]:
         return [speaker_of(cut) for cut in self.cuts]
+
+    @property
+    def sessions(self) -> list[str]:
+        return [session_of(cut) for cut in self.cuts]
 
     def items(self, span: Span, context: Context = "same") -> list[PhoneItem]:
         """Every phone with its neighbours; with ``triphone`` its neighbours' frames too, and only where it has both.
@@ -171,6 +177,13 @@ def timed_phones(cut: Cut) -> list[TimedPhone]:
 def speaker_of(cut: Cut) -> str:
     """The speaker that the cut names; empty for none."""
     return next((str(supervision.speaker) for supervision in cut.supervisions if supervision.speaker), "")
+
+
+def session_of(cut: Cut) -> str:
+    """What was recorded together with the cut: LibriSpeech's chapter, or else the recording."""
+    recording: str = cut.recording_id
+    chapter = LIBRISPEECH_ID.match(recording)
+    return chapter[1] if chapter and speaker_of(cut).startswith(chapter[2]) else recording
 
 
 def frames_within(begin: float, end: float, step: float, count: int) -> tuple[int, int]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from valle.evaluation.unit_corpus import Context, EncodedCorpus, Span, UnitReportError
 from valle.inference.listening_page import PageTable
-from valle.measures.abx import AbxScore, abx_error, abx_triples, abx_unit_error, permuted_phones
+from valle.measures.abx import AbxScore, PhoneItem, Triple, abx_error, abx_triples, abx_unit_error, every_triple, permuted_phones
 from valle.measures.probe import speaker_probe, unit_histograms
 from valle.measures.purity import joint_counts, purity, purity_interval
 from valle.measures.tokens import bigram_nll, entropy, perplexity, repeated_share, token_counts, unigram_nll
@@ -22,12 +22,15 @@ from valle.tokenizers.base import TokenizerIdentity
 
 DEFINITIONS = {
     "abx": "share of errors 0 to 1, lower is better, 0.5 is chance; phones between the same neighbours (abx_context same) or any; angle of "
-    "frames, dynamic time warping, mean over pairs of phones with the bootstrap interval over pairs; units: frames as their centroids",
+    "frames, dynamic time warping; mean over neighbours, then speakers, then pairs of phones (as fastabx collapses), with the bootstrap "
+    "interval over pairs; flat: over all cells of a pair at once; units: frames as their centroids",
     "permuted": "the same measure with phones (ABX), units (purity) or speakers (probe) shuffled: the score of chance",
     "pnmi": "share of the phones' entropy that units tell, over frames within phones; interval by the bootstrap over utterances",
-    "speaker_probe": "accuracy of a linear classifier on histograms of units, on utterances that it was not fitted on",
+    "speaker_probe": "accuracy of a linear classifier on histograms of units, on chapters or recordings that it was not fitted on",
     "bits_per_second": "of units under their own frequencies (unigram) and given the one before (bigram), fitted on the other half",
 }
+COLLAPSED = "neighbours, speakers, pairs of phones"  # in which order ABX errors are averaged
+MOST_TRIPLES = 2_000_000  # where all are asked for
 NO_PHONES = "the manifest has no phone times; bin/align_phones.py finds those of transcripts"
 
 
@@ -55,6 +58,7 @@ def unit_report(
         "definitions": DEFINITIONS,
         "abx_span": span,
         "abx_context": context,
+        "abx_mean": COLLAPSED,
         "min_confidence": corpus.min_confidence,
         "abx": {"across": abx(corpus, span, context, across=True, num_triples=num_triples, seed=seed),
                 "within": abx(corpus, span, context, across=False, num_triples=num_triples, seed=seed)},
@@ -65,29 +69,41 @@ def unit_report(
 
 
 def abx(corpus: EncodedCorpus, span: Span, context: Context, *, across: bool, num_triples: int, seed: int) -> dict[str, Any]:
-    """Errors of units and of features, and the same with phones permuted."""
+    """Errors of units and of features, and the same with phones permuted; of ``num_triples`` triples, or of all if it is 0."""
     items = corpus.items(span, context)
     if not items:
         return {"left_out": NO_PHONES}
-    triples = abx_triples(items, across=across, most=num_triples, seed=seed)
+    triples = _triples(items, across, num_triples, seed)
     if not triples:
         between = " between the same neighbours" if context == "same" else ""
         return {"left_out": f"no phone is said{between} by {'two speakers' if across else 'one speaker twice'}"}
     units = np.concatenate(corpus.units)
     dealt = permuted_phones(items, seed=seed)
-    others = abx_triples(dealt, across=across, most=num_triples, seed=seed)
-    result = {
-        "units": _plain(abx_unit_error(items, triples, units, corpus.centroids)),
-        "permuted_units": _plain(abx_unit_error(dealt, others, units, corpus.centroids)) if others else {"left_out": "no triples"},
-    }
-    if corpus.features is not None:
-        result["features"] = _plain(abx_error(items, triples, corpus.features))
-        result["permuted_features"] = _plain(abx_error(dealt, others, corpus.features)) if others else {"left_out": "no triples"}
+    result: dict[str, Any] = {}
+    for name, named, chosen in (("", items, triples), ("permuted_", dealt, _triples(dealt, across, num_triples, seed))):
+        nothing, by_context = {"left_out": "no triples"}, context == "same"
+        result[f"{name}units"] = (
+            _plain(abx_unit_error(named, chosen, units, corpus.centroids, by_context=by_context)) if chosen else nothing
+        )
+        if corpus.features is not None:
+            result[f"{name}features"] = _plain(abx_error(named, chosen, corpus.features, by_context=by_context)) if chosen else nothing
     return result
 
 
+def _triples(items: Sequence[PhoneItem], across: bool, count: int, seed: int) -> list[Triple]:
+    if count:
+        return abx_triples(items, across=across, most=count, seed=seed)
+    try:
+        return every_triple(items, across=across, most=MOST_TRIPLES)
+    except ValueError:
+        raise UnitReportError(
+            f"expected at most {MOST_TRIPLES} ABX triples where all are asked for (--num-triples 0), found more; "
+            "give --num-triples, or fewer --max-minutes"
+        ) from None
+
+
 def _plain(score: AbxScore) -> dict[str, Any]:
-    return {**score.error.to_dict(), "triples": score.num_triples, "cells": score.num_cells}
+    return {**score.error.to_dict(), "flat": score.flat.to_dict(), "triples": score.num_triples, "cells": score.num_cells}
 
 
 def purity_of(corpus: EncodedCorpus, *, seed: int = 0) -> dict[str, Any]:
@@ -109,10 +125,12 @@ def _probe(corpus: EncodedCorpus, seed: int) -> dict[str, Any]:
     if not named:
         return {"left_out": "the manifest names no speakers"}
     histograms = unit_histograms([corpus.units[index] for index in named], corpus.num_units)
-    score = speaker_probe(histograms, [corpus.speakers[index] for index in named], seed=seed)
+    speakers, sessions = ([every[index] for index in named] for every in (corpus.speakers, corpus.sessions))
+    score = speaker_probe(histograms, speakers, sessions, seed=seed)
     if score is None:
-        return {"left_out": "fewer than two speakers have two utterances"}
+        return {"left_out": "fewer than two speakers have two chapters or recordings, and within one the room tells the speaker too"}
     return {
+        "split": "chapters or recordings",
         "accuracy": score.accuracy.to_dict(),
         "permuted": score.permuted.to_dict(),
         "chance": score.chance,
@@ -153,8 +171,10 @@ def unit_table(title: str, reports: Sequence[dict[str, Any]]) -> PageTable:
     least = first["min_confidence"]
     sure = f", of phones found with a confidence of {least:g} or more" if least else ""
     places = "any" if first["abx_context"] == "any" else "the same"
-    note = f"{size}; ABX errors in percent with 95 % intervals over pairs of phones, between {places} neighbours{sure}."
-    reasons = sorted({part["left_out"] for report in reports for part in (*report["abx"].values(), report["purity"]) if "left_out" in part})
+    mean = "" if "abx_mean" in first else ", flat mean over cells"  # of reports from before neighbours and speakers were collapsed
+    note = f"{size}; ABX errors in percent with 95 % intervals over pairs of phones, between {places} neighbours{sure}{mean}."
+    parts = [part for report in reports for part in (*report["abx"].values(), report["purity"], report["speaker_probe"])]
+    reasons = sorted({part["left_out"] for part in parts if "left_out" in part})
     return PageTable(title, columns, rows, note=" ".join([note, *(f"Left out: {reason}." for reason in reasons)]))
 
 

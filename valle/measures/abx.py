@@ -4,8 +4,9 @@ Items are spans of frames.  In a triple A and X are the same phone and B another
 speakers all are one speaker's; across, A and B are one speaker's and X another's.  The distance of two items is the mean of
 their frames' distances along the path of dynamic time warping.  An error is a B nearer than A; a tie counts half.
 
-Triples are averaged within a cell (phones, neighbours, speakers), cells within a pair of phones, and then over all pairs, so
-that frequent phones do not drown the rest.
+Triples are averaged within a cell (phones, neighbours, speakers), cells over neighbours, then over speakers, then over pairs of
+phones, so that frequent phones do not drown the rest: as ZeroSpeech and fastabx (Poli et al. 2025) collapse their scores.  The
+flat mean, over all cells of a pair at once, stands beside it: there, a speaker who says more counts more.
 """
 
 from __future__ import annotations
@@ -48,9 +49,10 @@ class Triple:
 
 @dataclass(frozen=True)
 class AbxScore:
-    """Share of errors 0..1, its interval over pairs of phones, and how much it rests on."""
+    """Share of errors 0..1, collapsed and by the flat mean, intervals over pairs of phones, and how much it rests on."""
 
     error: Estimate
+    flat: Estimate
     num_triples: int
     num_cells: int
 
@@ -89,14 +91,39 @@ def abx_triples(items: Sequence[PhoneItem], *, across: bool, most: int, most_per
     return triples[:most]
 
 
+def every_triple(items: Sequence[PhoneItem], *, across: bool, most: int) -> list[Triple]:
+    """All triples that there are, on which ABX equals fastabx's without a subsampler; ``ValueError`` above ``most``."""
+    places: dict[tuple[str, str], dict[tuple[str, str], list[int]]] = defaultdict(lambda: defaultdict(list))
+    for index, item in enumerate(items):
+        places[item.before, item.after][item.speaker, item.phone].append(index)
+    triples: list[Triple] = []
+    for place, said in sorted(places.items()):
+        for (speaker, phone), mine in sorted(said.items()):
+            xs = [x for (name, other), theirs in sorted(said.items()) if other == phone and (name != speaker) == across for x in theirs]
+            for (name, other), others in sorted(said.items()):
+                if name != speaker or other == phone:
+                    continue
+                if len(triples) + len(mine) * len(others) * len(xs) > most:
+                    raise ValueError(f"expected at most {most} triples, found more")
+                cell = (phone, other, *place, speaker)
+                triples += [Triple(a, b, x, cell) for x in xs for a in mine if a != x for b in others]
+    return triples
+
+
 def _has_x(speakers: dict[str, dict[str, list[int]]], speaker: str, phone: str, *, across: bool) -> bool:
     if across:
         return any(phone in phones for name, phones in speakers.items() if name != speaker)
     return len(speakers[speaker][phone]) > 1
 
 
-def abx_error(items: Sequence[PhoneItem], triples: Sequence[Triple], frames: NDArray[np.float32], *, seed: int = 0) -> AbxScore:
-    """ABX of continuous features ``frames (T, D)`` under the angle between them."""
+def abx_error(
+    items: Sequence[PhoneItem], triples: Sequence[Triple], frames: NDArray[np.float32], *, by_context: bool = True, seed: int = 0
+) -> AbxScore:
+    """ABX of continuous features ``frames (T, D)`` under the angle between them.
+
+    ``by_context`` is false where items between any neighbours were compared: then there is nothing to collapse but cells of
+    speakers, whose mean is taken at once, as in ZeroSpeech's any-context condition.
+    """
     norms = np.linalg.norm(frames, axis=1, keepdims=True)
     unit = frames / np.maximum(norms, 1e-12)
 
@@ -104,11 +131,17 @@ def abx_error(items: Sequence[PhoneItem], triples: Sequence[Triple], frames: NDA
         cosine = np.einsum("nid,njd->nij", unit[left], unit[right], optimize=True, dtype=np.float64)
         return np.arccos(np.clip(cosine, -1, 1)) / np.pi
 
-    return _score(items, triples, distances, seed)
+    return _score(items, triples, distances, by_context, seed)
 
 
 def abx_unit_error(
-    items: Sequence[PhoneItem], triples: Sequence[Triple], units: NDArray[np.int64], centroids: NDArray[np.float32] | None, *, seed: int = 0
+    items: Sequence[PhoneItem],
+    triples: Sequence[Triple],
+    units: NDArray[np.int64],
+    centroids: NDArray[np.float32] | None,
+    *,
+    by_context: bool = True,
+    seed: int = 0,
 ) -> AbxScore:
     """ABX of ``units (T,)``, under the angle between their ``centroids (K, D)``, or without those under their being different at all."""
     if centroids is None:
@@ -117,7 +150,7 @@ def abx_unit_error(
         unit = centroids.astype(np.float64) / np.maximum(np.linalg.norm(centroids, axis=1, keepdims=True), 1e-12)
         table = np.arccos(np.clip(unit @ unit.T, -1, 1)) / np.pi
         np.fill_diagonal(table, 0.0)  # where rounding leaves a little
-    return _score(items, triples, lambda left, right: table[units[left][:, :, None], units[right][:, None]], seed)
+    return _score(items, triples, lambda left, right: table[units[left][:, :, None], units[right][:, None]], by_context, seed)
 
 
 def permuted_phones(items: Sequence[PhoneItem], *, seed: int = 0) -> list[PhoneItem]:
@@ -133,22 +166,31 @@ def permuted_phones(items: Sequence[PhoneItem], *, seed: int = 0) -> list[PhoneI
     return dealt
 
 
-def _score(items, triples, distances, seed: int) -> AbxScore:  # type: ignore[no-untyped-def]
-    near = item_distances(items, [(triple.a, triple.x) for triple in triples], distances)
-    far = item_distances(items, [(triple.b, triple.x) for triple in triples], distances)
+def _score(items, triples, distances, by_context: bool, seed: int) -> AbxScore:  # type: ignore[no-untyped-def]
+    pairs = np.array([[(triple.a, triple.x), (triple.b, triple.x)] for triple in triples]).reshape(-1, 2)
+    once, place = np.unique(pairs, axis=0, return_inverse=True)  # a pair of items serves many triples
+    near, far = item_distances(items, once.tolist(), distances)[place.reshape(-1, 2)].T
     wrong = np.where(np.abs(near - far) <= TIE, 0.5, (near > far).astype(np.float64))
-    cells: dict[tuple[str, ...], list[float]] = defaultdict(list)
-    for triple, error in zip(triples, wrong, strict=True):
-        cells[triple.cell].append(float(error))
-    pairs: dict[tuple[str, str], list[float]] = defaultdict(list)
-    for cell, errors in cells.items():
-        pairs[cell[0], cell[1]].append(float(np.mean(errors)))
-    return AbxScore(error=_over_pairs(pairs, seed), num_triples=len(triples), num_cells=len(cells))
+    cells = [(phone, other, speaker, *around) for phone, other, *around, speaker in (triple.cell for triple in triples)]
+    with_x = [(*cell, items[triple.x].speaker) for cell, triple in zip(cells, triples, strict=True)]
+    return AbxScore(
+        error=bootstrap_mean(_means(with_x, wrong.tolist(), kept=(6, 3, 2) if by_context else (6, 2)), seed=seed),
+        flat=bootstrap_mean(_means(cells, wrong.tolist(), kept=(5, 2)), seed=seed),
+        num_triples=len(triples),
+        num_cells=len(set(cells)),
+    )
 
 
-def _over_pairs(pairs: dict[tuple[str, str], list[float]], seed: int) -> Estimate:
-    """Mean over pairs of phones of the means over their cells; the interval redraws pairs, which share phones and so may be too narrow."""
-    return bootstrap_mean([float(np.mean(errors)) for _, errors in sorted(pairs.items())], seed=seed)
+def _means(labels: Sequence[tuple[str, ...]], values: Sequence[float], *, kept: Sequence[int]) -> list[float]:
+    """Of values ``(N,)`` with labels (phone, other phone, speaker, before, after, speaker of X) the means of what agrees in the first
+    ``kept[0]`` labels, of those the means of what agrees in the first ``kept[1]``, and so on; in the order of labels.
+    """
+    for count in kept:
+        groups: dict[tuple[str, ...], list[float]] = defaultdict(list)
+        for label, value in zip(labels, values, strict=True):
+            groups[label[:count]].append(float(value))
+        labels, values = list(groups), [float(np.mean(group)) for group in groups.values()]
+    return [value for _, value in sorted(zip(labels, values, strict=True))]
 
 
 def item_distances(items: Sequence[PhoneItem], pairs: Iterable[tuple[int, int]], distances) -> Distances:  # type: ignore[no-untyped-def]

@@ -30,10 +30,16 @@ def unit_histograms(streams: Sequence[Tokens], size: int) -> NDArray[np.float64]
     return np.sqrt(counts / np.maximum(counts.sum(1, keepdims=True), 1))
 
 
-def speaker_probe(histograms: NDArray[np.float64], speakers: Sequence[str], *, seed: int = 0) -> ProbeScore | None:
-    """Fit on half of every speaker's utterances, test on the others; None with fewer than two speakers of two or more."""
+def speaker_probe(
+    histograms: NDArray[np.float64], speakers: Sequence[str], sessions: Sequence[str] | None = None, *, seed: int = 0
+) -> ProbeScore | None:
+    """Fit on half of every speaker's sessions, test on the others; None with fewer than two speakers of two sessions or more.
+
+    A session is what was recorded in one place at one time (a chapter): within one, the room and the text tell the speaker as
+    well as the voice does.  Without ``sessions``, each utterance is one.
+    """
     names = np.asarray(speakers)
-    fitted, tested = _halves(names, seed)
+    fitted, tested = _halves(names, np.arange(len(names)).astype(str) if sessions is None else np.asarray(sessions), seed)
     if len(np.unique(names[fitted])) < 2:
         return None
     rng = np.random.default_rng(seed)
@@ -57,12 +63,14 @@ def _hits(histograms, fit_names, test_names, fitted, tested) -> int:  # type: ig
     return int((fit_probe(histograms[fitted], fit_names).predict(histograms[tested]) == test_names).sum())
 
 
-def _halves(names: NDArray[np.str_], seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _halves(names: NDArray[np.str_], sessions: NDArray[np.str_], seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     rng = np.random.default_rng(seed)
     fitted, tested = [], []
     for name in np.unique(names):
-        own = rng.permutation(np.flatnonzero(names == name))
-        if len(own) > 1:
-            fitted += own[: len(own) // 2].tolist()
-            tested += own[len(own) // 2 :].tolist()
+        own = np.flatnonzero(names == name)
+        order = rng.permutation(list(dict.fromkeys(sessions[own].tolist())))
+        if len(order) > 1:
+            is_fitted = np.isin(sessions[own], order[: len(order) // 2])
+            fitted += own[is_fitted].tolist()
+            tested += own[~is_fitted].tolist()
     return np.array(sorted(fitted), np.int64), np.array(sorted(tested), np.int64)

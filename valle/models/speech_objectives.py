@@ -22,6 +22,7 @@ from valle.tokenizers.speech_encoder import SpeechEncoder
 Batch = Mapping[str, Tensor]
 
 CONTRAST_TEMPERATURE = 0.1  # wav2vec 2.0, equation 3
+CODE_TEMPERATURE = 0.1  # tau of Hsu et al. 2021, equation 3
 
 
 class MaskedObjective(nn.Module):
@@ -38,17 +39,37 @@ class MaskedObjective(nn.Module):
         return torch.where(mask[..., None], self.mask_embedding.to(x.dtype), x)
 
 
+class CosineHead(nn.Module):
+    """HuBERT's published head: the cosine of a projected state and each cluster's embedding, over 0.1 (Hsu et al. 2021, equation 3)."""
+
+    def __init__(self, dim: int, size: int, *, code_dim: int) -> None:
+        super().__init__()
+        self.project = nn.Linear(dim, code_dim)
+        self.codes = nn.Parameter(torch.empty(size, code_dim).uniform_())  # as in fairseq
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``x (..., D)`` -> logits ``(..., size)``."""
+        return F.normalize(self.project(x).float(), dim=-1) @ F.normalize(self.codes.float(), dim=-1).T / CODE_TEMPERATURE
+
+
 class HubertObjective(MaskedObjective):
     """Predict the cluster of every frame; several target sets have a head each.
+
+    A head is a linear layer, or with ``code_dim`` the published one, of embeddings of that width.
 
     ``masked_weight`` is alpha of Hsu et al. 2021, equation 1: the weight of the masked frames' mean loss, which with 1 is all.
     The frames that are heard have the rest.  Where the voice is changed before it is heard, they teach to hear past it.
     """
 
-    def __init__(self, encoder: SpeechEncoder, num_clusters: Sequence[int], *, masked_weight: float = 1.0) -> None:
+    def __init__(
+        self, encoder: SpeechEncoder, num_clusters: Sequence[int], *, masked_weight: float = 1.0, code_dim: int | None = None
+    ) -> None:
         super().__init__(encoder)
         self.masked_weight = masked_weight
-        self.heads = nn.ModuleList(small_head(encoder.config.d_model, size) for size in num_clusters)
+        dim = encoder.config.d_model
+        self.heads = nn.ModuleList(
+            small_head(dim, size) if code_dim is None else CosineHead(dim, size, code_dim=code_dim) for size in num_clusters
+        )
 
     def forward(self, batch: Batch) -> dict[str, LossTerm]:
         frames = self.encoder.num_frames(batch["lengths"])

@@ -5,7 +5,8 @@ A frame becomes one code in each of ``groups`` groups, and its vector is the gro
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -84,12 +85,55 @@ class KMeansQuantizer(nn.Module):
         return ProductQuantized(vectors.flatten(2), codes, penalty)
 
 
+@dataclass(frozen=True)
+class QuantizerConfig:
+    """Sizes of a product quantizer, and the width of its vectors."""
+
+    kind: Literal["gumbel", "kmeans"] = "gumbel"
+    groups: int = 2
+    size: int = 320  # codes in a group
+    out_dim: int = 256
+
+    def build(self, dim: int) -> GumbelQuantizer | KMeansQuantizer:
+        """Of frames of width ``dim``."""
+        return build_quantizer(self.kind, dim, groups=self.groups, size=self.size, out_dim=self.out_dim)
+
+
+class Bottleneck(nn.Module):
+    """Frames as the context network of vq-wav2vec hears them: each as its codes' vector, brought back to the frames' width."""
+
+    def __init__(self, config: QuantizerConfig, dim: int) -> None:
+        super().__init__()
+        self.quantizer = config.build(dim)
+        self.unquantize = nn.Linear(config.out_dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``x (B, T, F)`` -> ``(B, T, F)``."""
+        everywhere = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)  # decides the penalty alone
+        return self.unquantize(self.quantizer(x, everywhere).vectors)
+
+    def vectors(self, x: Tensor) -> Tensor:
+        """``x (B, T, F)`` -> the very vectors of its codes ``(B, T, out_dim)``, equal for equal codes."""
+        everywhere = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
+        codes = self.quantizer(x, everywhere).codes
+        groups = torch.arange(self.quantizer.groups, device=x.device)
+        return self.quantizer.codebook[groups, codes].flatten(2)
+
+
 def build_quantizer(kind: str, dim: int, *, groups: int, size: int, out_dim: int) -> GumbelQuantizer | KMeansQuantizer:
     """``kind`` is gumbel or kmeans."""
     return (GumbelQuantizer if kind == "gumbel" else KMeansQuantizer)(dim, groups=groups, size=size, out_dim=out_dim)
 
 
-def gumbel_temperature(step: int, *, first: float = 2.0, last: float = 0.5, factor: float) -> float:
+FIRST_TEMPERATURE, LAST_TEMPERATURE = 2.0, 0.5  # wav2vec 2.0, section 4.2
+
+
+def gumbel_temperature_of_share(share: float, *, first: float = FIRST_TEMPERATURE, last: float = LAST_TEMPERATURE) -> float:
+    """Falls geometrically from ``first`` at 0 to ``last`` at 1 and after, so that a run of any length ends cool."""
+    return first * (last / first) ** min(1.0, max(0.0, share))
+
+
+def gumbel_temperature(step: int, *, first: float = FIRST_TEMPERATURE, last: float = LAST_TEMPERATURE, factor: float) -> float:
     """Falls by ``factor`` a step, from ``first`` to ``last`` (wav2vec 2.0, section 4.2, has 0.999995)."""
     return max(last, first * factor**step)
 

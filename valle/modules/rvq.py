@@ -97,12 +97,13 @@ class Codebook(nn.Module):
 class ResidualVQ(nn.Module):
     """Each level quantizes what the levels before it left over.
 
-    ``dropout`` is the share of training examples that use only a random number of levels, 1 to all, each example
-    its own number, so that one model serves every bitrate.  With ``is_fixed`` the codebooks stay as they are in training.
+    ``dropout`` is the share of training examples that use only a random number of levels, 1 to all, each example its own
+    number, so that one model serves every bitrate (in the paper all examples do).  With ``is_fixed`` the codebooks stay as
+    they are in training.
     """
 
     def __init__(
-        self, dim: int, *, num_codebooks: int, codebook_size: int, decay: float = 0.99, revive_ratio: float = 0.05, dropout: float = 0.3
+        self, dim: int, *, num_codebooks: int, codebook_size: int, decay: float = 0.99, revive_ratio: float = 0.05, dropout: float = 1.0
     ) -> None:
         super().__init__()
         self.dropout = dropout

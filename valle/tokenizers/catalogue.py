@@ -61,7 +61,7 @@ class CatalogueEntry:
         """Where to put weights that are not here; empty for those that are."""
         if self.weights is not Weights.TO_BE_FETCHED:
             return ""
-        flag = "--tokenizer" if self.kind == "acoustic" else "fit --encoder"
+        flag = "--tokenizer" if self.codebook_size is not None else "fit --encoder"
         return f"{' and '.join(self.files)} of {self.hub} into a folder, then {flag} {self.name}=FOLDER"
 
 
@@ -123,6 +123,13 @@ CATALOGUE = (
     _encoder("w2v-bert-2.0", hub="facebook/w2v-bert-2.0", licence="MIT", files=ENCODER_FILES),
     _encoder("mert-95m", hub="m-a-p/MERT-v1-95M", licence="CC-BY-NC-4.0", sample_rate=24000),
     _encoder("mert-330m", hub="m-a-p/MERT-v1-330M", licence="CC-BY-NC-4.0", sample_rate=24000),
+    *(
+        CatalogueEntry(
+            name=f"hubert-base-km{size}", kind="semantic", sample_rate=16000, hop_length=320, codebook_size=size,
+            licence="Apache-2.0, centroids MIT", hub="facebook/hubert-base-ls960", files=(*OLD_ENCODER_FILES, "km.bin"),
+        )
+        for size in (50, 100, 200, 500)
+    ),
 )  # fmt: skip
 
 

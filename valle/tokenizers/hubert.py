@@ -40,7 +40,10 @@ class HubertTokenizer(ClusteredUnits):
         self.encoder.transformer.final_norm = None  # the states are taken before it
 
     def config(self) -> dict[str, Any]:
-        return {"type": "hubert", **asdict(self.settings)}
+        settings = asdict(self.settings)
+        if settings["encoder"]["bottleneck"] is None:  # units from before there was any keep their identity
+            del settings["encoder"]["bottleneck"]
+        return {"type": "hubert", **settings}
 
     def kept_of_prompt(self, num_samples: int) -> int:
         """The look-ahead of all blocks together is a bound that what is heard hardly reaches: most of a unit's own is much nearer."""

@@ -129,11 +129,12 @@ class PretrainedUnits(ClusteredUnits):
 
 def load_encoder(
     release: str, path: Path | None, *, layer: int, num_units: int, label: str = "", frames_per_unit: int = 1,
-    window: int = UnitsConfig.window, left: int = UnitsConfig.left, right: int = UnitsConfig.right,
+    window: int = UnitsConfig.window, left: int = UnitsConfig.left, right: int = UnitsConfig.right, normalise: bool | None = None,
 ) -> PretrainedUnits:  # fmt: skip
     """The released encoder up to ``layer`` (from 1), from a hub's cache or network or the folder ``path``; not yet fitted.
 
-    ``label`` is the tokenizer's name, made of the release, the layer and the number of units if not given.
+    ``label`` is the tokenizer's name, made of the release, the layer and the number of units if not given.  ``normalise`` is
+    whether the waveform is, if not as the released feature extractor says.
     """
     folder = released_folder(release, path)
     released, extractor = read_json(folder / "config.json"), read_json(folder / "preprocessor_config.json")
@@ -146,7 +147,7 @@ def load_encoder(
             name=label or f"{release}-layer{layer}-{num_units}", family=family, layer=layer, num_units=num_units,
             frames_per_unit=frames_per_unit, window=window, left=left, right=right,
             sample_rate=extractor.get("sampling_rate", entry_of(release).sample_rate),
-            normalise=bool(extractor.get("do_normalize", True)), settings=_settings(family, released),
+            normalise=bool(extractor.get("do_normalize", True)) if normalise is None else normalise, settings=_settings(family, released),
         )  # fmt: skip
         truncated = _truncated(config)
     except unreadable() as error:

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from valle.errors import UserError
 from valle.files import replacing
 from valle.tokenizers.base import AcousticTokenizer, SemanticTokenizer, Tokenizer
+from valle.tokenizers.code_units import build_code_units
 from valle.tokenizers.convnext_codec import ConvNeXtCodec, ConvNeXtCodecConfig
 from valle.tokenizers.dac import build_dac, load_dac
 from valle.tokenizers.encodec import build_encodec, load_encodec
@@ -20,6 +21,7 @@ from valle.tokenizers.hubert import build_hubert
 from valle.tokenizers.mfcc import MfccConfig, MfccKMeans
 from valle.tokenizers.mimi import build_mimi, load_mimi
 from valle.tokenizers.pretrained_units import ENCODERS, PretrainedUnits, build_pretrained_units, load_encoder
+from valle.tokenizers.released_clusters import CLUSTERED, load_clustered
 from valle.tokenizers.soundstream import SoundStream, SoundStreamConfig
 from valle.tokenizers.weights import packed, unpacked
 
@@ -40,7 +42,7 @@ class TokenizerAwayError(TokenizerError):
 
 def known_names() -> list[str]:
     """Every name that ``load_tokenizer`` takes."""
-    return [*BUNDLED, *_CODECS, *ENCODERS]
+    return [*BUNDLED, *_CODECS, *ENCODERS, *CLUSTERED]
 
 
 def load_tokenizer(name: str) -> Tokenizer:
@@ -57,6 +59,8 @@ def load_tokenizer(name: str) -> Tokenizer:
     label, _, path = name.partition("=")
     if label in _CODECS and not (path and (Path(path) / CONFIG_FILE).is_file()):
         return _CODECS[label](label, Path(path) if path else None)
+    if label in CLUSTERED and not (path and (Path(path) / CONFIG_FILE).is_file()):
+        return load_clustered(label, Path(path) if path else None)
     if label in ENCODERS and not (path and (Path(path) / CONFIG_FILE).is_file()):
         raise TokenizerError(
             f"expected the units of {label}, found its encoder alone, of which no clusters are fitted; fit them with "
@@ -211,6 +215,7 @@ _BUILDERS: dict[str, Callable[[dict[str, Any]], Tokenizer]] = {
     "dac": build_dac,
     "mimi": build_mimi,
     "hubert": build_hubert,
+    "code-units": build_code_units,
     "pretrained-units": build_pretrained_units,
 }
 

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from valle.errors import UserError
 from valle.modules.masks import valid_mask
+from valle.modules.product_quantizer import Bottleneck, QuantizerConfig
 from valle.modules.transformer import Attend, Transformer, TransformerConfig
 from valle.tokenizers.front_ends import FRAME_HOP, MelFrontEnd, WaveFrontEnd
 
@@ -38,8 +39,11 @@ class SpeechEncoderConfig:
     causal: bool = False
     left_reach: int | None = None
     right_reach: int | None = None
+    bottleneck: QuantizerConfig | None = None  # of an encoder that was trained behind a quantizer (vq-wav2vec)
 
     def __post_init__(self) -> None:
+        if isinstance(self.bottleneck, dict):  # from a file
+            object.__setattr__(self, "bottleneck", QuantizerConfig(**self.bottleneck))
         if self.sample_rate != 16000:
             raise UserError(f"speech encoders hear 16000 Hz, found a sample rate of {self.sample_rate} Hz")
         if self.front_end not in ("mel", "wave"):
@@ -54,18 +58,30 @@ class SpeechEncoderConfig:
                 raise UserError(f"expected {name} of 0 frames or more, or none for no bound, found {value}")
 
 
+def front_end_of(config: SpeechEncoderConfig) -> MelFrontEnd | WaveFrontEnd:
+    """What hears the waveform."""
+    if config.front_end == "mel":
+        return MelFrontEnd(sample_rate=config.sample_rate, num_mels=config.num_mels, causal=config.causal)
+    return WaveFrontEnd(channels=config.wave_channels, causal=config.causal)
+
+
+def whole_frames(wav: Tensor, lengths: Tensor) -> Tensor:
+    """``wav (B, T)``, silent past ``lengths (B,)`` and up to a multiple of 320 samples."""
+    return F.pad(wav * valid_mask(lengths, wav.shape[1]), (0, -wav.shape[1] % FRAME_HOP))
+
+
 class SpeechEncoder(nn.Module):
-    """``wav (B, T)`` -> hidden states ``(B, ceil(T / 320), D)`` of any layer: 0 is the blocks' input, n the output of block n."""
+    """``wav (B, T)`` -> hidden states ``(B, ceil(T / 320), D)`` of any layer: 0 is the blocks' input, n the output of block n.
+
+    With a bottleneck, the blocks hear the front end's frames through it, as they did in training.
+    """
 
     def __init__(self, config: SpeechEncoderConfig) -> None:
         super().__init__()
         self.config, self.hop_length = config, FRAME_HOP
         self.voice_change = 0.0  # in training, how far every row's voice is changed before it is heard
-        self.front_end: MelFrontEnd | WaveFrontEnd
-        if config.front_end == "mel":
-            self.front_end = MelFrontEnd(sample_rate=config.sample_rate, num_mels=config.num_mels, causal=config.causal)
-        else:
-            self.front_end = WaveFrontEnd(channels=config.wave_channels, causal=config.causal)
+        self.front_end = front_end_of(config)
+        self.bottleneck = Bottleneck(config.bottleneck, self.front_end.size) if config.bottleneck else None
         self.project = nn.Linear(self.front_end.size, config.d_model)
         self.input_norm = nn.LayerNorm(config.d_model)
         self.positions: nn.Conv1d | None = None
@@ -81,14 +97,16 @@ class SpeechEncoder(nn.Module):
     def forward(self, wav: Tensor, lengths: Tensor, *, layer: int) -> Tensor:
         """Hidden states of ``layer``; no later block is run.  ``lengths (B,)`` samples; frames past them mean nothing."""
         frames = self.num_frames(lengths)
-        for state in self.states(self.embed(self.hear(wav, lengths)), frames, last=layer):
+        heard = self.hear(wav, lengths)
+        if self.bottleneck is not None:
+            heard = self.bottleneck(heard)
+        for state in self.states(self.embed(heard), frames, last=layer):
             hidden = state
         return hidden
 
     def hear(self, wav: Tensor, lengths: Tensor) -> Tensor:
         """The front end's frames ``(B, ceil(T / 320), size)``; samples past ``lengths`` count as silence."""
-        wav = wav * valid_mask(lengths, wav.shape[1])
-        wav = F.pad(wav, (0, -wav.shape[1] % self.hop_length))
+        wav = whole_frames(wav, lengths)
         if self.training and self.voice_change and isinstance(self.front_end, MelFrontEnd):
             return self.front_end(wav, voice_change=self.voice_change)
         return self.front_end(wav)

@@ -45,8 +45,10 @@ def feature_loss(real: Sequence[Judgement], fake: Sequence[Judgement]) -> Tensor
 class Balancer(nn.Module):
     """EnCodec's (Defossez et al. 2022, 3.4): each loss has its weight's share of the gradient at the output, whatever its size.
 
-    With ``g`` the gradient of one loss at the output and ``n`` the running mean of its norm an example, the output
-    gets ``sum(weight / sum of weights * g / n)``.
+    With ``g`` the gradient of one loss at an example's output and ``n`` the running mean of its norm, that output gets
+    ``sum(weight / sum of weights * g / n)``: a gradient of about 1 an example, whatever the batch's size.  In the original that
+    gradient is backpropagated as it is, summed over examples.  Here a step divides by their number, so the sum is multiplied by
+    it.  Processes and micro-batches are averaged, as DDP does in the original.
     """
 
     norms: Tensor
@@ -59,7 +61,10 @@ class Balancer(nn.Module):
         self.register_buffer("seen", torch.zeros(len(weights)))  # how much of a mean each is: corrects for the start at zero
 
     def forward(self, losses: Mapping[str, Tensor], output: Tensor) -> Tensor:
-        """``losses`` by name, ``(B,)`` each, functions of ``output (B, T)`` -> their weighted sum ``(B,)``, with the balanced gradient."""
+        """``losses`` by name, ``(B,)`` each, functions of ``output (B, T)`` -> their weighted sum ``(B,)``.
+
+        The mean of what is returned has the balanced gradient.
+        """
         used = [(index, name) for index, name in enumerate(self.weights) if name in losses]
         gradients = [torch.autograd.grad(losses[name].sum(), output, retain_graph=True)[0] for _, name in used]
         self._observe([index for index, _ in used], torch.stack([gradient.flatten(1).norm(dim=1).mean() for gradient in gradients]))
@@ -69,7 +74,7 @@ class Balancer(nn.Module):
             norm = self.norms[index] / self.seen[index]
             balanced += self.weights[name] / share * gradient / norm.clamp(min=1e-12)
         value = torch.stack([self.weights[name] * losses[name].detach() for _, name in used]).sum(0)
-        surrogate = (output * balanced).flatten(1).sum(1)
+        surrogate = len(output) * (output * balanced).flatten(1).sum(1)
         return value + surrogate - surrogate.detach()
 
     @torch.no_grad()

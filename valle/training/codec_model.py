@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from valle.measures.mel import MEL_SCALES, MultiScaleMel
+from valle.measures.soundstream_spectra import SoundStreamSpectra
 from valle.measures.tokens import perplexity
 from valle.models.loss import LossTerm
 from valle.modules.discriminators import Judgement, build_discriminators
@@ -31,6 +32,7 @@ class TrainedCodec(nn.Module):
         super().__init__()
         self.codec, self.options = codec, options
         self.mel = MultiScaleMel(codec.sample_rate)
+        self.published = SoundStreamSpectra(codec.sample_rate) if options.reconstruction == "soundstream" else None
         self.discriminators: nn.Module | None = None
         if options.is_adversarial:
             self.discriminators = build_discriminators(
@@ -92,6 +94,8 @@ class TrainedCodec(nn.Module):
             losses["mel"], losses["band"] = self.mel.each_and_shares(output, target, windows=windows)
         else:
             losses["mel"] = self.mel.each(output, target, windows=windows)
+        if self.training and self.published is not None:
+            losses["mel"] = self.published.each(output, target)
         return losses
 
     def _judged(self, output: Tensor, target: Tensor) -> tuple[dict[str, Tensor], LossTerm]:

@@ -35,11 +35,17 @@ class CodecOptions(AudioOptions):
     channels: int = setting(32, "SoundStream: channels at the sample rate; each stride doubles them")
     num_quantizers: int = setting(8, "codebooks")
     codebook_size: int = setting(256, "codes in a codebook")
+    quantizer_dropout: float = setting(
+        1.0, "share of the examples that use a random number of codebooks, 1 to all; published: 1, all examples"
+    )  # fmt: skip
     freeze_encoder: bool = setting(False, "leave encoder and codebooks as they are, so that codes keep their meaning")
     denoise: bool = setting(False, "SoundStream: learn to leave noise out where asked to; needs --noise-manifests")
     noise_manifests: list[Path] = setting([], "manifests of cuts of noise, mixed into half of the pieces")
     noise_db: list[float] = setting([-30.0, 0.0], "quietest and loudest noise beside the speech, dB")
 
+    reconstruction: Literal["mel", "soundstream"] = setting(
+        "mel", "what --mel-weight weighs: L1 of log-mels, or SoundStream's published loss, of amplitudes and of logs (with --time-weight 0)"
+    )  # fmt: skip
     mel_weight: float = setting(1.0, "weight of the mel distance at several resolutions")
     band_weight: float = setting(0.0, "weight of the mel amplitudes' distance, each band as a share of its mean; 2 raises STOI")
     time_weight: float = setting(1.0, "weight of the samples' L1")
@@ -78,6 +84,8 @@ class CodecOptions(AudioOptions):
             self, 0, "mel_weight", "band_weight", "time_weight", "commitment", "adversarial_weight", "feature_weight", "discriminator_lr",
             "adversarial_start_step", "adversarial_channels", "adversarial_seconds",
         )  # fmt: skip
+        if not 0 <= self.quantizer_dropout <= 1:
+            raise UserError(f"--quantizer-dropout must lie in 0..1, found {self.quantizer_dropout:g}")
         if not 0.1 <= self.segment_seconds <= 60:
             raise UserError(f"--segment-seconds must lie in 0.1..60, found {self.segment_seconds:g}")
         if self.init_codec is not None and self.init_blocks is not None:

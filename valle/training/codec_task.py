@@ -34,6 +34,7 @@ class CodecTask:
         self.options = options
         torch.manual_seed(options.seed)
         self.codec, has_codebooks = build_codec(options)
+        self.codec.quantizer.dropout = options.quantizer_dropout
         if options.freeze_encoder:
             self.codec.quantizer.is_fixed = True
             for parameter in self.codec.encoder_parameters():

@@ -16,14 +16,18 @@ from valle.outputs import claim_outputs
 from valle.progress import Progress
 from valle.tokenizers.base import TokenizerIdentity
 from valle.tokenizers.clustered_units import ClusteredUnits
+from valle.tokenizers.code_units import CodeUnits, CodeUnitsConfig
 from valle.tokenizers.hubert import HubertConfig, hubert_from_encoder
 from valle.tokenizers.kmeans_fit import ALONE, Processes
 from valle.tokenizers.mfcc import MfccConfig, MfccKMeans, fit_mfcc_kmeans
 from valle.tokenizers.pretrained_units import ENCODERS
 from valle.tokenizers.registry import CONFIG_FILE, WEIGHTS_FILE, load_unfitted, save_tokenizer
+from valle.tokenizers.speech_encoder import SpeechEncoder
 from valle.tokenizing.found_files import find_audio
 from valle.tokenizing.training_audio import training_audio
-from valle.training.speech_encoder_fit import fit_units, load_encoder
+from valle.training.speech_encoder_fit import fit_codes, fit_units, load_encoder
+
+NO_LAYER = "expected the layer of {} whose states are clustered, found none; give --layer, from 1"
 
 
 class FitError(UserError):
@@ -37,7 +41,7 @@ class FitConfig:
     encoder: str = field(
         default="mfcc", metadata={"help": "mfcc, an exp-dir of trainer_speech_encoder.py, or a released encoder: NAME or NAME=FOLDER"}
     )
-    layer: int = field(default=0, metadata={"help": "the encoder's layer, from 1"})
+    layer: int = field(default=-1, metadata={"help": "the encoder's layer, from 1; 0: the codes of a quantizer (vq-wav2vec)"})
     num_units: int = field(default=200, metadata={"help": "how many units"})
     frames_per_unit: int = field(default=0, metadata={"help": "1 for 50 Hz, 2 for 25 Hz; 0: 2 for mfcc, 1 for an encoder"})
     name: str = field(default="", metadata={"help": "name of the tokenizer; default: made from the other settings"})
@@ -56,8 +60,8 @@ class FitConfig:
             raise FitError(f"expected 2 or more units and hours above 0, found --num-units {self.num_units} and --hours {self.hours:g}")
         if self.frames_per_unit < 0:
             raise FitError(f"--frames-per-unit must be 0 or more, found {self.frames_per_unit}")
-        if self.encoder != "mfcc" and self.layer < 1:
-            raise FitError(f"expected the layer of {self.encoder} whose states are clustered, found none; give --layer, from 1")
+        if self.encoder != "mfcc" and self.layer < (1 if self.is_released else 0):
+            raise FitError(NO_LAYER.format(self.encoder))
 
     @property
     def is_released(self) -> bool:
@@ -76,6 +80,8 @@ def fit_tokenizer(
         settings = replace(usual, name=config.name or usual.name)
         audio = _audio(config, settings.sample_rate, processes, progress)
         tokenizer = fit_mfcc_kmeans(audio, settings, seed=config.seed, standardise=config.standardise, processes=processes)
+    elif config.layer == 0:
+        tokenizer = _codes(config, processes, device, progress)
     else:
         tokenizer = _unfitted(config)
         audio = _audio(config, tokenizer.sample_rate, processes, progress)
@@ -92,14 +98,31 @@ def _unfitted(config: FitConfig) -> ClusteredUnits:
         return load_unfitted(
             config.encoder, layer=config.layer, num_units=config.num_units, frames_per_unit=config.frames_per_unit or 1, label=config.name
         )
+    name = config.name or f"{Path(config.encoder).name}-layer{config.layer}-{config.num_units}"
+    units = HubertConfig(name=name, num_units=config.num_units, frames_per_unit=config.frames_per_unit or 1)
+    return hubert_from_encoder(_own_encoder(config), units, layer=config.layer)
+
+
+def _codes(config: FitConfig, processes: Processes, device: torch.device | None, progress: Progress | None) -> CodeUnits:
+    """Units that are a quantizer's own codes."""
+    encoder = _own_encoder(config)
+    if encoder.bottleneck is None:
+        raise FitError(NO_LAYER.format(config.encoder))
+    settings = CodeUnitsConfig(
+        name=config.name or f"{Path(config.encoder).name}-codes", num_units=config.num_units,
+        frames_per_unit=config.frames_per_unit or 1, encoder=encoder.config,
+    )  # fmt: skip
+    audio = _audio(config, encoder.config.sample_rate, processes, progress)
+    return fit_codes(encoder, audio, settings, seed=config.seed, device=device, processes=processes)
+
+
+def _own_encoder(config: FitConfig) -> SpeechEncoder:
     if not Path(config.encoder).is_dir():
         raise FitError(
             "expected mfcc, the exp-dir of a run of trainer_speech_encoder.py or a released encoder's name as --encoder, "
             f"found {config.encoder!r}; names are {', '.join(ENCODERS)}"
         )
-    name = config.name or f"{Path(config.encoder).name}-layer{config.layer}-{config.num_units}"
-    units = HubertConfig(name=name, num_units=config.num_units, frames_per_unit=config.frames_per_unit or 1)
-    return hubert_from_encoder(load_encoder(Path(config.encoder)), units, layer=config.layer)
+    return load_encoder(Path(config.encoder))
 
 
 def _audio(config: FitConfig, sample_rate: int, processes: Processes, progress: Progress | None) -> Iterator[Waveform]:

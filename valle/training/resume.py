@@ -27,6 +27,9 @@ FREE = {
     "oom_check", "world_size", "max_bad_batches", "compile", "fsdp", "unit_bpe",  # whose content counts, not its place
 }  # fmt: skip
 
+# What runs had that were begun before there was a choice.
+BEFORE = {"quantizer_dropout": 0.3, "gumbel_share": 0.0}
+
 BEST_VALID = "best-valid-loss.pt"
 NEEDED = ("model", "optimizer", "grad_scaler", "sampler", "model_avg", "dtype", "counters")  # to go on
 
@@ -155,6 +158,7 @@ class RunState:
 
     def _refuse_other(self, state: dict[str, Any], path: Path) -> None:
         fields = self.task.checkpoint_fields()
+        state = {**BEFORE, **state}
         ours = {**hyper_parameters(self.options), **{key: fields.get(key) for key in ("identities", "timeline", "unit_bpe_sha256")}}
         differing = [key for key, value in ours.items() if key not in FREE and key in state and key != "dtype" and state[key] != value]
         processes = len(state["sampler"]["batches_done"])

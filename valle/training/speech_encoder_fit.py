@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
 from valle.audio import Waveform
 from valle.models.checkpoint import CheckpointError, choose_checkpoint
+from valle.modules.product_quantizer import QuantizerConfig
 from valle.tokenizers.base import SemanticTokenizer
 from valle.tokenizers.clustered_units import ClusteredUnits
+from valle.tokenizers.code_units import CodeUnits, CodeUnitsConfig, codes_from_encoder, with_codes_in_use
 from valle.tokenizers.hubert import HubertConfig, HubertTokenizer, hubert_from_encoder
-from valle.tokenizers.kmeans_fit import ALONE, Frames, Processes, Reservoir, fit_features
+from valle.tokenizers.kmeans_fit import ALONE, Frames, Processes, Reservoir, fit_features, sample_frames
 from valle.tokenizers.mfcc import MfccKMeans
 from valle.tokenizers.speech_encoder import SpeechEncoder, SpeechEncoderConfig
 
@@ -30,13 +33,40 @@ def load_encoder(exp_dir: Path, *, epoch: int = 0, avg: int = 1) -> SpeechEncode
     state = choose_checkpoint(exp_dir, epoch=epoch, avg=avg)
     if "encoder" not in state:
         raise CheckpointError(f"expected a speech encoder's run in {exp_dir}, found another model's; name one of trainer_speech_encoder.py")
-    encoder = SpeechEncoder(SpeechEncoderConfig(**state["encoder"]))
+    encoder = SpeechEncoder(replace(SpeechEncoderConfig(**state["encoder"]), bottleneck=bottleneck_of(state)))
     weights = {name.removeprefix("encoder."): tensor for name, tensor in state["model"].items() if name.startswith("encoder.")}
+    if encoder.bottleneck is not None:
+        own = {f"bottleneck.{name}": state["model"].get(name) for name in encoder.bottleneck.state_dict()}
+        weights |= {name: tensor for name, tensor in own.items() if tensor is not None}
     try:
         encoder.load_state_dict(weights)
     except RuntimeError as error:
         raise CheckpointError(f"the weights in {exp_dir} do not fit their own settings: {' '.join(str(error).split())[:200]}") from error
     return encoder.eval().requires_grad_(False)
+
+
+def bottleneck_of(state: Mapping[str, Any]) -> QuantizerConfig | None:
+    """The quantizer that the encoder of a checkpoint was trained behind: vq-wav2vec's; the others only quantize what they predict."""
+    if state.get("objective") != "vq-wav2vec":
+        return None
+    return QuantizerConfig(
+        kind=state["quantizer"], groups=state["quantizer_groups"], size=state["quantizer_codes"], out_dim=state["code_dim"]
+    )
+
+
+def fit_codes(
+    encoder: SpeechEncoder,
+    waveforms: Iterable[Waveform],
+    config: CodeUnitsConfig,
+    *,
+    seed: int,
+    device: torch.device | None = None,
+    processes: Processes = ALONE,
+) -> CodeUnits:
+    """Units that are the codes of the encoder's quantizer: the combinations most in use over ``waveforms``, at most ``num_units``."""
+    tokenizer = codes_from_encoder(encoder, config).to(device or torch.device("cpu"))
+    frames = processes.broadcast(sample_frames(hidden_of(tokenizer, waveforms), seed=seed, processes=processes))
+    return with_codes_in_use(tokenizer.cpu(), frames)
 
 
 def fit_hubert(

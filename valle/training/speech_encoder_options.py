@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from valle.errors import UserError
+from valle.modules.product_quantizer import QuantizerConfig
 from valle.settings import require_at_least, setting
 from valle.tokenizers.speech_encoder import SpeechEncoderConfig
 from valle.training.options import AudioOptions
@@ -49,6 +50,9 @@ class SpeechEncoderOptions(AudioOptions):
     left_reach: int | None = setting(None, "frames before its own that attention sees in a layer; all if not given")
     right_reach: int | None = setting(None, "frames after its own that attention sees in a layer; all if not given")
     masked_weight: float = setting(1.0, "hubert: weight of the loss on masked frames (alpha); unmasked frames have the rest")
+    hubert_head: Literal["linear", "cosine"] = setting(
+        "linear", "hubert: how states become logits: a linear layer, or as published the cosine with code embeddings of --code-dim over 0.1"
+    )  # fmt: skip
     mask_share: float = setting(0.08, "share of frames at which a masked span begins")
     mask_span: int = setting(10, "frames in a masked span")
     num_negatives: int = setting(0, "distractors of a contrast; 0 for the papers': 10 for wav2vec and vq-wav2vec, 100 for the others")
@@ -57,7 +61,10 @@ class SpeechEncoderOptions(AudioOptions):
     quantizer_groups: int = setting(2, "codes that make up a frame's vector")
     quantizer_codes: int = setting(320, "codes in a group")
     gumbel_decay: float = setting(0.9995, "factor a step by which the Gumbel softmax cools, from 2 to 0.5; wav2vec 2.0 has 0.999995")
-    code_dim: int = setting(256, "width of quantized vectors")
+    gumbel_share: float = setting(
+        0.0, "share of the run over which the Gumbel softmax cools from 2 to 0.5, such as 0.7; 0: by --gumbel-decay, for runs of thousands"
+    )  # fmt: skip
+    code_dim: int = setting(256, "width of quantized vectors, and of --hubert-head cosine's embeddings")
     penalty_weight: float | None = setting(None, "of the quantizer's penalty; 0.1 for gumbel's diversity, 1 for kmeans if not given")
 
     def __post_init__(self) -> None:
@@ -70,6 +77,8 @@ class SpeechEncoderOptions(AudioOptions):
                 raise UserError(f"--{name.replace('_', '-')} must be above 0, found {getattr(self, name)}")
         if not 0 <= self.voice_change <= 0.5:
             raise UserError(f"--voice-change must lie within 0..0.5, found {self.voice_change:g}")
+        if not 0 <= self.gumbel_share <= 1:
+            raise UserError(f"--gumbel-share must lie in 0..1, found {self.gumbel_share:g}")
         for name in ("masked_weight", "gumbel_decay"):
             if not 0 < getattr(self, name) <= 1:
                 raise UserError(f"--{name.replace('_', '-')} must be above 0 and at most 1, found {getattr(self, name):g}")
@@ -109,6 +118,10 @@ class SpeechEncoderOptions(AudioOptions):
             dim_feedforward=self.dim_feedforward or 4 * self.encoder_dim, dropout=self.dropout, positional_kernel=self.positional_kernel,
             causal=self.causal, left_reach=self.left_reach, right_reach=self.right_reach,
         )  # fmt: skip
+
+    def quantizer_config(self) -> QuantizerConfig:
+        """The sizes of the quantizer asked for."""
+        return QuantizerConfig(kind=self.quantizer, groups=self.quantizer_groups, size=self.quantizer_codes, out_dim=self.code_dim)
 
     def negatives(self) -> int:
         """Distractors of a contrast."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from valle.models.checkpoint import hyper_parameters
 from valle.models.loss import LossTerm
 from valle.models.speech_objectives import Batch, HubertObjective, W2vBertObjective, Wav2Vec2Objective
 from valle.models.speech_prediction import FutureObjective
-from valle.modules.product_quantizer import GumbelQuantizer, build_quantizer, gumbel_temperature
+from valle.modules.product_quantizer import GumbelQuantizer, gumbel_temperature, gumbel_temperature_of_share
 from valle.tokenizers.front_ends import FRAME_HOP
 from valle.tokenizers.speech_encoder import SpeechEncoder
 from valle.training.distributed import World
@@ -64,11 +64,22 @@ class SpeechEncoderTask:
     def _go_on_from(self, exp_dir: Path) -> None:
         """Its weights, and its front end's statistics, which they were learned with."""
         source = load_encoder(exp_dir)
-        if source.config != self.encoder.config:
-            theirs, ours = asdict(source.config), asdict(self.encoder.config)
+        config = replace(source.config, bottleneck=None)
+        if config != self.encoder.config:
+            theirs, ours = asdict(config), asdict(self.encoder.config)
             other = ", ".join(f"{name} {value}" for name, value in theirs.items() if value != ours[name])
             raise UserError(f"expected an encoder of the sizes asked for in {exp_dir}, found {other}; give the flags of that run")
-        self.encoder.load_state_dict(source.state_dict())
+        weights = source.state_dict()
+        self.encoder.load_state_dict({name: tensor for name, tensor in weights.items() if not name.startswith("bottleneck.")})
+        if source.bottleneck is None:
+            return
+        if self.options.objective != "vq-wav2vec" or self.options.quantizer_config() != source.config.bottleneck:
+            raise UserError(
+                f"expected --objective vq-wav2vec and the quantizer's sizes of the run in {exp_dir}, whose encoder hears through its "
+                f"quantizer, found {self.options.objective}; give the flags of that run"
+            )
+        learned = {name.removeprefix("bottleneck."): tensor for name, tensor in weights.items() if name.startswith("bottleneck.")}
+        self.model.load_state_dict({**self.model.state_dict(), **learned})
 
     def _crops(self, corpus: SpeechCorpus, *, epoch: int, num_batches: int, with_targets: bool = True) -> SpeechCrops:
         stored = None
@@ -112,9 +123,13 @@ class SpeechEncoderTask:
         return {"batch_size": len(batch["wav"]), "frames": heard / FRAME_HOP, "padding": 1 - heard / samples}
 
     def after_step(self, step: int, share_done: float) -> None:
-        """The Gumbel softmax cools as a function of the step alone."""
+        """The Gumbel softmax cools as a function of the step, or of the share of the run that is done."""
         quantizer = getattr(self.model, "quantizer", None)
-        if isinstance(quantizer, GumbelQuantizer):
+        if not isinstance(quantizer, GumbelQuantizer):
+            return
+        if self.options.gumbel_share:
+            quantizer.temperature = gumbel_temperature_of_share(share_done / self.options.gumbel_share)
+        else:
             quantizer.temperature = gumbel_temperature(step, factor=self.options.gumbel_decay)
 
     def checkpoint_fields(self, seen: Mapping[str, float] | None = None) -> dict[str, Any]:
@@ -134,16 +149,11 @@ class SpeechEncoderTask:
 def build_objective(options: SpeechEncoderOptions, encoder: SpeechEncoder, num_clusters: list[int]) -> nn.Module:
     """The objective that the options name, around ``encoder``."""
     if options.objective == "hubert":
-        return HubertObjective(encoder, num_clusters, masked_weight=options.masked_weight)
+        code_dim = options.code_dim if options.hubert_head == "cosine" else None
+        return HubertObjective(encoder, num_clusters, masked_weight=options.masked_weight, code_dim=code_dim)
     quantizer = None
     if options.objective in QUANTIZED:
-        quantizer = build_quantizer(
-            options.quantizer,
-            encoder.front_end.size,
-            groups=options.quantizer_groups,
-            size=options.quantizer_codes,
-            out_dim=options.code_dim,
-        )
+        quantizer = options.quantizer_config().build(encoder.front_end.size)
     if options.objective in ("wav2vec", "vq-wav2vec"):
         return FutureObjective(
             encoder, quantizer, code_dim=options.code_dim, num_steps=options.prediction_steps, num_negatives=options.negatives(),

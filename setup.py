@@ -22,6 +22,7 @@ setup(
             "assets/*/*/*/*",
             "inference/*.html",
             "inference/templates/*",
+            "evaluation/templates/*",
             "corpora/*.html",
             "corpora/templates/*",
             "training/presets/*",
@@ -33,6 +34,7 @@ setup(
             "valle-infer = valle.bin.commands:infer",
             "valle-train = valle.bin.commands:train",
             "valle-tokenize = valle.bin.commands:tokenize",
+            "valle-evaluate = valle.bin.commands:evaluate",
         ]
     },
     install_requires=[
@@ -64,5 +66,6 @@ setup(
         "native": ["numba>=0.61"],
         "pesq": ["pesq"],
         "pocketsphinx": ["pocketsphinx"],
+        "judges": ["faster-whisper"],
     },
 )

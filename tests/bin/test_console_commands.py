@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PROGRAMS = {"valle-infer": "infer", "valle-train": "trainer_audiolm", "valle-tokenize": "tokenizer"}
+PROGRAMS = {"valle-infer": "infer", "valle-train": "trainer_audiolm", "valle-tokenize": "tokenizer", "valle-evaluate": "evaluate"}
 
 
 @pytest.fixture(scope="module")

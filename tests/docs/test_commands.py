@@ -20,7 +20,7 @@ from valle.training.options import AudioLMOptions
 
 SHELL = fences("bash")
 KNOWN = {"source": [".venv/bin/activate"], "tensorboard": ["--logdir"]}  # programs of others, and what they may be given
-COMMANDS = {"valle-infer": "infer", "valle-train": "trainer_audiolm", "valle-tokenize": "tokenizer"}
+COMMANDS = {"valle-infer": "infer", "valle-train": "trainer_audiolm", "valle-tokenize": "tokenizer", "valle-evaluate": "evaluate"}
 NESTED = {"--train-options": "trainer_audiolm", "--infer-options": "infer"}
 
 

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from valle.measures.intervals import bootstrap_mean, share
+from valle.measures.intervals import bootstrap, bootstrap_mean, bootstrap_ratio, share
 
 
 @given(st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=30))
@@ -53,3 +53,21 @@ def test_all_hits_are_not_certainty() -> None:
 def test_more_hits_than_items_are_refused() -> None:
     with pytest.raises(ValueError, match="within 0"):
         share(4, 3)
+
+
+def test_a_ratio_weighs_items_by_their_size() -> None:
+    """Errors over words: one short item that is all wrong is not half of the corpus."""
+    estimate = bootstrap_ratio([2, 0], [2, 98])
+    assert estimate.mean == 0.02 and estimate.count == 2 and estimate.low == 0 and estimate.high == 1
+
+
+def test_the_ratio_of_equal_items_is_their_mean() -> None:
+    values = np.random.default_rng(1).random(30).tolist()
+    ratio, mean = bootstrap_ratio(values, [1.0] * 30), bootstrap_mean(values)
+    assert ratio.mean == pytest.approx(mean.mean) and (ratio.low, ratio.high) == pytest.approx((mean.low, mean.high))
+
+
+def test_resamples_that_say_nothing_are_left_out() -> None:
+    estimate = bootstrap_ratio([1, 0, 0], [2, 0, 0])
+    assert estimate.mean == estimate.low == estimate.high == 0.5
+    assert np.isnan(bootstrap_ratio([0, 0], [0, 0]).mean) and np.isnan(bootstrap(lambda rows: rows.mean(1), 0).mean)

@@ -22,6 +22,11 @@ def tokenize() -> None:
     _run("tokenizer")
 
 
+def evaluate() -> None:
+    """``valle-evaluate``: measure a model on a corpus."""
+    _run("evaluate")
+
+
 def _run(program: str) -> None:
     end_on_ctrl_c()  # also while what follows is imported
     run_program(import_module(f"valle.bin.{program}").main)

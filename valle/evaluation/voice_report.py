@@ -5,19 +5,16 @@ Only new audio is heard: what follows the prompt, less the codec's receptive fie
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 from lhotse.cut import Cut
 
-from valle.audio import Waveform, resample
-from valle.corpora.cut_audio import read_cut
 from valle.corpora.manifests import read_cuts
 from valle.decoding.sampling import Sampling
-from valle.evaluation.codec_report import round_trips
+from valle.evaluation.continuations import Continued, continue_cuts, cut_audio, guard_seconds, in_hashed_order
 from valle.evaluation.voices import VoiceClip, VoiceJudge, VoicesError, VoiceTrial, voice_shares
 from valle.inference.pipeline import ContinueSettings, Pipeline
 from valle.measures.intervals import bootstrap_mean
@@ -39,6 +36,13 @@ class VoiceTrialSettings:
     seed: int = 0
     semantic_temperature: float = SemanticLM.sampling.temperature  # of new units
 
+    def continuing(self) -> ContinueSettings:
+        """As the pipeline takes it."""
+        return ContinueSettings(
+            prompt_seconds=self.prompt_seconds, max_seconds=self.max_seconds,
+            sampling={SemanticLM.name: Sampling(temperature=self.semantic_temperature)},
+        )  # fmt: skip
+
     def __post_init__(self) -> None:
         if self.num_prompts < 2 or self.clips_a_voice < 2:
             raise VoicesError(f"expected two or more prompts and recordings a voice, found {self.num_prompts} and {self.clips_a_voice}")
@@ -53,7 +57,15 @@ def voice_report(
     and the seconds of what was generated, beside the real ones.  Raises ``VoicesError``.
     """
     settings = settings or VoiceTrialSettings()
-    guard = pipeline.acoustic.left_context / pipeline.sample_rate
+    by_voice, chosen = choose_voice_trials(manifest_dir, settings, guard=guard_seconds(pipeline))
+    continued = continue_cuts(
+        pipeline, chosen, settings.continuing(), batch_size=settings.batch_size, seed=settings.seed, progress=progress
+    )
+    return report_of_voices(pipeline, by_voice, continued, settings)
+
+
+def choose_voice_trials(manifest_dir: Path, settings: VoiceTrialSettings, *, guard: float) -> tuple[dict[str, list[Cut]], list[Cut]]:
+    """Cuts of train by voice, to fit the judge on, and the cuts to continue; raises ``VoicesError`` where there are too few."""
     by_voice = clips_by_voice(_cuts(manifest_dir, "train"), settings.clips_a_voice)
     wanted = settings.prompt_seconds + guard + settings.least_seconds
     others = [cut for part in ("test", "dev") for cut in _cuts(manifest_dir, part)]
@@ -64,14 +76,23 @@ def voice_report(
             f"expected utterances of {wanted:.1f} s or more by train's voices in dev or test of {manifest_dir}, found {len(chosen)}; "
             "make a larger corpus or shorten the prompt"
         )
+    return by_voice, chosen
+
+
+def report_of_voices(
+    pipeline: Pipeline, by_voice: Mapping[str, Sequence[Cut]], continued: Sequence[Continued], settings: VoiceTrialSettings
+) -> dict[str, Any]:
+    """:func:`voice_report` of continuations that are there already."""
     rate = pipeline.sample_rate
-    judge = VoiceJudge([VoiceClip(cut.id, voice_of(cut), _audio(cut, rate)) for cuts in by_voice.values() for cut in cuts], rate)
-    trials = _trials(pipeline, chosen, settings, guard, progress)
+    judge = VoiceJudge([VoiceClip(cut.id, voice_of(cut), cut_audio(cut, rate)) for cuts in by_voice.values() for cut in cuts], rate)
+    trials = [
+        VoiceTrial(row.cut.id, voice_of(row.cut), generated=row.generated, real=row.real, round_trip=row.round_trip) for row in continued
+    ]
     sounds = {"generated": [trial.generated for trial in trials], "real": [trial.real for trial in trials]}
     return {
         **voice_shares(judge, trials, seed=settings.seed).to_dict(),
         "prompt_seconds": settings.prompt_seconds,
-        "left_out_after_the_prompt_seconds": guard,
+        "left_out_after_the_prompt_seconds": guard_seconds(pipeline),
         "judged_seconds": {name: bootstrap_mean([len(wav) / rate for wav in wavs]).to_dict() for name, wavs in sounds.items()},
         "silence_share": {name: bootstrap_mean([silence_share(wav, rate) for wav in wavs]).to_dict() for name, wavs in sounds.items()},
     }
@@ -89,7 +110,7 @@ def clips_by_voice(cuts: Iterable[Cut], most: int) -> dict[str, list[Cut]]:
 
 def one_voice_after_another(cuts: Iterable[Cut], count: int, seed: int) -> list[Cut]:
     """``count`` cuts in a hashed order: one of every voice, then a second of every voice, and so on."""
-    ordered = sorted(cuts, key=lambda cut: blake2b(f"{seed}:{cut.id}".encode(), digest_size=8).digest())
+    ordered = in_hashed_order(cuts, seed)
     turns: dict[str, int] = {}
     ranked = []
     for order, cut in enumerate(ordered):
@@ -101,37 +122,6 @@ def one_voice_after_another(cuts: Iterable[Cut], count: int, seed: int) -> list[
 def voice_of(cut: Cut) -> str:
     """The speaker that the cut names; empty for none."""
     return next((str(supervision.speaker) for supervision in cut.supervisions if supervision.speaker), "")
-
-
-def _trials(pipeline: Pipeline, cuts: list[Cut], settings: VoiceTrialSettings, guard: float, progress: Progress | None) -> list[VoiceTrial]:
-    rate = pipeline.sample_rate
-    length = round(settings.max_seconds * rate)
-    how = ContinueSettings(
-        prompt_seconds=settings.prompt_seconds, max_seconds=settings.max_seconds,
-        sampling={SemanticLM.name: Sampling(temperature=settings.semantic_temperature)},
-    )  # fmt: skip
-    trials = []
-    for first in range(0, len(cuts), settings.batch_size):
-        batch = cuts[first : first + settings.batch_size]
-        recordings = [_audio(cut, rate) for cut in batch]
-        results = pipeline.continue_audio(recordings, rate, seed=settings.seed, settings=how)
-        for cut, wav, result in zip(batch, recordings, results, strict=True):
-            new = slice(result.prompt_samples + round(guard * rate), result.prompt_samples + length)
-            again = _round_trip(pipeline, wav[: new.stop])
-            trials.append(VoiceTrial(cut.id, voice_of(cut), generated=result.wav[new], real=wav[new], round_trip=again[new]))
-        if progress is not None:
-            progress(len(trials), len(cuts))
-    return trials
-
-
-def _round_trip(pipeline: Pipeline, wav: Waveform) -> Waveform:
-    levels = pipeline.model.config.num_quantizers
-    return round_trips(pipeline.acoustic, wav, [levels])[1][str(levels)]
-
-
-def _audio(cut: Cut, sample_rate: int) -> Waveform:
-    wav, rate = read_cut(cut)
-    return resample(wav, rate, sample_rate)
 
 
 def _cuts(manifest_dir: Path, part: str) -> Iterable[Cut]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from math import sqrt
 
 import numpy as np
+from numpy.typing import NDArray
 
 NORMAL_95 = 1.959964
 NUM_RESAMPLES = 2000
@@ -43,6 +44,37 @@ def bootstrap_mean(values: Sequence[float], *, seed: int = 0) -> Estimate:
     ])  # fmt: skip
     low, high = np.quantile(means, [0.025, 0.975])
     return Estimate(mean=float(items.mean()), low=float(low), high=float(high), count=len(items))
+
+
+def bootstrap(statistic: Callable[[NDArray[np.int64]], NDArray[np.float64]], count: int, *, seed: int = 0) -> Estimate:
+    """A statistic of ``count`` items by the percentile bootstrap over items, for what is no plain mean.
+
+    ``statistic`` takes the indices of ``R`` resamples ``(R, count)`` and gives ``(R,)``; a resample of which it is NaN says nothing.
+    Fewer than two items have no spread: NaN to NaN.
+    """
+    if count == 0:
+        return Estimate(mean=float("nan"), low=float("nan"), high=float("nan"), count=0)
+    whole = float(statistic(np.arange(count)[None])[0])
+    generator = np.random.default_rng(seed)
+    drawn = np.concatenate([statistic(generator.integers(0, count, (100, count))) for _ in range(NUM_RESAMPLES // 100)])
+    drawn = drawn[np.isfinite(drawn)]
+    if count < 2 or len(drawn) == 0:
+        return Estimate(mean=whole, low=float("nan"), high=float("nan"), count=count)
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return Estimate(mean=whole, low=float(low), high=float(high), count=count)
+
+
+def ratio(parts: Sequence[float], wholes: Sequence[float], indices: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Sum of ``parts`` over sum of ``wholes`` in every row of ``indices (R, count)``: ``(R,)``; NaN where the wholes are 0."""
+    part, whole = (np.asarray(values, np.float64)[indices].sum(1) for values in (parts, wholes))
+    return np.divide(part, whole, out=np.full(len(part), np.nan), where=whole != 0)
+
+
+def bootstrap_ratio(parts: Sequence[float], wholes: Sequence[float], *, seed: int = 0) -> Estimate:
+    """Sum of ``parts`` over sum of ``wholes``, one of each an item, such as errors over words: items of more words weigh more."""
+    if len(parts) != len(wholes):
+        raise ValueError(f"expected a part and a whole of every item, found {len(parts)} and {len(wholes)}")
+    return bootstrap(lambda indices: ratio(parts, wholes, indices), len(parts), seed=seed)
 
 
 def share(hits: int, count: int) -> Estimate:

@@ -17,7 +17,7 @@ from valle.models.code_geometry import embeddings_like, heads_like
 from valle.models.config import AudioLMConfig
 from valle.models.draft_heads import descending_too, draft_heads, draft_terms
 from valle.models.dropping import dropped
-from valle.models.loss import LossTerm, loss_term, small_head
+from valle.models.loss import LossTerm, loss_term, nats_of_each, small_head
 from valle.models.stage import ExampleSettings, Stage, code_counts, streams
 from valle.models.unit_window import UnitWindow
 from valle.models.vocabulary import Vocabulary
@@ -122,6 +122,9 @@ class CoarseLM(Stage):
         """Logits ``(B, T * Q', codebook_size)`` of the flattened codes, these codes, and which of them are targets."""
         hidden, tokens, valid = self.hidden(**tensors)
         return self.level_logits(hidden), tokens % self.codebook_size, valid
+
+    def token_nats(self, **tensors: Tensor) -> Tensor:
+        return nats_of_each(*self.predictions(**tensors))
 
     def hidden(
         self,

@@ -29,6 +29,13 @@ def loss_term(logits: Tensor, targets: Tensor, valid: Tensor, *, weights: Tensor
     return term(logits, targets, valid, weights)
 
 
+def nats_of_each(logits: Tensor, targets: Tensor, valid: Tensor) -> Tensor:
+    """The summands of ``loss_term``, by place: ``(...)`` nats in single precision or better, NaN where not ``valid``."""
+    log_probability = logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(-1)
+    nats = -log_probability.gather(-1, targets.masked_fill(~valid, 0)[..., None])[..., 0]
+    return nats.masked_fill(~valid, torch.nan)
+
+
 def cut_term(logits: Tensor, targets: Tensor, valid: Tensor, weights: Tensor | None = None) -> LossTerm:
     """``loss_term`` of what is valid alone."""
     kept = None if weights is None else weights.expand_as(targets)[valid]

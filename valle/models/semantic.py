@@ -14,7 +14,7 @@ from valle.decoding.multi_token import decode_drafting
 from valle.decoding.sampling import Noise, Sampling
 from valle.models.config import AudioLMConfig
 from valle.models.draft_heads import descending_too, draft_heads, draft_terms
-from valle.models.loss import LossTerm, loss_term, small_head
+from valle.models.loss import LossTerm, loss_term, nats_of_each, small_head
 from valle.models.stage import ExampleSettings, SemanticStage
 from valle.models.vocabulary import Vocabulary
 from valle.modules.masks import valid_mask
@@ -70,14 +70,22 @@ class SemanticLM(SemanticStage):
         term, drafts = self._terms(units, lengths, starts, ends)
         return {self.name: term, **draft_terms(self.name, drafts)}
 
+    def token_nats(self, *, units: Tensor, lengths: Tensor, starts: Tensor, ends: Tensor) -> Tensor:
+        hidden, targets, valid = self._hidden(units, lengths, starts, ends)
+        return nats_of_each(self.head(hidden), targets, valid)
+
     def _terms(self, units: Tensor, lengths: Tensor, starts: Tensor, ends: Tensor) -> tuple[LossTerm, list[LossTerm]]:
         """Of the next token, and of every draft head."""
+        hidden, targets, valid = self._hidden(units, lengths, starts, ends)
+        term = loss_term(self.head(hidden), targets, valid)
+        return term, [] if self.drafts is None else self.drafts.terms(hidden, targets, valid, embed=self.embed)
+
+    def _hidden(self, units: Tensor, lengths: Tensor, starts: Tensor, ends: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What predicts each token ``(B, N, D)``, the tokens and whether they count ``(B, N)``."""
         tokens, token_lengths = self.tokens(units, lengths, starts, ends)
         inputs, targets = tokens[:, :-1], tokens[:, 1:]
         hidden = self.transformer(self.embed(inputs), Attend.causally())
-        valid = valid_mask(token_lengths - 1, targets.shape[1])
-        term = loss_term(self.head(hidden), targets, valid)
-        return term, [] if self.drafts is None else self.drafts.terms(hidden, targets, valid, embed=self.embed)
+        return hidden, targets, valid_mask(token_lengths - 1, targets.shape[1])
 
     @property
     def num_drafts(self) -> int:

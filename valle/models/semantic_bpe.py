@@ -12,7 +12,6 @@ from valle.decoding.sampling import Sampling
 from valle.errors import UserError
 from valle.models.config import AudioLMConfig
 from valle.models.long_tokens import LongTokens, tokens_in
-from valle.models.loss import LossTerm
 from valle.models.semantic import SemanticLM
 from valle.tokenizers.unit_bpe import UnitBpe
 
@@ -34,10 +33,10 @@ class BpeSemanticLM(SemanticLM):
         super().__init__(config, num_tokens=bpe.num_tokens)
         self.bpe, self.frames_per_token = bpe, config.frames_per_token
 
-    def loss(self, *, units: Tensor, lengths: Tensor, starts: Tensor, ends: Tensor) -> LossTerm:
+    def _hidden(self, units: Tensor, lengths: Tensor, starts: Tensor, ends: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Over tokens; the arguments are frames, as ``SemanticLM.loss`` has them."""
         tokens, token_lengths = self._encoded(units, lengths, ends)
-        return super().loss(units=tokens, lengths=token_lengths, starts=starts, ends=ends)
+        return super()._hidden(tokens, token_lengths, starts, ends)
 
     def histograms(self, *, units: Tensor, lengths: Tensor, starts: Tensor, ends: Tensor) -> dict[str, list[Tensor]]:
         tokens, token_lengths = self._encoded(units, lengths, ends)

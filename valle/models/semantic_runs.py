@@ -13,13 +13,15 @@ from valle.decoding.engine import DecodingRequest, Drawn, Known, decode, draw_to
 from valle.decoding.sampling import Noise, Sampling, sample
 from valle.models.config import AudioLMConfig
 from valle.models.long_tokens import LongTokens, tokens_in
-from valle.models.loss import LossTerm, loss_term, small_head
+from valle.models.loss import LossTerm, loss_term, nats_of_each, small_head
 from valle.models.semantic import SemanticLM
 from valle.modules.masks import valid_mask
 from valle.modules.transformer import Attend
 from valle.tokenizers.unit_runs import collapse, collapse_rows, restore
 
 DURATIONS = 0x9E3779B97F4A7C15  # the salt of their noise
+_Units = tuple[Tensor, Tensor, Tensor]
+_Durations = tuple[Tensor, Tensor, Tensor, Tensor]
 UNKNOWN = 0  # the duration of what has none (BOS), and of a unit that was cut off before the crop
 
 
@@ -50,6 +52,18 @@ class RunSemanticLM(SemanticLM):
 
     def validation_terms(self, *, units: Tensor, lengths: Tensor, starts: Tensor, ends: Tensor) -> dict[str, LossTerm]:
         """``semantic_unit`` and ``semantic_duration``, whose sums add up to the loss."""
+        unit, _, duration = self._runs_predicted(units, lengths, starts, ends)
+        return {"semantic_unit": loss_term(*unit), "semantic_duration": self._duration_part(*duration)}
+
+    def token_nats(self, *, units: Tensor, lengths: Tensor, starts: Tensor, ends: Tensor) -> Tensor:
+        """Of a unit and its duration together."""
+        unit, lasting, duration = self._runs_predicted(units, lengths, starts, ends)
+        nats = nats_of_each(*unit)
+        nats[lasting] += self._duration_nats(*duration)[0]
+        return nats
+
+    def _runs_predicted(self, units: Tensor, lengths: Tensor, starts: Tensor, ends: Tensor) -> tuple[_Units, Tensor, _Durations]:
+        """What ``loss_term`` takes of units, which of those have a duration ``(B, R + 1)``, and what ``_duration_nats`` takes of these."""
         runs = collapse_rows(units, lengths, self.longest)
         tokens, token_lengths = self.tokens(runs.units, runs.lengths, starts, ends)  # (B, R + 2)
         durations, opening = placed(runs.durations, starts), placed(runs.opening & ~starts[:, None], starts)
@@ -60,10 +74,8 @@ class RunSemanticLM(SemanticLM):
         target = valid_mask(token_lengths - 1, tokens.shape[1]) & ~after
         lasting = target & (tokens >= self.first_unit)
         goes_on = (last[:, 1:] & ~ends[:, None])[lasting]
-        return {
-            "semantic_unit": loss_term(self.unit_logits(hidden, *before), tokens, target),
-            "semantic_duration": self._duration_part(hidden[lasting], tokens[lasting], durations[lasting], goes_on),
-        }
+        unit = self.unit_logits(hidden, *before), tokens, target
+        return unit, lasting, (hidden[lasting], tokens[lasting], durations[lasting], goes_on)
 
     def histograms(self, *, units: Tensor, lengths: Tensor, starts: Tensor, ends: Tensor) -> dict[str, list[Tensor]]:
         runs = collapse_rows(units, lengths, self.longest)
@@ -89,15 +101,18 @@ class RunSemanticLM(SemanticLM):
         return self.duration_head(F.gelu(self.mix_unit(torch.cat([hidden, self.embed(tokens)], -1))))
 
     def _duration_part(self, hidden: Tensor, tokens: Tensor, durations: Tensor, goes_on: Tensor) -> LossTerm:
+        nats, likeliest = self._duration_nats(hidden, tokens, durations, goes_on)
+        correct = torch.where(goes_on, likeliest >= durations, likeliest == durations)
+        return LossTerm(nats.sum(), torch.tensor(len(durations), device=nats.device), correct.sum())
+
+    def _duration_nats(self, hidden: Tensor, tokens: Tensor, durations: Tensor, goes_on: Tensor) -> tuple[Tensor, Tensor]:
+        """Nats ``(N,)`` of durations, or where ``goes_on`` of lasting at least as long, and the likeliest durations ``(N,)``."""
         logits = self.duration_logits(hidden, tokens)  # (N, longest)
         log_probability = logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(-1)
         shorter = torch.arange(1, self.longest + 1, device=logits.device) < durations[:, None]
         exactly = log_probability.gather(1, durations[:, None] - 1)[:, 0]
         at_least = log_probability.masked_fill(shorter, -torch.inf).logsumexp(-1)
-        likeliest = log_probability.argmax(-1) + 1
-        correct = torch.where(goes_on, likeliest >= durations, likeliest == durations)
-        count = torch.tensor(len(durations), device=logits.device)
-        return LossTerm(-torch.where(goes_on, at_least, exactly).sum(), count, correct.sum())
+        return -torch.where(goes_on, at_least, exactly), log_probability.argmax(-1) + 1
 
     def generate(
         self,

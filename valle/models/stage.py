@@ -79,6 +79,13 @@ class Stage(nn.Module, ABC):
         """Tokens beyond the next one that it has heads for."""
         return 0
 
+    def token_nats(self, *args: Any, **tensors: Any) -> Tensor | None:
+        """Nats of every token of the rows ``(B, N)`` given those before it, NaN where nothing is predicted; their sum is the loss's.
+
+        None for a stage that does not predict one token after another, and so gives a recording no likelihood.
+        """
+        return None
+
     def start_from_codebooks(self, codebooks: Tensor) -> None:
         """Before training: start from the codec's ``codebooks (Q, K, D)``, if the stage knows codes."""
 

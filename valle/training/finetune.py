@@ -74,13 +74,10 @@ def write_trainer_settings(options: SettingsOf) -> dict[str, Any]:
 
 def evaluate(options: EvaluateOptions) -> dict[str, Any]:
     """Nats a token of the dev cuts, and of as many train cuts, under the model of ``init_from``, as the trainer's own summary; fp32."""
-    if options.init_from is None:
-        raise UserError("expected the model to score after --init-from, found none; name a checkpoint or a released folder")
-    outputs = None if options.output is None else claim_file(options.output, program="evaluate_audiolm", inputs=[options.init_from])
-    known = {entry.name for entry in fields(options)}
-    sizes = {name: value for name, value in trainer_settings(options.init_from).items() if name in known}
-    task = AudioLMTask(replace(options, **sizes))
-    task.model.eval()
+    outputs = None
+    if options.output is not None:
+        outputs = claim_file(options.output, program="evaluate_audiolm", inputs=[path for path in [options.init_from] if path is not None])
+    task = scoring_task(options)
     summary = summarise(task, train=sums_over(task, of_train=True), valid=sums_over(task, of_train=False))
     if outputs is not None and options.output is not None:
         with outputs.being_written():
@@ -88,10 +85,27 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
     return summary
 
 
+def scoring_task(options: EvaluateOptions) -> AudioLMTask:
+    """The model of ``init_from`` on the manifests, to be scored as a trainer's validation scores it."""
+    if options.init_from is None:
+        raise UserError("expected the model to score after --init-from, found none; name a checkpoint or a released folder")
+    known = {entry.name for entry in fields(options)}
+    sizes = {name: value for name, value in trainer_settings(options.init_from).items() if name in known}
+    task = AudioLMTask(replace(options, **sizes))
+    task.model.eval()
+    return task
+
+
 def sums_over(task: AudioLMTask, *, of_train: bool) -> Sums:
     """What validation sums up, over the fixed dev cuts or as many train cuts, with the weights as they are."""
-    sums: Sums = {}
+    total: Sums = {}
+    for sums in batch_sums(task, of_train=of_train):
+        add_sums(total, sums)
+    return total
+
+
+def batch_sums(task: AudioLMTask, *, of_train: bool) -> list[Sums]:
+    """The same of every batch by itself."""
     with torch.inference_mode():
-        for batch in task.validation_batches(World(), of_train=of_train):
-            add_sums(sums, sums_of(task.validation_loss(batch)))
-    return sums
+        return [sums_of(task.validation_loss(batch)) for batch in task.validation_batches(World(), of_train=of_train)]
+

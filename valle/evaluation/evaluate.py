@@ -1,0 +1,154 @@
+"""One command that measures a model on a corpus: what ``bin/evaluate.py`` does.
+
+A suite's figures are kept in ``suites/NAME.json`` as soon as it ends; the same command goes on with the next one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from valle.errors import UserError
+from valle.evaluation.figures import Figure, figures_table
+from valle.evaluation.judged_model import judged_model, refuse_two_models
+from valle.evaluation.recogniser import Recogniser, whisper_recogniser
+from valle.evaluation.remembered import RememberingRecogniser
+from valle.evaluation.report_page import write_report_page
+from valle.evaluation.suite_continuation import continuation_suite
+from valle.evaluation.suite_words import refuse_no_lexicon
+from valle.evaluation.suites import Suite, SuiteResult, SuiteSettings, codec_suite, lm_suite, part_of, units_suite
+from valle.files import write_text
+from valle.inference.listening_page import PageTable
+from valle.inference.pipeline import ContinueSettings
+from valle.models.audio_lm import AudioLM
+from valle.outputs import Outputs, claim_outputs
+from valle.progress import TitledProgress
+from valle.settings import setting
+
+SUITES: dict[str, Suite] = {"codec": codec_suite, "units": units_suite, "lm": lm_suite, "continuation": continuation_suite}
+REPORT, PAGE, HEARD = "report.json", "report.html", "suites/heard.jsonl"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateOptions:
+    """Flags of ``bin/evaluate.py``."""
+
+    corpus: Path = field(metadata={"help": "folder of cuts_{train,dev,test}.jsonl.gz: a recipe's data/manifests or data/tokenized"})
+    output_dir: Path = field(metadata={"help": "where report.json, report.html and suites/ go"})
+    model: Path | None = setting(None, "a released folder, or a model's name on the hub (org/name); not given: the bundled model")
+    exp_dir: Path | None = setting(None, "a trainer's folder: its weights with best dev loss")
+    suite: Literal["all", "codec", "units", "lm", "continuation"] = setting("all", "what to measure")
+    max_items: int = setting(64, "utterances or prompts of each suite")
+    prompt_seconds: float = setting(3.0, "how much of an utterance is the prompt")
+    max_seconds: float = setting(7.0, "longest new audio")
+    whisper: str | None = setting(None, "folder of a Whisper model for faster-whisper, or its name if it was downloaded before")
+    language: str = setting("en", "what the recogniser is told to hear")
+    lexicon: str | None = setting(None, "espeak, or a file of words; not given: espeak where the corpus's texts are made of its words")
+    seed: int = setting(0, "seed of all random choices")
+
+    def __post_init__(self) -> None:
+        refuse_two_models(self.model, self.exp_dir)
+        refuse_no_lexicon(self.lexicon)
+        ContinueSettings(prompt_seconds=self.prompt_seconds, max_seconds=self.max_seconds)  # refuses what cannot be
+        if self.max_items < 2:
+            raise UserError(f"--max-items must be 2 or more, found {self.max_items}; intervals need several items")
+
+    @property
+    def suites(self) -> list[str]:
+        return list(SUITES) if self.suite == "all" else [self.suite]
+
+
+def evaluate(options: EvaluateOptions, *, progress: TitledProgress = lambda title, done, wanted: None) -> dict[str, Any]:
+    """Measure what is not measured yet -> the report, which also goes into ``options.output_dir``."""
+    if not options.corpus.is_dir():
+        raise UserError(f"expected a folder of manifests at --corpus {options.corpus}, found none; run a recipe's prepare.sh")
+    names = [f"suites/{name}.json" for name in SUITES]
+    outputs = claim_outputs(options.output_dir, [REPORT, PAGE, HEARD, *names], program="evaluate", inputs=[options.corpus])
+    settings = _settings(options)
+    model = _hash(settings.pipeline.model)
+    marks = {name: _marks(options, model, name) for name in SUITES}
+    found = {name: kept for name in SUITES if (kept := _kept(options.output_dir / f"suites/{name}.json", marks[name])) is not None}
+    for name in options.suites:
+        if name not in found:
+            own = Outputs(options.output_dir, (f"suites/{name}.json", *([HEARD] if name == "continuation" else [])), outputs.program)
+            with own.being_written():
+                found[name] = SUITES[name](settings, progress)
+                write_text(options.output_dir / own.names[0], _as_json(found[name], marks[name]))
+    ordered = {name: found[name] for name in SUITES if name in found}
+    report = {name: figure.to_dict() for result in ordered.values() for name, figure in result.figures.items()}
+    with Outputs(options.output_dir, (REPORT, PAGE), outputs.program).being_written():
+        write_text(options.output_dir / REPORT, json.dumps(report, indent=2) + "\n")
+        write_report_page(options.output_dir / PAGE, ordered, model=str(options.exp_dir or options.model or "the bundled model"))
+    return report
+
+
+def report_tables(options: EvaluateOptions, report: dict[str, Any]) -> list[PageTable]:
+    """The report for the terminal."""
+    return [figures_table(f"{options.corpus}", {name: Figure.from_dict(values) for name, values in report.items()})]
+
+
+def left_out(options: EvaluateOptions) -> list[str]:
+    """What the suites of ``output_dir`` could not measure, and why."""
+    files = [options.output_dir / f"suites/{name}.json" for name in options.suites]
+    return [reason for file in files if file.is_file() for reason in json.loads(file.read_text(encoding="utf-8"))["left_out"]]
+
+
+def _settings(options: EvaluateOptions) -> SuiteSettings:
+    pipeline, source = judged_model(options.model, options.exp_dir)
+    settings = SuiteSettings(
+        pipeline=pipeline, model_source=source, corpus=options.corpus, max_items=options.max_items, prompt_seconds=options.prompt_seconds,
+        max_seconds=options.max_seconds, seed=options.seed, lexicon=options.lexicon,
+        recogniser=_recogniser(options),
+    )  # fmt: skip
+    if not part_of(settings).is_file():
+        raise UserError(f"expected test cuts in {part_of(settings)}, found none; run a recipe's prepare.sh")
+    return settings
+
+
+def _recogniser(options: EvaluateOptions) -> Recogniser | None:
+    """Whisper takes most of the time, so what it heard is kept sound by sound."""
+    if options.whisper is None:
+        return None
+    return RememberingRecogniser(whisper_recogniser(options.whisper, language=options.language), options.output_dir / HEARD)
+
+
+def _hash(model: AudioLM) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.float().cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _marks(options: EvaluateOptions, model_sha256: str, suite: str) -> dict[str, Any]:
+    """What a suite's figures depend on: kept ones with other marks are not of this measurement."""
+    marks = {"model_sha256": model_sha256, "corpus": str(options.corpus.resolve()), "max_items": options.max_items, "seed": options.seed}
+    if suite != "continuation":
+        return marks
+    whisper = None if options.whisper is None else Path(options.whisper).name
+    given = {name: getattr(options, name) for name in ("prompt_seconds", "max_seconds", "language", "lexicon")}
+    return {**marks, **given, "whisper": whisper}
+
+
+def _kept(path: Path, marks: dict[str, Any]) -> SuiteResult | None:
+    """A finished suite's figures; None where there are none."""
+    if not path.is_file():
+        return None
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        result = SuiteResult({name: Figure.from_dict(values) for name, values in kept["figures"].items()}, list(kept["left_out"]))
+        before = kept["settings"]
+    except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path} is damaged ({type(error).__name__}); delete it, and its suite is measured again") from error
+    if before != marks:
+        differ = ", ".join(name for name in marks if before.get(name) != marks[name])
+        raise UserError(f"{path} was measured with another {differ}; name another --output-dir, or delete that file")
+    return result
+
+
+def _as_json(result: SuiteResult, marks: dict[str, Any]) -> str:
+    figures = {name: figure.to_dict() for name, figure in result.figures.items()}
+    return json.dumps({"settings": marks, "figures": figures, "left_out": result.left_out}, indent=2) + "\n"

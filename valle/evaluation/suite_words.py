@@ -1,0 +1,186 @@
+"""Words in what a model generates, as a public recogniser hears them, beside real speech, its round trip and babble."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence, Set
+from functools import partial
+from pathlib import Path
+
+from valle.audio import Waveform
+from valle.corpora import espeak_grammar
+from valle.corpora.grammar_fragments import fragments
+from valle.errors import UserError
+from valle.evaluation.continuations import Continued, cut_audio, round_trip, shuffled_runs, speak_units, units_of
+from valle.evaluation.figures import Figure
+from valle.evaluation.heard_words import (
+    Grammar,
+    HeardClip,
+    LexiconCounts,
+    above_babble,
+    character_errors,
+    distinct_words,
+    lexicon_counts,
+    trigrams_allowed,
+    trusted,
+    word_errors,
+)
+from valle.evaluation.recogniser import Recogniser
+from valle.evaluation.suites import SuiteResult, SuiteSettings
+from valle.measures.words import words_of_speech
+from valle.progress import Progress, TitledProgress
+
+REAL, CODEC, ACOUSTIC, CONTINUATION, BABBLE = "real speech", "through the codec", "true units spoken", "continuation", "babble"
+_SHORT = {REAL: "real", CODEC: "codec", ACOUSTIC: "acoustic", CONTINUATION: "continuation", BABBLE: "babble"}
+GUARDS = "greedy decoding; segments that the recogniser is unsure of, that compress too well, hold no speech or loop are not counted"
+
+
+def words_figures(
+    settings: SuiteSettings, recogniser: Recogniser, continued: Sequence[Continued], *, corpus: str, progress: TitledProgress
+) -> SuiteResult:
+    """Errors against the corpus's texts, where every prompt has one, and words of the lexicon, where there is one."""
+    rate, texts, result = settings.pipeline.sample_rate, [_text(row) for row in continued], SuiteResult()
+    sounds: dict[str, list[Waveform]] = {
+        REAL: [row.real for row in continued], CODEC: [row.round_trip for row in continued],
+        CONTINUATION: [row.generated for row in continued],
+    }  # fmt: skip
+    chosen = choose_lexicon(settings.lexicon, texts)
+    if chosen is None:
+        result.left_out.append("words_in_lexicon: the corpus's texts are not of the embedded grammar; name --lexicon FILE, a word a line")
+    if not all(texts):
+        result.left_out.append("wer: not every utterance has a text in the manifest")
+    if chosen is None and not all(texts):
+        return result
+    whole = [cut_audio(row.cut, rate) for row in continued]
+    spoken = _spoken(settings, whole, progress=partial(progress, "speaking units"))
+    judged = f"{corpus}; recogniser {recogniser.name}"
+    hear = partial(_hear, recogniser, [row.cut.id for row in continued], rate, progress)
+    heard = {name: hear(name, wavs) for name, wavs in spoken.items()}
+    if chosen is not None:
+        heard.update({name: hear(name, wavs) for name, wavs in sounds.items()})
+        result.figures.update(lexicon_figures(heard, *chosen, corpus=judged))
+    if all(texts):
+        heard[REAL] = hear("whole utterances", whole)
+        heard[CODEC] = hear("their round trips", [round_trip(settings.pipeline, wav) for wav in whole])
+        result.figures.update(error_figures({name: clips for name, clips in heard.items() if name != CONTINUATION}, texts, corpus=judged))
+    return result
+
+
+def error_figures(heard: Mapping[str, Sequence[HeardClip]], texts: Sequence[str], *, corpus: str) -> dict[str, Figure]:
+    """Word and character errors of whole utterances whose ``texts`` are known, by system."""
+    figures = {}
+    for short, what, measure in (("wer", "word", word_errors), ("cer", "character", character_errors)):
+        rates = {name: measure(clips, texts) for name, clips in heard.items()}
+        for name, estimate in rates.items():
+            label = "original" if name == REAL else _SHORT[name]
+            figures[f"{short}_{label}"] = Figure.of(
+                estimate, corpus=corpus, unit="%", better="lower", is_control=name in (REAL, CODEC, BABBLE),
+                controls={other: rate.mean for other, rate in rates.items() if other != name},
+                definition=f"{what} edits over {what}s of the known text, whole utterances, numbers written out; nothing heard is left out",
+                meaning=f"How many {what}s a recogniser gets wrong in {_described(name)}.",
+            )  # fmt: skip
+    return figures
+
+
+def lexicon_figures(
+    heard: Mapping[str, Sequence[HeardClip]], lexicon: Set[str], grammar: Grammar | None, *, corpus: str
+) -> dict[str, Figure]:
+    """Shares of heard words in ``lexicon``, words a second, trigrams and trust, by system."""
+    counts = {name: lexicon_counts(clips, lexicon) for name, clips in heard.items()}
+    measures = {
+        "words_in_lexicon": ({name: some.share for name, some in counts.items()}, "%",
+            f"heard words that are among the {len(lexicon)} of the lexicon; {GUARDS}",
+            "How many of the words heard in {} are words of the language that the model learned."),
+        "lexicon_words_per_second": ({name: some.words_a_second for name, some in counts.items()}, "words/s",
+            f"heard words of the lexicon over the seconds of sound, silence and doubted sound included; {GUARDS}",
+            "How many real words a second are heard in {}."),
+        "clips_trusted": ({name: trusted(clips) for name, clips in heard.items()}, "%",
+            f"clips in which something is heard and nothing is doubted; {GUARDS}",
+            "How often the recogniser is sure of what it hears in {}."),
+        "distinct_words": ({name: distinct_words(clips) for name, clips in heard.items()}, "%",
+            f"different words over all words of a clip; {GUARDS}",
+            "How varied the words in {} are; a low value means loops."),
+    }  # fmt: skip
+    if grammar is not None:
+        measures["trigrams_allowed"] = (
+            {name: trigrams_allowed(clips, lexicon, grammar) for name, clips in heard.items()}, "%",
+            f"of three heard words in a row that are all in the lexicon, those that some text of the grammar holds; {GUARDS}",
+            "How often three words in a row, heard in {}, fit together.",
+        )  # fmt: skip
+    figures = {}
+    for measure, (estimates, unit, definition, meaning) in measures.items():
+        for name, estimate in estimates.items():
+            figures[f"{measure}_{_SHORT[name]}"] = Figure.of(
+                estimate, corpus=corpus, unit=unit, definition=definition, meaning=meaning.format(_described(name)),
+                controls={other: own.mean for other, own in estimates.items() if other != name}, is_control=name in (REAL, CODEC, BABBLE),
+            )  # fmt: skip
+    return {**figures, **_scores(counts, corpus)}
+
+
+def _scores(counts: Mapping[str, LexiconCounts], corpus: str) -> dict[str, Figure]:
+    """Where a system stands between babble and real speech through the codec."""
+    if BABBLE not in counts:
+        return {}
+    return {
+        f"words_score_{_SHORT[name]}": Figure.of(
+            above_babble(counts[name], babble=counts[BABBLE], round_trip=counts[CODEC]), corpus=corpus,
+            controls={BABBLE: 0.0, CODEC: 1.0},
+            definition="(share of words in the lexicon - babble's) / (round trip's - babble's), clips of a prompt resampled together",
+            meaning=f"Where {_described(name)} stands between babble (0) and real speech through the codec (1), by its words.",
+        )
+        for name in (CONTINUATION, ACOUSTIC) if name in counts
+    }  # fmt: skip
+
+
+def choose_lexicon(name: str | None, texts: Sequence[str]) -> tuple[Set[str], Grammar | None] | None:
+    """The words to look for, and the grammar where it is known; None where nothing says which words the language has.
+
+    ``name``: ``espeak``, a file with a word a line, or None for ``espeak`` where all ``texts`` are made of its words.
+    """
+    known = espeak_grammar.lexicon()
+    refuse_no_lexicon(name)
+    if name == "espeak" or (name is None and all(texts) and all(known.issuperset(words_of_speech(text)) for text in texts)):
+        return known, fragments()
+    if name is None:
+        return None
+    return frozenset(words_of_speech(Path(name).read_text(encoding="utf-8"))), None
+
+
+def refuse_no_lexicon(name: str | None) -> None:
+    """Raises ``UserError`` where ``name`` is given and is neither ``espeak`` nor a file."""
+    if name not in (None, "espeak") and not Path(str(name)).is_file():
+        raise UserError(f"expected espeak or a file of words, one a line, as --lexicon, found nothing at {name}; check the path")
+
+
+def _spoken(settings: SuiteSettings, whole: Sequence[Waveform], *, progress: Progress) -> dict[str, list[Waveform]]:
+    """The recordings' own units spoken by the model without a prompt, in their order and shuffled; nothing without units."""
+    pipeline, spoken = settings.pipeline, dict[str, list[Waveform]]()
+    if pipeline.semantic is None:
+        return spoken
+    for number, wav in enumerate(whole):
+        units = units_of(pipeline, wav)
+        rows = [units, shuffled_runs(units, seed=settings.seed + number)]
+        for name, sound in zip((ACOUSTIC, BABBLE), speak_units(pipeline, rows, seed=settings.seed + number), strict=True):
+            spoken.setdefault(name, []).append(sound)
+        progress(number + 1, len(whole))
+    return spoken
+
+
+def _hear(
+    recogniser: Recogniser, names: Sequence[str], rate: int, progress: TitledProgress, title: str, wavs: Sequence[Waveform]
+) -> list[HeardClip]:
+    clips = []
+    for name, wav in zip(names, wavs, strict=True):
+        clips.append(HeardClip(name, len(wav) / rate, recogniser.hear(wav, rate)))
+        progress(f"hearing {title}", len(clips), len(wavs))
+    return clips
+
+
+def _text(row: Continued) -> str:
+    return " ".join(supervision.text for supervision in row.cut.supervisions if supervision.text)
+
+
+def _described(name: str) -> str:
+    return {
+        REAL: "real speech", CODEC: "real speech that went through the codec", ACOUSTIC: "the model's sound of a recording's own units",
+        CONTINUATION: "the model's continuations", BABBLE: "babble, which is the model's sound of shuffled units",
+    }[name]  # fmt: skip

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.acoustic_table import acoustic_models
 from benchmarks.engine_table import engines
 from benchmarks.front_page import goals, works
 from benchmarks.row_names import figures_of
@@ -365,6 +366,7 @@ BLOCKS: dict[str, Callable[[Results], str | None]] = {
     "memory": written_from("memory", measured),
     "basics": written_from("basics", measured),
     "decoding": written_from("decoding", engines),
+    "acoustic-models": written_from("acoustic_models", acoustic_models),
     "codec-steps": codec_steps,
     "long-audio": written_from("long_audio", measured),
     "window-context": window_context,

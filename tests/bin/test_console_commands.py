@@ -49,7 +49,7 @@ def test_everything_that_the_package_reads_is_installed_with_it(tmp_path: Path) 
     build = [sys.executable, "setup.py", "-q", "egg_info", "--egg-base", str(tmp_path), "build_py", "--build-lib", str(tmp_path / "lib")]
     subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
     for path in sorted((ROOT / "valle").rglob("*")):
-        if path.is_file() and path.suffix != ".pyc":
+        if path.is_file() and "__pycache__" not in path.parts:
             assert (tmp_path / "lib" / path.relative_to(ROOT)).is_file(), path.relative_to(ROOT)
 
 

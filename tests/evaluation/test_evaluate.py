@@ -60,7 +60,7 @@ def test_a_report_holds_every_figure_with_interval_controls_corpus_and_definitio
     expected = {
         "codec_stoi", "voice_kept", "silence_share", "wer_original", "wer_codec", "wer_acoustic", "cer_acoustic",
         "words_in_lexicon_real", "words_in_lexicon_codec", "words_in_lexicon_continuation", "words_in_lexicon_babble",
-        "words_score_continuation", "trigrams_allowed_continuation", "longest_copy_of_prompt",
+        "words_score_continuation", "word_rate_score_continuation", "trigrams_allowed_continuation", "longest_copy_of_prompt",
     }  # fmt: skip
     assert expected <= report.keys()
     for name, row in report.items():
@@ -71,7 +71,7 @@ def test_a_report_holds_every_figure_with_interval_controls_corpus_and_definitio
     reasons = left_out(EvaluateOptions(**options))
     assert all(any(reason.startswith(name) for reason in reasons) for name in ("nll", "abx_across", "pnmi", "unit_speaker_probe"))
     [table] = report_tables(EvaluateOptions(**options), report)
-    assert len(table.rows) == len(report)
+    assert {row[0] for row in table.rows} == {name for name, values in report.items() if not values["is_control"]}
 
 
 def test_a_finished_suite_is_kept_and_not_measured_again(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:

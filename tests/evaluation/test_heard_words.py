@@ -39,6 +39,13 @@ def test_doubted_words_count_as_errors_and_not_as_heard_words() -> None:
     heard = clips("thank you", "anna saw", unsure=[0])
     assert word_errors(heard, ["anna", "anna saw"]).mean == pytest.approx(2 / 3)
     assert lexicon_counts(heard, WORDS).words.tolist() == [0, 2]
+    assert lexicon_counts(heard, WORDS, doubted=True).words.tolist() == [2, 2]
+
+
+def test_few_words_that_are_all_known_have_no_narrow_interval() -> None:
+    """A bootstrap of values that are all 1 has no width, which would feign certainty."""
+    share = lexicon_counts(clips("anna saw", "peter"), WORDS).share
+    assert share.mean == 1 and share.low < 0.5 and share.high == 1 and share.count == 2
 
 
 def test_the_share_in_the_lexicon_is_over_all_heard_words() -> None:
@@ -53,6 +60,12 @@ def test_babble_scores_0_and_real_speech_through_the_codec_1() -> None:
     assert above_babble(real, babble=babble, round_trip=real).mean == 1 and above_babble(babble, babble=babble, round_trip=real).mean == 0
     score = above_babble(between, babble=babble, round_trip=real)
     assert score.mean == pytest.approx(0.5) and 1 / 3 - 1e-9 <= score.low < score.high <= 2 / 3 + 1e-9
+
+
+def test_the_score_by_seconds_sees_how_much_is_said() -> None:
+    real, babble = lexicon_counts(clips(*["anna saw the lamp"] * 4), WORDS), lexicon_counts(clips(*["", "xx", "", ""]), WORDS)
+    half = lexicon_counts(clips(*["anna saw"] * 4), WORDS)
+    assert above_babble(half, babble=babble, round_trip=real, of="seconds").mean == pytest.approx(0.5)
 
 
 def test_a_score_between_equal_ends_is_no_number() -> None:

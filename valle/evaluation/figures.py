@@ -56,14 +56,14 @@ class Figure:
     def has_interval(self) -> bool:
         return isfinite(self.low) and isfinite(self.high)
 
-    def shown(self, value: float) -> str:
-        """A value of this measure as people read it."""
+    def shown(self, value: float, *, bare: bool = False) -> str:
+        """A value of this measure as people read it; ``bare`` without its unit."""
         if not isfinite(value):
             return "-"
         if self.unit == "%":
             return f"{100 * value:.1f} %"
         digits = 3 if abs(value) < 1 else 2 if abs(value) < 100 else 0
-        return f"{value:.{digits}f}{f' {self.unit}' if self.unit else ''}"
+        return f"{value:.{digits}f}{f' {self.unit}' if self.unit and not bare else ''}"
 
     @property
     def interval(self) -> str:
@@ -71,13 +71,13 @@ class Figure:
 
 
 def figures_table(title: str, figures: Mapping[str, Figure]) -> PageTable:
-    """A row a figure, for the terminal."""
+    """A row a figure, for the terminal; controls stand beside what they control."""
     rows = [
         (
             name, figure.shown(figure.value), figure.interval, str(figure.n),
-            ", ".join(f"{control} {figure.shown(value)}" for control, value in figure.controls.items()),
+            ", ".join(f"{control} {figure.shown(value, bare=True)}" for control, value in figure.controls.items()),
         )
-        for name, figure in figures.items()
+        for name, figure in figures.items() if not figure.is_control
     ]  # fmt: skip
     return PageTable(title, ("", "value", "95 % interval", "n", "controls"), rows)
 

@@ -1,15 +1,16 @@
 """What a recogniser's words tell of speech: errors against a known text, and, where no text is known, how many words are words.
 
 Every measure counts by clip, so that its interval is a bootstrap over prompts, and clips of two systems that belong to the same
-prompt are resampled together.  Words of segments that raise doubts (``Heard.doubts``) are not counted as heard; errors against a
-text count them, since leaving them out would flatter.
+prompt are resampled together.  Words of segments that raise doubts (``Heard.doubts``) are not counted as heard, with two exceptions:
+errors against a text count them, since leaving them out would flatter, and so does the score above babble, whose control corrects
+for what the recogniser makes up (of babble, hardly a segment is without doubts).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,7 +46,7 @@ class LexiconCounts:
     @property
     def share(self) -> Estimate:
         """Of all heard words, those of the lexicon; a clip without words has no weight."""
-        return bootstrap_ratio(self.inside.tolist(), self.words.tolist())
+        return _share(self.inside.tolist(), self.words.tolist())
 
     @property
     def words_a_second(self) -> Estimate:
@@ -55,19 +56,22 @@ class LexiconCounts:
 
 def word_errors(clips: Sequence[HeardClip], texts: Sequence[str]) -> Estimate:
     """Word error rate: edits over the words of the known ``texts``, one a clip; above 1 where much is inserted."""
-    pairs = [(words_of_speech(clip.heard.text), words_of_speech(text)) for clip, text in zip(clips, texts, strict=True)]
+    pairs = [(clip.heard.all_words, words_of_speech(text)) for clip, text in zip(clips, texts, strict=True)]
     return bootstrap_ratio([edit_distance(*pair) for pair in pairs], [len(expected) for _, expected in pairs])
 
 
 def character_errors(clips: Sequence[HeardClip], texts: Sequence[str]) -> Estimate:
     """Character error rate of the same words, spaces included."""
-    pairs = [(" ".join(words_of_speech(clip.heard.text)), " ".join(words_of_speech(text))) for clip, text in zip(clips, texts, strict=True)]
+    pairs = [(" ".join(clip.heard.all_words), " ".join(words_of_speech(text))) for clip, text in zip(clips, texts, strict=True)]
     return bootstrap_ratio([edit_distance(*pair) for pair in pairs], [len(expected) for _, expected in pairs])
 
 
-def lexicon_counts(clips: Sequence[HeardClip], lexicon: Set[str]) -> LexiconCounts:
-    """How many words of each clip are heard, and are in ``lexicon`` (lower case, as ``words_of_speech`` writes)."""
-    words = [clip.heard.words for clip in clips]
+def lexicon_counts(clips: Sequence[HeardClip], lexicon: Set[str], *, doubted: bool = False) -> LexiconCounts:
+    """How many words of each clip are heard, and are in ``lexicon`` (lower case, as ``words_of_speech`` writes).
+
+    With ``doubted``, words that raise doubts count too.
+    """
+    words = [clip.heard.all_words if doubted else clip.heard.words for clip in clips]
     return LexiconCounts(
         words=np.array([len(some) for some in words], np.int64),
         inside=np.array([sum(word in lexicon for word in some) for some in words], np.int64),
@@ -75,14 +79,17 @@ def lexicon_counts(clips: Sequence[HeardClip], lexicon: Set[str]) -> LexiconCoun
     )
 
 
-def above_babble(system: LexiconCounts, *, babble: LexiconCounts, round_trip: LexiconCounts) -> Estimate:
-    """``(share - babble) / (round trip - babble)``: 0 for what babble scores, 1 for real speech through the codec.
+def above_babble(
+    system: LexiconCounts, *, babble: LexiconCounts, round_trip: LexiconCounts, of: Literal["words", "seconds"] = "words"
+) -> Estimate:
+    """``(system - babble) / (round trip - babble)``: 0 for what babble scores, 1 for real speech through the codec.
 
-    A resample in which real speech does not score above babble says nothing and is left out.
+    ``of``: words of the lexicon by the heard word, or by the second.  A resample in which real speech does not score above babble says
+    nothing and is left out.
     """
 
     def score(indices: NDArray[np.int64]) -> NDArray[np.float64]:
-        own, low, high = (ratio(counts.inside.tolist(), counts.words.tolist(), indices) for counts in (system, babble, round_trip))
+        own, low, high = (ratio(counts.inside.tolist(), getattr(counts, of).tolist(), indices) for counts in (system, babble, round_trip))
         reach = high - low
         return np.divide(own - low, reach, out=np.full(len(reach), np.nan), where=reach > 0)
 
@@ -98,7 +105,7 @@ def trigrams_allowed(clips: Sequence[HeardClip], lexicon: Set[str], grammar: Gra
         known = [three for three in threes if all(word in lexicon for word in three)]
         all_known.append(len(known))
         allowed.append(sum(grammar.allows(three) for three in known))
-    return bootstrap_ratio(allowed, all_known)
+    return _share(allowed, all_known)
 
 
 def trusted(clips: Sequence[HeardClip]) -> Estimate:
@@ -107,6 +114,15 @@ def trusted(clips: Sequence[HeardClip]) -> Estimate:
 
 
 def distinct_words(clips: Sequence[HeardClip]) -> Estimate:
-    """Different words over all words of a clip, mean over clips that hold any: low where a model says the same again."""
+    """Different words of a clip over all its words, summed over clips: low where a model says the same again."""
     rows = [(len(set(clip.heard.words)), len(clip.heard.words)) for clip in clips]
-    return bootstrap_ratio([distinct for distinct, _ in rows], [words for _, words in rows])
+    return _share([distinct for distinct, _ in rows], [words for _, words in rows])
+
+
+def _share(parts: Sequence[int], wholes: Sequence[int]) -> Estimate:
+    """A share with its bootstrap over clips; Wilson's interval where no resample differs, which few words at 0 or 1 would feign."""
+    estimate = bootstrap_ratio(parts, wholes)
+    if estimate.low < estimate.high or not sum(wholes):
+        return estimate
+    pooled = share(sum(parts), sum(wholes))
+    return Estimate(mean=pooled.mean, low=pooled.low, high=pooled.high, count=estimate.count)

@@ -66,6 +66,11 @@ class Heard:
         return [word for segment in self.segments if not segment.doubts for word in words_of_speech(segment.text)]
 
     @property
+    def all_words(self) -> list[str]:
+        """Words of all segments, what the recogniser made up too."""
+        return words_of_speech(self.text)
+
+    @property
     def doubts(self) -> tuple[str, ...]:
         return tuple(sorted({doubt for segment in self.segments for doubt in segment.doubts}))
 

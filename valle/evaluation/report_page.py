@@ -78,6 +78,7 @@ def draw(name: str, figure: Figure) -> Drawing:
     def place(value: float) -> float | None:
         return 100 * (MARGIN + (1 - 2 * MARGIN) * (value - least) / reach) if isfinite(value) else None
 
-    own = DrawnRow("this model", figure.shown(figure.value), place(figure.value), place(figure.low), place(figure.high), is_model=True)
-    controls = [DrawnRow(label, figure.shown(value), place(value)) for label, value in figure.controls.items()]
-    return Drawing(name, figure, [own, *controls], (figure.shown(least), figure.shown(most)))
+    text = figure.shown(figure.value, bare=True)
+    own = DrawnRow("this model", text, place(figure.value), place(figure.low), place(figure.high), is_model=True)
+    controls = [DrawnRow(label, figure.shown(value, bare=True), place(value)) for label, value in figure.controls.items()]
+    return Drawing(name, figure, [own, *controls], (figure.shown(least, bare=True), figure.shown(most)))

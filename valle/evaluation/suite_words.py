@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence, Set
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 from valle.audio import Waveform
 from valle.corpora import espeak_grammar
@@ -86,10 +87,14 @@ def lexicon_figures(
 ) -> dict[str, Figure]:
     """Shares of heard words in ``lexicon``, words a second, trigrams and trust, by system."""
     counts = {name: lexicon_counts(clips, lexicon) for name, clips in heard.items()}
+    everything = {name: lexicon_counts(clips, lexicon, doubted=True) for name, clips in heard.items()}
     measures = {
         "words_in_lexicon": ({name: some.share for name, some in counts.items()}, "%",
             f"heard words that are among the {len(lexicon)} of the lexicon; {GUARDS}",
             "How many of the words heard in {} are words of the language that the model learned."),
+        "all_words_in_lexicon": ({name: some.share for name, some in everything.items()}, "%",
+            f"all heard words, doubted ones too, that are among the {len(lexicon)} of the lexicon; greedy decoding",
+            "How many of the words that the recogniser writes for {} are words of the language; it makes some up for babble, too."),
         "lexicon_words_per_second": ({name: some.words_a_second for name, some in counts.items()}, "words/s",
             f"heard words of the lexicon over the seconds of sound, silence and doubted sound included; {GUARDS}",
             "How many real words a second are heard in {}."),
@@ -111,23 +116,27 @@ def lexicon_figures(
         for name, estimate in estimates.items():
             figures[f"{measure}_{_SHORT[name]}"] = Figure.of(
                 estimate, corpus=corpus, unit=unit, definition=definition, meaning=meaning.format(_described(name)),
-                controls={other: own.mean for other, own in estimates.items() if other != name}, is_control=name in (REAL, CODEC, BABBLE),
+                controls={other: own.mean for other, own in estimates.items() if other not in (name, CONTINUATION)},
+                is_control=name in (REAL, CODEC, BABBLE),
             )  # fmt: skip
-    return {**figures, **_scores(counts, corpus)}
+    return {**figures, **_scores(counts, everything, corpus)}
 
 
-def _scores(counts: Mapping[str, LexiconCounts], corpus: str) -> dict[str, Figure]:
+def _scores(trusted_words: Mapping[str, LexiconCounts], everything: Mapping[str, LexiconCounts], corpus: str) -> dict[str, Figure]:
     """Where a system stands between babble and real speech through the codec."""
-    if BABBLE not in counts:
-        return {}
+    scores: list[tuple[str, Literal["words", "seconds"], Mapping[str, LexiconCounts], str, str]] = [
+        ("words_score", "words", everything, "all_words_in_lexicon", "the share of its words that are real"),
+        ("word_rate_score", "seconds", trusted_words, "lexicon_words_per_second", "real words a second"),
+    ]
     return {
-        f"words_score_{_SHORT[name]}": Figure.of(
-            above_babble(counts[name], babble=counts[BABBLE], round_trip=counts[CODEC]), corpus=corpus,
+        f"{score}_{_SHORT[name]}": Figure.of(
+            above_babble(counts[name], babble=counts[BABBLE], round_trip=counts[CODEC], of=of), corpus=corpus,
             controls={BABBLE: 0.0, CODEC: 1.0},
-            definition="(share of words in the lexicon - babble's) / (round trip's - babble's), clips of a prompt resampled together",
-            meaning=f"Where {_described(name)} stands between babble (0) and real speech through the codec (1), by its words.",
+            definition=f"({measure} - babble's) / (round trip's - babble's), clips of a prompt resampled together",
+            meaning=f"Where {_described(name)} stands between babble (0) and real speech through the codec (1), by {what}.",
         )
-        for name in (CONTINUATION, ACOUSTIC) if name in counts
+        for score, of, counts, measure, what in scores
+        for name in (CONTINUATION, ACOUSTIC) if name in counts and BABBLE in counts
     }  # fmt: skip
 
 

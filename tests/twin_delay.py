@@ -10,6 +10,7 @@ from valle.models.delay import FIRST_LEVEL, DelayLM
 from valle.modules.transformer import Attend
 
 CPU = torch.device("cpu")
+UNKNOWN = -1
 
 
 def step_inputs(model: DelayLM, codes: Tensor, step: int, *, units: Tensor | None, start: int = 0) -> Tensor:
@@ -37,27 +38,55 @@ def twin_logits(model: DelayLM, codes: Tensor, step: int, *, units: Tensor | Non
     return model.head @ hidden + model.head_bias
 
 
+class DelaySide:
+    """What one pass over a row knows: its codes, its units, and where its window, which counts steps, stands."""
+
+    def __init__(self, model: DelayLM, prompt: Tensor, units: Tensor | None, *, num_frames: int, window: int) -> None:
+        pattern = model.pattern
+        self.model, self.units, self.window = model, units, window
+        self.codes = torch.full((num_frames + pattern.num_levels + 1, pattern.num_levels), UNKNOWN)
+        self.codes[: len(prompt)] = prompt
+        self.step, self.start = pattern.steps_per_frame * len(prompt), 0
+
+    def logits(self) -> Tensor:
+        """``(Q, K)`` of the next step."""
+        period = self.model.pattern.steps_per_frame * self.model.periods.frames
+        if self.step - self.start >= self.window:
+            self.start = -(-(self.step - self.window // 2) // period) * period
+        return twin_logits(self.model, self.codes, self.step, units=self.units, start=self.start)
+
+    def spoken(self, count: int) -> Tensor:
+        """The last ``count`` codes of the first level."""
+        return self.codes[: -(-self.step // self.model.pattern.steps_per_frame), 0][-count:]
+
+    def add(self, drawn: Tensor) -> None:
+        """Codes ``(Q,)`` of the next step, only where nothing is known."""
+        for level, offset in enumerate(self.model.pattern.offsets):
+            frame, rest = divmod(self.step - offset, self.model.pattern.steps_per_frame)
+            if rest == 0 and frame >= 0 and self.codes[frame, level] == UNKNOWN:
+                self.codes[frame, level] = drawn[level]
+        self.step += 1
+
+
 @torch.inference_mode()
 def delay_twin(
     model: DelayLM, prompt: Tensor, *, num_frames: int, units: Tensor | None, sampling: Sampling, seed: int, window: int
 ) -> list[list[int]]:
-    """Codes ``(num_frames, Q)`` that begin with ``prompt (T, Q)``; ``window`` counts steps."""
-    pattern, each = model.pattern, model.pattern.steps_per_frame
+    """Codes ``(num_frames, Q)`` that begin with ``prompt (T, Q)``; ``window`` counts steps.
+
+    With guidance, for every step a pass with units and prompt, and one over the new frames alone.
+    """
     noise, first = RowNoise([seed], model.codebook_size, CPU), RowNoise([seed ^ FIRST_LEVEL], model.codebook_size, CPU)
-    unknown = -1
-    codes = torch.full((num_frames + pattern.num_levels + 1, pattern.num_levels), unknown)
-    codes[: len(prompt)] = prompt
-    period, start = each * model.periods.frames, 0
-    for step in range(each * len(prompt), pattern.num_steps(num_frames)):
-        if step - start >= window:
-            start = -(-(step - window // 2) // period) * period
-        logits = twin_logits(model, codes, step, units=units, start=start)
+    told = DelaySide(model, prompt, units, num_frames=num_frames, window=window)
+    bare = DelaySide(model, prompt[:0], None if units is None else units[:0], num_frames=num_frames - len(prompt), window=window)
+    while told.step < model.pattern.num_steps(num_frames):
+        logits = told.logits()
+        if sampling.is_guided:
+            unconditional = bare.logits()
+            logits = unconditional + sampling.guidance * (logits - unconditional)
         drawn = sample_all(logits[None], sampling, noise)[0]
         if sampling.repetition_window:
-            spoken = codes[: -(-step // each), 0]  # the first level of the frames before
-            drawn[0] = sample(logits[:1], sampling, first, spoken[-sampling.repetition_window :][None])[0]
-        for level, offset in enumerate(pattern.offsets):
-            frame, rest = divmod(step - offset, each)
-            if rest == 0 and frame >= 0 and codes[frame, level] == unknown:  # only where nothing is known
-                codes[frame, level] = drawn[level]
-    return codes[:num_frames].tolist()
+            drawn[0] = sample(logits[:1], sampling, first, told.spoken(sampling.repetition_window)[None])[0]
+        told.add(drawn)
+        bare.add(drawn)
+    return told.codes[:num_frames].tolist()

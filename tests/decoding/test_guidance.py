@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from valle.decoding.engine import Drawn
-from valle.decoding.guidance import agreed, beside_none, guide, guided, in_place, without_prompt
+from valle.decoding.guidance import agreed, beside_none, guide, guided, in_place, of_told, unknown_alone
 from valle.decoding.sampling import Sampling
 from valle.errors import UserError
 
@@ -26,7 +26,7 @@ def test_the_weight_decides_how_far_from_the_unconditional_logits(weight: float,
 
 def test_without_guidance_logits_and_draws_are_the_very_same() -> None:
     logits, drawn = torch.randn(3, 5), Drawn(torch.tensor([[1], [2], [3]]))
-    assert guided(logits, Sampling()) is logits and agreed(drawn, Sampling()) is drawn
+    assert guided(logits, Sampling()) is logits and agreed(drawn, Sampling()) is drawn and of_told(logits, Sampling()) is logits
 
 
 def test_both_halves_go_on_from_what_the_conditional_rows_drew() -> None:
@@ -38,17 +38,18 @@ def test_as_many_empty_rows_stand_beside() -> None:
     assert [row.tolist() for row in beside_none([torch.tensor([1, 2]), torch.tensor([3])])] == [[1, 2], [3], [], []]
 
 
-@given(lengths=st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=1, max_size=4))
+@given(known=st.lists(st.lists(st.booleans(), min_size=7, max_size=7), min_size=1, max_size=4))
 @settings(max_examples=40, deadline=None, derandomize=True)
-def test_frames_without_a_prompt_come_back_to_their_places(lengths: list[tuple[int, int]]) -> None:
-    prompts, most = torch.tensor([prompt for prompt, _ in lengths]), max(1, *(sum(row) for row in lengths))
-    frames = torch.arange(len(lengths) * most * 2).view(len(lengths), most, 2)
-    moved = without_prompt(frames, prompts)
-    back = in_place(moved, prompts)
-    assert moved.shape == back.shape == frames.shape
-    for row, (prompt, new) in enumerate(lengths):
-        assert torch.equal(moved[row, :new], frames[row, prompt : prompt + new])
-        assert torch.equal(back[row, prompt : prompt + new], frames[row, prompt : prompt + new])
+def test_unknown_frames_stand_together_and_come_back_to_their_places(known: list[list[bool]]) -> None:
+    """Wherever known ones lie: a prompt in front, or several."""
+    mask = torch.tensor(known)
+    frames = torch.arange(mask.numel() * 2).view(*mask.shape, 2)
+    together = unknown_alone(frames, mask)
+    back = in_place(together, mask)
+    assert together.shape == back.shape == frames.shape
+    for row, hidden in enumerate(~mask):
+        assert torch.equal(together[row, : int(hidden.sum())], frames[row, hidden])
+        assert torch.equal(back[row, hidden], frames[row, hidden])
 
 
 @pytest.mark.parametrize("weight", [-1.0, float("inf"), float("nan")])

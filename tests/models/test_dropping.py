@@ -18,8 +18,11 @@ from valle.decoding.sampling import Sampling
 from valle.errors import UserError
 from valle.models.coarse import CoarseLM
 from valle.models.config import AudioLMConfig
+from valle.models.delay import DelayLM
 from valle.models.dropping import dropped, refuse_guidance
 from valle.models.fine import FineLM
+from valle.models.rq import RqLM
+from valle.models.soundstorm import SoundStormLM
 from valle.models.stage import ExampleSettings, Stage
 
 SIZES: dict[str, Any] = {"d_model": 16, "nhead": 2, "num_layers": 2, "num_quantizers": CODEBOOKS, "codebook_size": CODES, "unit_window": 2}
@@ -80,7 +83,7 @@ def test_what_an_example_goes_without_is_its_own_and_changes_with_the_epoch() ->
 STAGES = pytest.mark.parametrize("stage", [CoarseLM, FineLM])
 
 
-@STAGES
+@pytest.mark.parametrize("stage", [CoarseLM, FineLM, DelayLM, RqLM])
 @pytest.mark.parametrize("units", [True, False])
 def test_with_shares_of_0_the_tensors_are_the_same(stage: type[Stage], units: bool) -> None:
     config = config_of(num_units=UNITS if units else None, drop_voice=0.0)
@@ -116,6 +119,33 @@ def test_an_example_without_conditions_shows_neither_units_nor_prompt(stage: typ
     assert int(part.loss(**here).count) == 16
     kept = (stage.collate(row, ExampleSettings(replace(config, drop_conditions=0.0))) for row in (crops, others))
     assert len({float(loss_of(part, batch).detach()) for batch in kept}) == 2
+
+
+@pytest.mark.parametrize("stage", [SoundStormLM, DelayLM, RqLM])
+def test_an_example_without_conditions_shows_no_units_in_any_acoustic_model(stage: type[Stage]) -> None:
+    model = tiny_model(num_units=UNITS, acoustic_model=stage.name)
+    config = replace(model.config, drop_conditions=1.0)
+    crops = [crop_of("one"), crop_of("other", periods=3)]
+    others = [replace(crop, units=(crop.units + 1) % UNITS) for crop in crops]
+    part = model.stages()[stage.name]
+    here, there = (stage.collate(row, ExampleSettings(config)) for row in (crops, others))
+    assert here["unit_lengths"].tolist() == [0, 0] and torch.equal(loss_of(part, here), loss_of(part, there))
+    kept = (stage.collate(row, ExampleSettings(replace(config, drop_conditions=0.0))) for row in (crops, others))
+    assert len({float(loss_of(part, batch).detach()) for batch in kept}) == 2
+
+
+@pytest.mark.parametrize("units", [True, False])
+def test_soundstorms_masks_reach_the_beginning_of_a_crop_without_a_prompt(units: bool) -> None:
+    """And all other examples are as they were."""
+    config = config_of(num_units=UNITS if units else None)
+    crops = [crop_of(f"cut-{number}", units=units) for number in range(200)]
+    plain, some = (SoundStormLM.collate(crops, ExampleSettings(replace(config, **fields))) for fields in ({}, BOTH))
+    without = torch.tensor([dropped(crop, replace(config, **BOTH)).prompt for crop in crops])
+    assert 10 < int(without.sum()) < 50 and plain.keys() == some.keys()
+    assert not some["prompt_lengths"][without].any() and bool(plain["prompt_lengths"][without].any())
+    assert some["masked"][without, 0].any() and some["masked"].any(1).all()
+    for name in ("masked", "prompt_lengths", "levels", "codes"):
+        assert torch.equal(some[name][~without], plain[name][~without])
 
 
 def test_without_units_the_coarse_prompt_is_dropped_and_all_is_target() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,26 @@ def manifests(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 speech = {"id": cut["id"], "recording_id": cut["id"], "start": 0.0, "duration": cut["duration"]}
                 stream.write(json.dumps({**cut, "supervisions": [{**speech, "speaker": "AB"[number % 2]}]}) + "\n")
     return folder
+
+
+@pytest.mark.parametrize("name", ["soundstorm", "delay", "rq"])
+def test_an_acoustic_model_is_trained_with_dropping_and_then_guided(name: str, manifests: Path, tmp_path: Path) -> None:
+    short = {**SHORT, "train_stage": "all", "max_steps": 0, "acoustic_model": name}
+    states = [
+        train(tiny_options(manifests, tmp_path / str(share), drop_conditions=share, drop_prompt=share / 2, **short)) for share in (0.0, 0.5)
+    ]
+    plain, dropping = (state["model"] for state in states)
+    assert states[1]["drop_conditions"] == 0.5
+    assert any(not torch.equal(plain[key], dropping[key]) for key in plain if key.startswith(f"{name}."))
+    assert all(torch.equal(plain[key], dropping[key]) for key in plain if key.startswith("semantic."))
+    released = trained_model(checkpoint=tmp_path / "0.5" / "epoch-1.pt", exp_dir=None, epoch=0, avg=1, use_averaged_model=False)
+    shaken(released.model)  # a few steps leave logits nearly equal, with and without conditions
+    settings = ContinueSettings(prompt_seconds=1.0, max_seconds=1.0, min_seconds=1.0)
+    first, second = (
+        Pipeline(released).continue_audio(recording(1.0), 16000, settings=replace(settings, sampling={name: Sampling(guidance=weight)}))[0]
+        for weight in (1.0, 6.0)
+    )
+    assert torch.equal(first.units, second.units) and not torch.equal(first.codes, second.codes)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("mode", [0, 1, 2, 4])

@@ -8,8 +8,9 @@ windows of its own, so that neither the engine nor a batch mate knows of it.  In
     return agreed(draw_token(logits, ...), sampling)
     new = new[: len(new) // 2]  # after it
 
-A stage that fills all frames at once puts ``without_prompt(codes, prompt_lengths)`` beside its codes, and takes
-``guide(c, in_place(u, prompt_lengths), sampling.guidance)``.
+A stage of which a step holds several levels takes ``of_told`` of what it draws at each, before it puts in what a row knows of its own.
+A stage that fills all frames at once puts ``unknown_alone(codes, known)`` beside its codes, and takes
+``guide(c, in_place(u, known), sampling.guidance)``.
 """
 
 from __future__ import annotations
@@ -41,26 +42,32 @@ def guided(logits: Tensor, sampling: Sampling) -> Tensor:
     return guide(conditional, unconditional, sampling.guidance).repeat(2, *[1] * (logits.ndim - 1))
 
 
+def of_told(tokens: Tensor, sampling: Sampling) -> Tensor:
+    """``tokens (2 B, ...)`` of the conditional rows, for both halves: repetitions are judged by tokens of which the others know fewer."""
+    return torch.cat([tokens[: len(tokens) // 2]] * 2) if sampling.is_guided else tokens
+
+
 def agreed(drawn: Drawn, sampling: Sampling) -> Drawn:
-    """What the conditional rows drew, for both halves: repetitions are judged by tokens of which the others know fewer."""
+    """What the conditional rows drew, for both halves."""
     if not sampling.is_guided:
         return drawn
-    half = len(drawn.tokens) // 2
-    counts = None if drawn.counts is None else [*drawn.counts[:half]] * 2
-    return Drawn(torch.cat([drawn.tokens[:half]] * 2), counts)
+    counts = None if drawn.counts is None else [*drawn.counts[: len(drawn.tokens) // 2]] * 2
+    return Drawn(of_told(drawn.tokens, sampling), counts)
 
 
-def without_prompt(frames: Tensor, prompt_lengths: Tensor) -> Tensor:
-    """``frames (B, T, ...)`` of each row from the end of its prompt on, of the same size: what is behind means nothing."""
-    return _moved(frames, prompt_lengths)
+def unknown_alone(frames: Tensor, known: Tensor) -> Tensor:
+    """``frames (B, T, ...)`` of each row that are not ``known (B, T)``, put together at its beginning; what is behind means nothing."""
+    return _picked(frames, _unknown_first(known))
 
 
-def in_place(frames: Tensor, prompt_lengths: Tensor) -> Tensor:
-    """The inverse: ``frames (B, T, ...)`` behind each row's prompt, where they were; those of the prompt mean nothing."""
-    return _moved(frames, -prompt_lengths)
+def in_place(frames: Tensor, known: Tensor) -> Tensor:
+    """The inverse: ``frames (B, T, ...)`` where they were; those that are ``known (B, T)`` mean nothing."""
+    return _picked(frames, _unknown_first(known).argsort(1))
 
 
-def _moved(frames: Tensor, by: Tensor) -> Tensor:
-    length = frames.shape[1]
-    place = (torch.arange(length, device=frames.device) + by[:, None]).clamp(0, length - 1)  # (B, T)
-    return frames[torch.arange(len(frames), device=frames.device)[:, None], place]
+def _unknown_first(known: Tensor) -> Tensor:
+    return known.long().argsort(dim=1, stable=True)
+
+
+def _picked(frames: Tensor, places: Tensor) -> Tensor:
+    return frames[torch.arange(len(frames), device=frames.device)[:, None], places]

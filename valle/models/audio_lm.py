@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from operator import index
 from pathlib import Path
 from typing import Any
@@ -187,13 +187,16 @@ class AudioLM(nn.Module):
                 "is codebook_size the codec's?"
             )
         totals = [len(prompt) + max_new_tokens for prompt in prompts]
-        sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p, guidance=guidance)
+        plain = Sampling(temperature=temperature, top_k=top_k, top_p=top_p)
+        sampling = {
+            name: replace(plain, guidance=guidance) if stage.takes_guidance else plain for name, stage in self.stages().items()
+        }  # fmt: skip
         unbounded = 2 * max(totals) + 2  # half of a window is context, so that every row sees all of its prompt
         trained = self.config.trained_frames or {}
         windows = {stage: window or trained.get(stage, unbounded) for stage in self.stages()}
         request = AcousticRequest(
             prompt_codes=prompts, num_frames=totals, seeds=[index(seed) + row for row in range(len(prompts))], units=None,
-            sampling=dict.fromkeys(self.stages(), sampling), windows=windows,
+            sampling=sampling, windows=windows,
         )  # fmt: skip
         rows = self.acoustic.generate(request)
         new, _ = pad_codes([codes[len(prompt) :] for codes, prompt in zip(rows, prompts, strict=True)])

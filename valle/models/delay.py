@@ -12,6 +12,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from valle.crops import CroppedTokens
 from valle.decoding.engine import DecodingRequest, Drawn, Known, decode
+from valle.decoding.guidance import beside_none, guided, of_told
 from valle.decoding.sampling import Noise, Sampling, sample, sample_all
 from valle.models.code_geometry import embeddings_like, heads_like
 from valle.models.config import AudioLMConfig
@@ -37,6 +38,7 @@ class DelayLM(Stage):
     crop_seconds = 10.0
     sampling = Sampling(temperature=0.8)  # as the coarse stage; MusicGen: 1.0 among the 250 likeliest of 2048
     repetition_window = 10  # of level 0, as in the coarse stage
+    takes_guidance = True
 
     def __init__(self, config: AudioLMConfig) -> None:
         super().__init__()
@@ -69,6 +71,11 @@ class DelayLM(Stage):
     @classmethod
     def means_the_same(cls, ours: AudioLMConfig, theirs: Mapping[str, Any]) -> bool:
         return ours.delay_pattern == theirs.get("delay_pattern", "delay")
+
+    @classmethod
+    def knows_no_conditions(cls, config: AudioLMConfig) -> bool:
+        """Without units always: every crop begins without a prompt."""
+        return config.num_units is None or super().knows_no_conditions(config)
 
     def loss(self, *, codes: Tensor, lengths: Tensor, units: Tensor | None = None, unit_lengths: Tensor | None = None) -> LossTerm:
         """The mean of the levels' cross entropies in each row; rows count by their targets.
@@ -147,21 +154,25 @@ class DelayLM(Stage):
         ``window`` counts frames.  A row begins at the first step that holds a frame after its prompt; of the steps from there on, the
         prompt's delayed codes are put where they belong, and the rest is drawn.  Frames after the last, of which the tail's steps
         hold the lower levels, are drawn too and cut off: the model has learned of steps with codes of all levels only.
+        With guidance, each row is decoded beside itself without units and prompt.
         """
         pattern = self.pattern
+        new_frames = [total - len(prompt) for prompt, total in zip(prompts, num_frames, strict=True)]
+        max_new = [pattern.steps_per_frame * frames + pattern.tail if frames else 0 for frames in new_frames]
+        known_codes = list(prompts)
+        if sampling.is_guided:
+            known_codes, seeds, max_new = beside_none(prompts), [*seeds, *seeds], max_new * 2
+            units = None if units is None else beside_none(units)
         request = DecodingRequest(
-            prompts=[self._steps_of(prompt)[: pattern.steps_per_frame * len(prompt)] for prompt in prompts],
-            max_new=[
-                pattern.steps_per_frame * (total - len(prompt)) + pattern.tail if total > len(prompt) else 0
-                for prompt, total in zip(prompts, num_frames, strict=True)
-            ],
+            prompts=[self._steps_of(codes)[: pattern.steps_per_frame * len(codes)] for codes in known_codes],
+            max_new=max_new,
             seeds=seeds,
             sampling=sampling,
             window=self._steps_in(window),
         )
-        decoded = decode(_Continuation(self, prompts, units, max(num_frames, default=0)), request)
-        rows = []
-        for prompt, known, new, total in zip(prompts, request.prompts, decoded, num_frames, strict=True):
+        decoded = decode(_Continuation(self, known_codes, units, max(num_frames, default=0)), request)
+        rows, each = [], len(prompts)
+        for prompt, known, new, total in zip(prompts, request.prompts[:each], decoded[:each], num_frames, strict=True):
             rows.append(pattern.revert(torch.cat([known, new])[None], total)[0] if len(new) else prompt)
         return rows
 
@@ -212,12 +223,13 @@ class _Continuation:
 
     def draw(self, hidden: Tensor, known: Known, sampling: Sampling, noise: Noise) -> Drawn:
         pattern, size = self.model.pattern, self.model.codebook_size
-        logits = self.model.logits(hidden)  # (B, Q, K)
+        logits = guided(self.model.logits(hidden), sampling)  # (B, Q, K)
         drawn = sample_all(logits, sampling, noise.of(size))  # (B, Q), noise of its own for each level
         if sampling.repetition_window:
             recent = known.recent(sampling.repetition_window * pattern.steps_per_frame)  # a special id is no code, and equals none
             first = sample(logits[:, 0], sampling, noise.of(size, salt=FIRST_LEVEL), recent)
             drawn = torch.cat([first[:, None], drawn[:, 1:]], 1)
+        drawn = of_told(drawn, sampling)
         frames = pattern.frames_at(known.positions)  # (B, Q)
         prompt = self.prompts.gather(1, frames.clamp(0, self.prompts.shape[1] - 1)[:, None])[:, 0]
         codes = torch.where(frames < self.prompt_lengths[:, None], prompt, drawn)

@@ -46,7 +46,7 @@ def refuse_guidance(config: AudioLMConfig, stages: Mapping[str, Stage], sampling
             continue
         if not stages[name].takes_guidance:
             raise UserError(f"expected guidance 1 for the {name} stage, which has no condition to leave out, found {weight:g}")
-        if config.drop_conditions == 0:
+        if not stages[name].knows_no_conditions(config):
             raise UserError(
                 f"guidance {weight:g} needs a model that has learned without units and prompt too, this one has not; "
                 "train with --drop-conditions 0.1 --drop-prompt 0.05, or use --guidance 1"

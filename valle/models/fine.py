@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from valle.crops import CroppedTokens
 from valle.decoding.engine import evaluating
-from valle.decoding.guidance import guide, in_place, without_prompt
+from valle.decoding.guidance import guide, in_place, unknown_alone
 from valle.decoding.sampling import RowNoise, Sampling, sample_all
 from valle.models.code_geometry import embeddings_like, heads_like
 from valle.models.config import AudioLMConfig
@@ -183,8 +183,9 @@ class FineLM(Stage):
         weight: float,
     ) -> Tensor:
         """As ``forward``, guided: beside each row, in the same batch, its target frames alone, without prompt, units and voice."""
+        prompt = valid_mask(prompt_lengths, codes.shape[1])
         both = self(
-            torch.cat([codes, without_prompt(codes, prompt_lengths)]),
+            torch.cat([codes, unknown_alone(codes, prompt)]),
             torch.cat([lengths, (lengths - prompt_lengths).clamp(min=1)]),
             torch.cat([prompt_lengths, torch.zeros_like(prompt_lengths)]),
             levels.repeat(2),
@@ -193,4 +194,4 @@ class FineLM(Stage):
             None if self.pooled_voice is None or pooled is None else torch.cat([pooled, self.pooled_voice.nobody.expand_as(pooled)]),
         )
         conditional, unconditional = both.chunk(2)
-        return guide(conditional, in_place(unconditional, prompt_lengths), weight)
+        return guide(conditional, in_place(unconditional, prompt), weight)

@@ -15,6 +15,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from valle.crops import CroppedTokens
 from valle.decoding.engine import DecodingRequest, Drawn, Known, decode
+from valle.decoding.guidance import beside_none, guided, of_told
 from valle.decoding.sampling import Noise, Sampling, sample
 from valle.errors import UserError
 from valle.models.code_geometry import embeddings_like, heads_like
@@ -45,6 +46,7 @@ class RqLM(Stage):
     crop_seconds = 10.0
     sampling = Sampling(temperature=0.8)
     repetition_window = 10  # as the coarse stage's
+    takes_guidance = True
 
     def __init__(self, config: AudioLMConfig) -> None:
         super().__init__()
@@ -77,6 +79,11 @@ class RqLM(Stage):
     @classmethod
     def means_the_same(cls, ours: AudioLMConfig, theirs: Mapping[str, Any]) -> bool:
         return bool(theirs.get("acoustic_delay", 0) == ours.acoustic_delay)
+
+    @classmethod
+    def knows_no_conditions(cls, config: AudioLMConfig) -> bool:
+        """Without units always: every crop begins without a prompt."""
+        return config.num_units is None or super().knows_no_conditions(config)
 
     @classmethod
     def collate(cls, crops: Sequence[CroppedTokens], settings: ExampleSettings) -> dict[str, Tensor]:
@@ -165,18 +172,24 @@ class RqLM(Stage):
         """Continue prompt codes ``(T_b, Q)`` to ``num_frames`` in all, along ``units (T_u,)`` of all that -> ``(num_frames_b, Q)``.
 
         ``window`` counts frames.  All levels of the prompt stay, those too that its last frames' delay puts after its end.
+        With guidance, each row is decoded beside itself without units and prompt.
         """
-        decoding = _Continuation(self, prompts, units, list(num_frames))
-        known = [len(prompt) for prompt in prompts]
+        known_codes, totals = list(prompts), list(num_frames)
+        if sampling.is_guided:
+            known_codes, seeds = beside_none(prompts), [*seeds, *seeds]
+            totals += [total - len(prompt) for prompt, total in zip(prompts, num_frames, strict=True)]
+            units = None if units is None else beside_none(units)
+        decoding = _Continuation(self, known_codes, units, totals)
+        known = [len(codes) for codes in known_codes]
         request = DecodingRequest(
             prompts=[row[:frames] for row, frames in zip(decoding.given, known, strict=True)],
-            max_new=[total - frames + self.delay.steps if total > frames else 0 for total, frames in zip(num_frames, known, strict=True)],
+            max_new=[total - frames + self.delay.steps if total > frames else 0 for total, frames in zip(totals, known, strict=True)],
             seeds=seeds,
             sampling=sampling,
             window=self.periods.window(window) + self.delay.steps,
         )
-        rows = []
-        for prompt, given, new in zip(prompts, request.prompts, decode(decoding, request), strict=True):
+        rows, decoded = [], decode(decoding, request)
+        for prompt, given, new in zip(prompts, request.prompts[: len(prompts)], decoded[: len(prompts)], strict=True):
             codes = self.delay.undo(torch.cat([given, new])) if len(new) else prompt[:, : self.num_levels].long()
             rows.append(codes)
         return rows
@@ -220,7 +233,8 @@ class _Continuation:
             recent = None
             if sampling.repetition_window:
                 recent = replace(known, tokens=known.tokens[..., level]).recent(sampling.repetition_window)
-            code = sample(logits, sampling, noise.of(self.model.codebook_size, salt=level * LEVEL), recent)
+            code = sample(guided(logits, sampling), sampling, noise.of(self.model.codebook_size, salt=level * LEVEL), recent)
+            code = of_told(code, sampling)
             return code if given is None else torch.where(given[:, level] < 0, code, given[:, level])
 
         head = self.model.head

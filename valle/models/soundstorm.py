@@ -10,10 +10,12 @@ from torch import Tensor, nn
 
 from valle.crops import CroppedTokens
 from valle.decoding.engine import evaluating
+from valle.decoding.guidance import guide, in_place, unknown_alone
 from valle.decoding.masked import fill_masked
 from valle.decoding.sampling import Sampling
 from valle.models.code_geometry import embeddings_like, heads_like
 from valle.models.config import AudioLMConfig
+from valle.models.dropping import dropped
 from valle.models.loss import LossTerm, loss_term
 from valle.models.stage import ExampleSettings, Stage, code_counts, streams
 from valle.models.unit_window import UnitWindow
@@ -31,6 +33,7 @@ class SoundStormLM(Stage):
     name = "soundstorm"
     crop_seconds = 30.0
     sampling = Sampling()
+    takes_guidance = True
 
     def __init__(self, config: AudioLMConfig) -> None:
         super().__init__()
@@ -61,13 +64,14 @@ class SoundStormLM(Stage):
 
         ``prompt_lengths (B,)`` is uniform over the frames; ``masked (B, T)`` are those from there on that a Bernoulli draw of
         probability cos(u), u uniform on 0..pi/2, says, at least one; ``levels (B,)`` is uniform, or as ``soundstorm_levels`` says.
+        An example from which the prompt is left out (``dropping.py``) has 0 frames of it.
         """
         batch = streams(crops, settings.config)
         masked = torch.zeros(batch["codes"].shape[:2], dtype=torch.bool)
         prompts = []
         for row, crop in enumerate(crops):
             length = len(crop.codes)
-            prompt = int(crop.chance("prompt") * length)
+            prompt = 0 if dropped(crop, settings.config).prompt else int(crop.chance("prompt") * length)
             draws = crop.chances("masks", length)[prompt:] < cos(crop.chance("mask share") * pi / 2)
             if not draws.any():
                 draws[int(crop.chance("one mask") * len(draws))] = True
@@ -134,7 +138,8 @@ class SoundStormLM(Stage):
     ) -> Tensor:
         """Fill all levels of ``codes (B, T, Q)`` but in frames that are ``known (B, T)``, wherever these lie -> ``(B, T, Q)``.
 
-        Level by level (3.3), each in ``sampling.passes``.
+        Level by level (3.3), each in ``sampling.passes``.  With guidance, each row has beside it, in the same batch, its unknown
+        frames alone, without units, and confidences are those of the guided logits.
         """
         unknown = valid_mask(lengths, codes.shape[1]) & ~known
         codes = codes.clone()
@@ -145,6 +150,8 @@ class SoundStormLM(Stage):
                     codes[..., level] = column
                     levels = torch.full_like(lengths, level)
                     tokens = self.hide(codes, masked=masked, after=unknown, levels=levels)
+                    if sampling.is_guided:
+                        return self._guided(tokens, lengths, levels, units, unit_lengths, known=known, weight=sampling.guidance)
                     logits: Tensor = self(tokens, lengths, levels, units, unit_lengths)
                     return logits
 
@@ -153,6 +160,29 @@ class SoundStormLM(Stage):
                     seeds=[seed * self.num_levels + level for seed in seeds],
                 )  # fmt: skip
         return codes
+
+    def _guided(
+        self,
+        tokens: Tensor,
+        lengths: Tensor,
+        levels: Tensor,
+        units: Tensor | None,
+        unit_lengths: Tensor | None,
+        *,
+        known: Tensor,
+        weight: float,
+    ) -> Tensor:
+        """As ``forward``, guided; logits of frames that are ``known (B, T)`` mean nothing."""
+        inside = valid_mask(lengths, tokens.shape[1])
+        both = self(
+            torch.cat([tokens, unknown_alone(tokens, known)]),
+            torch.cat([lengths, (inside & ~known).sum(1).clamp(min=1)]),
+            levels.repeat(2),
+            None if units is None else units.repeat(2, 1),
+            None if unit_lengths is None else torch.cat([unit_lengths, torch.zeros_like(unit_lengths)]),
+        )
+        conditional, unconditional = both.chunk(2)
+        return guide(conditional, in_place(unconditional, known), weight)
 
 
 def drawn_level(chance: float, config: AudioLMConfig) -> int:

@@ -54,6 +54,11 @@ class Stage(nn.Module, ABC):
         return True
 
     @classmethod
+    def knows_no_conditions(cls, config: AudioLMConfig) -> bool:
+        """Whether weights trained under ``config`` have learned of examples without units and prompt, as guidance needs."""
+        return config.drop_conditions > 0
+
+    @classmethod
     def needs_neighbours(cls, config: AudioLMConfig) -> bool:
         """Whether examples are made of another utterance by the same voice too, which is then read."""
         return False

@@ -12,62 +12,22 @@ from hypothesis import strategies as st
 from tiny_models import CODEBOOKS, CODES, UNITS
 from tiny_rq import KINDS, clips, fresh_rq, request, tiny_rq
 from torch import Tensor
+from twin_rq import rq_twin
 
-from valle.decoding.sampling import RowNoise, Sampling, sample
+from valle.decoding.sampling import Sampling
 from valle.models import AudioLM
 from valle.models.acoustic.base import AcousticRequest
-from valle.models.rq import LEVEL
-from valle.modules.transformer import Attend
 
 MODELS = {kind: tiny_rq(**fields) for kind, fields in KINDS.items()}
 kinds = pytest.mark.parametrize("kind", KINDS)
-CPU = torch.device("cpu")
 
 
-@torch.inference_mode()
 def twin(model: AudioLM, ours: AcousticRequest, row: int) -> Tensor:
-    """One row without a cache: at every step and level the whole window anew, as a crop that begins where the window does."""
-    stage, delay = model.rq, model.config.acoustic_delay
-    prompt, frames, window = ours.prompt_codes[row], ours.num_frames[row], ours.window_of(stage)
-    window, period = stage.periods.window(window) + delay, stage.periods.frames
-    sampling = ours.sampling_of(stage)
-    noise = [RowNoise([ours.seeds[row] ^ level * LEVEL], CODES, CPU) for level in range(CODEBOOKS)]
-    if frames == len(prompt):
-        return prompt
-    around = None
-    if stage.unit_window is not None:
-        assert ours.units is not None
-        units = ours.units[row]
-        around = stage.unit_window(units[None], torch.tensor([len(units)]), frames + delay)
-    codes = torch.full((frames, CODEBOOKS), -1)
-    codes[: len(prompt)] = prompt
-    drawn: list[list[int]] = [[] for _ in range(CODEBOOKS)]  # by level, for repetitions, the prompt's and missing ones among them
-    for step in range(len(prompt)):
-        for level in range(CODEBOOKS):
-            frame = step - (delay if level else 0)
-            drawn[level].append(int(codes[frame, level]) if frame >= 0 else CODES)
-    start = 0
-    for step in range(len(prompt), frames + delay):
-        if step - start >= window:
-            start = -(-(step - window // 2) // period) * period
-        for level in range(CODEBOOKS):
-            frame = step - (delay if level else 0)
-            steps = stage.delay.apply(codes[None, start:], torch.tensor([frames - start])).clamp(min=0)  # what is not known decides nothing
-            inputs = stage.inputs(stage.embed(steps[:, :-1]), None if around is None else around[:, start:])
-            hidden = stage.transformer(inputs, Attend.causally())[0, step - start]
-            logits = stage.head(hidden[None]) if level == 0 and stage.head is not None else None
-            if logits is None:
-                own = steps[0, step - start][None, :-1]
-                logits = stage.depth(hidden[None], own)[level - (stage.head is not None)]
-            past = torch.tensor(drawn[level][-sampling.repetition_window :])[None] if sampling.repetition_window else None
-            code = int(sample(logits, sampling, noise[level], past))  # noise is used up for what is given, too
-            if not 0 <= frame < frames:
-                drawn[level].append(CODES)
-                continue
-            if codes[frame, level] < 0:
-                codes[frame, level] = code
-            drawn[level].append(int(codes[frame, level]))
-    return codes
+    """One row without a cache."""
+    return rq_twin(
+        model.rq, ours.prompt_codes[row], num_frames=ours.num_frames[row], units=None if ours.units is None else ours.units[row],
+        sampling=ours.sampling_of(model.rq), seed=ours.seeds[row], window=ours.window_of(model.rq),
+    )  # fmt: skip
 
 
 @given(

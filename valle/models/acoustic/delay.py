@@ -27,6 +27,7 @@ class Delay(AcousticModel):
 
     @torch.inference_mode()
     def generate(self, request: AcousticRequest) -> list[Tensor]:
+        self.refuse_guidance(request)
         self.refuse_too_few_units(request)
         return self.stage.generate(
             [prompt[:, : self.config.num_quantizers] for prompt in request.prompt_codes],

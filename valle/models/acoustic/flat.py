@@ -37,6 +37,7 @@ class Flat(AcousticModel):
 
     @torch.inference_mode()
     def generate(self, request: AcousticRequest) -> list[Tensor]:
+        self.refuse_guidance(request)
         self.refuse_too_few_units(request)
         coarse = self.coarse.generate(
             request.prompt_codes,

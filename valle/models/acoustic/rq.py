@@ -25,6 +25,7 @@ class Rq(AcousticModel):
         self.stage = stage
 
     def generate(self, request: AcousticRequest) -> list[Tensor]:
+        self.refuse_guidance(request)
         self.refuse_too_few_units(request)
         return self.stage.generate(
             request.prompt_codes, num_frames=request.num_frames, units=request.units,

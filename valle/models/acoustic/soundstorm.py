@@ -31,6 +31,7 @@ class SoundStorm(AcousticModel):
     @torch.inference_mode()
     def generate(self, request: AcousticRequest) -> list[Tensor]:
         """Where a row's windows fall depends on its own prompt and length alone; the rows' n-th windows are one batch."""
+        self.refuse_guidance(request)
         self.refuse_too_few_units(request)
         rows, windows = [], []
         for prompt, frames in zip(request.prompt_codes, request.num_frames, strict=True):

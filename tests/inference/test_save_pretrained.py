@@ -101,7 +101,7 @@ def test_to_moves_and_casts_as_torch_does(folder: Path) -> None:
     assert pipeline.to("cpu") is pipeline and pipeline.dtype == torch.float32
     assert pipeline.to(torch.bfloat16).dtype == torch.bfloat16
     assert pipeline.to("cpu", "float16").dtype == torch.float16 and pipeline.to(dtype=torch.float32).dtype == torch.float32
-    for wrong in ("int8", torch.int8, "half a float"):
+    for wrong in ("int4", torch.int16, "half a float"):
         with pytest.raises(UserError, match="expected a number format of float32, bfloat16, float16"):
             pipeline.to(dtype=wrong)
     with pytest.raises(UserError, match="names no device"):
@@ -124,6 +124,6 @@ def test_infer_computes_in_the_dtype_of_its_flag(folder: Path, tmp_path: Path, m
         infer.main()
     assert formats == [torch.float32, torch.bfloat16]
     assert json.loads((tmp_path / "out" / "summary.json").read_text())["settings"]["dtype"] == "bfloat16"
-    monkeypatch.setattr(sys, "argv", ["infer.py", *flags.split(), "--dtype", "int8"])
-    with pytest.raises(UserError, match="expected float32, bfloat16 or float16 for --dtype, found int8"):
+    monkeypatch.setattr(sys, "argv", ["infer.py", *flags.split(), "--dtype", "int4"])
+    with pytest.raises(UserError, match="expected float32, bfloat16, float16 or int8 for --dtype, found int4"):
         infer.main()

@@ -14,7 +14,7 @@ from valle.errors import UserError
 from valle.files import write_text
 from valle.models.checkpoint import load_checkpoint, plain
 from valle.models.config import ALWAYS_THERE, AudioLMConfig
-from valle.models.registry import all_stages
+from valle.models.registry import SEMANTIC_STAGES, acoustic_type
 from valle.models.released import read_released_config
 from valle.outputs import claim_file
 from valle.settings import sizes_of
@@ -55,10 +55,12 @@ def trainer_settings(source: Path) -> dict[str, Any]:
             "use what trainer_audiolm.py or export.py wrote"
         )
     flags = {flag: sizes.get(name, getattr(AudioLMConfig, name)) for name, flag in sizes_of(AudioLMConfig).items()}
+    stages = [*SEMANTIC_STAGES.values(), *acoustic_type(flags["acoustic_model"]).stage_types]
+    asked = dict.fromkeys(f"{stage.name}_seconds" for stage in stages)  # a checkpoint holds flags of other models' stages too
     return {
         **flags,
         **({"unit_bpe": source} if flags["unit_sequence"] == "bpe" else {}),
-        **{f"{stage}_seconds": float(seconds[f"{stage}_seconds"]) for stage in all_stages() if f"{stage}_seconds" in seconds},
+        **{name: float(seconds[name]) for name in asked if name in seconds},
     }
 
 

@@ -4,8 +4,8 @@
 set -eou pipefail
 
 fast=false               # the same path in under three minutes, for a first look and for CI
-num_hours=6              # hours of synthetic speech to train on, as many as eight minutes read
-train_minutes=8          # minutes of training
+num_hours=4.5            # hours of synthetic speech to train on, about as many as are read
+train_minutes=7.5        # minutes of training
 semantic=mfcc-kmeans     # units: mfcc-kmeans takes the least work and is learned soonest; bundled wants more minutes
 exp_dir=exp/demo         # where the model, the sounds and summary.json go
 

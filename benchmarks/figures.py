@@ -88,10 +88,10 @@ def demo_block(title: str) -> Callable[[Results], str | None]:
 
 
 def demo_compared(results: Results) -> str | None:
-    """The demo as it was, on two machines, as it is, and with the units of the bundled model."""
+    """The demo as it is, and as it was: on two machines, and with the units of the bundled model."""
     runs = {
-        "older codec, bfloat16": "demo_bfloat16", "older codec, float32": "demo_before",
-        "today, bfloat16": "demo_now_bfloat16", "today, float32": "demo", "today, bundled units": "demo_bundled_units",
+        "today": "demo", "former schedule": "demo_former", "former schedule, bfloat16": "demo_former_bfloat16",
+        "former schedule, bundled units": "demo_former_bundled_units",
     }  # fmt: skip
     if not results.keys() >= set(runs.values()):
         return None

@@ -111,7 +111,7 @@ LEVELS = {"median": -1.0, "least": -4.0, "most": 3.0, "within_3_db": 0.8}
 VOICES = {**dict.fromkeys(("generated", "round_trip", "shuffled", "real"), ESTIMATE), "silence_share": {"generated": 0.1, "real": 0.05}}
 RESULTS = {
     **dict.fromkeys(("librispeech", "atepp", "mixed"), RUN),
-    **dict.fromkeys(("demo", "demo_bfloat16", "demo_now_bfloat16", "demo_before", "demo_bundled_units"), DEMO),
+    **dict.fromkeys(("demo", "demo_former", "demo_former_bfloat16", "demo_former_bundled_units"), DEMO),
     "codec": {"speech": REPORT}, "codec_piano": {"piano": REPORT}, "codec_hour": {"speech": REPORT},
     "folder": {**RUN, "before": TRAINING, "after": TRAINING},
     "codec_steps": {**BENCH, "seconds": {"msstft": {key: {"value": 0.9, "spread": [0.8, 1.0]} for key in ("float32", "bfloat16")}}},

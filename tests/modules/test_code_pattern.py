@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from valle.errors import UserError
-from valle.modules.code_pattern import PATTERNS, CodePattern
+from valle.modules.code_pattern import PATTERNS, CodePattern, FramesOfSteps
 
 SPECIAL = 99
 # Codes are 10 (level + 1) + frame; the special id is a dot.  As AudioCraft's documentation draws them.
@@ -95,3 +95,14 @@ def test_a_pattern_that_cannot_be_is_refused(offsets: tuple[int, ...], steps_per
 def test_an_unknown_pattern_is_refused_with_those_that_there_are() -> None:
     with pytest.raises(UserError, match=r"parallel, delay, .*found 'coarse-first'"):
         CodePattern.named("coarse-first", 4)
+
+
+@given(**sizes, cuts=st.lists(st.integers(0, 5), max_size=30))
+@settings(max_examples=50, deadline=None, derandomize=True)
+def test_frames_of_steps_that_come_in_pieces_are_those_of_all_steps(name: str, levels: int, frames: int, cuts: list[int]) -> None:
+    pattern, codes = CodePattern.named(name, levels), codes_of(levels, frames, rows=1)
+    steps, coming, found = pattern.build(codes, special=SPECIAL)[0], FramesOfSteps(pattern), []
+    for cut in cuts:
+        found.append(coming.push(steps[:cut]))
+        steps = steps[cut:]
+    assert torch.equal(torch.cat([*found, coming.push(steps)]), codes[0])

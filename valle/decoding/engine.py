@@ -20,16 +20,19 @@ from valle.decoding.steps import choose_steps
 from valle.errors import UserError
 from valle.modules.transformer import Attend, Transformer
 
+TOKENS_AT_ONCE = 1024  # for which a request that forgets has room, and as many that it keeps
+
 
 @dataclass(frozen=True)
 class Known:
     """What a draw may look at beside the model's state: all tokens so far, and what each row is asked for."""
 
-    tokens: Tensor  # (B, capacity, *token_shape) int64; what a row's token number ``positions`` follows lies before it
+    tokens: Tensor  # (B, capacity, *token_shape) int64 from number ``first`` on; what a row's token number ``positions`` follows is there
     positions: Tensor  # (B,) numbers of the rows' next tokens
     counts: Sequence[int]  # the same on the host
     prompt_lengths: Sequence[int]
     min_new: Sequence[int] | None  # tokens before which the end is not drawn
+    first: int = 0  # tokens before it are forgotten
 
     @property
     def numbers(self) -> Tensor:
@@ -42,7 +45,7 @@ class Known:
         With ``frames (B, capacity)`` that each token lasts, what stood in the last ``window`` frames: a token as often as it lasted.
         """
         place = torch.arange(window, device=self.tokens.device)
-        index = self.positions[:, None] - 1 - place
+        index = self.positions[:, None] - (1 + self.first) - place
         tokens = torch.where(index >= 0, self.numbers.gather(1, index.clamp(min=0)), -1)
         if frames is None:
             return tokens
@@ -52,7 +55,7 @@ class Known:
 
     def new(self, values: Tensor) -> Tensor:
         """``values (B, capacity)`` of tokens, kept where a token is new to its row and 0 elsewhere."""
-        place = torch.arange(values.shape[1], device=values.device)
+        place = torch.arange(self.first, self.first + values.shape[1], device=values.device)
         prompts = torch.tensor(self.prompt_lengths, device=values.device)
         return torch.where((place >= prompts[:, None]) & (place < self.positions[:, None]), values, 0)
 
@@ -157,6 +160,7 @@ class DecodingRequest:
     sampling: Sampling
     window: int  # tokens after which a row's window slides: the length that was trained
     min_new: Sequence[int] | None = None  # tokens before which the end is not drawn
+    forgets: bool = False  # tokens that no later step looks at are let go, so that memory does not grow with what is drawn
 
     def __post_init__(self) -> None:
         if not len(self.prompts) == len(self.max_new) == len(self.seeds) == len(self.min_new or self.prompts):
@@ -188,7 +192,9 @@ class Decoder:
         self.prompt_lengths = list(self.known)
         self.stop = list(self.known)  # the same without what follows an end
         self.limit = [known + new for known, new in zip(self.known, request.max_new, strict=True)]
-        self.tokens = self._new_tokens(max(self.known) + max(request.max_new) + 1)
+        self.first = 0  # number of the first token that is kept
+        most = max(request.max_new)
+        self.tokens = self._new_tokens(max(self.known) + (min(most, TOKENS_AT_ONCE) if request.forgets else most) + 1)
         for row, prompt in enumerate(request.prompts):
             self.tokens[row, : len(prompt)] = prompt
         self.rows = torch.arange(self.batch, device=self.device)
@@ -211,14 +217,14 @@ class Decoder:
             self._count(drawn.tokens, counts)
             if sum(self.ended) > still:
                 self._level_ended()
-            yield DecodedStep([self.tokens[row, before[row] : self.stop[row]] for row in range(self.batch)], list(self.ended))
+            yield DecodedStep([self._between(row, before[row], self.stop[row]) for row in range(self.batch)], list(self.ended))
             if not all(self.ended):
                 hidden = self._advance(drawn.tokens, counts)
 
     def _seen(self, ahead: int = 0) -> Known:
         """What a draw may look at, ``ahead`` tokens after the next one."""
         position, counts = (self.position + ahead, [known + ahead for known in self.known]) if ahead else (self.position, self.known)
-        return Known(self.tokens, position, counts, self.prompt_lengths, self.request.min_new)
+        return Known(self.tokens, position, counts, self.prompt_lengths, self.request.min_new, self.first)
 
     def _noise(self, ahead: int = 0) -> Noise:
         """The noise of every row's next token, or of one ``ahead``."""
@@ -228,7 +234,18 @@ class Decoder:
         """Draw to the end -> new tokens of each row, without the end token."""
         for _ in self:
             pass
+        assert self.first == 0, "of a request that forgets, the steps are all that there is"
         return [self.tokens[row, len(prompt) : self.stop[row]].clone() for row, prompt in enumerate(self.request.prompts)]
+
+    def end_after(self, limit: int) -> None:
+        """The first row ends after ``limit`` tokens, its prompt's included, if not before, and others after as many new ones; between steps."""
+        for row, prompt in enumerate(self.prompt_lengths):
+            self.limit[row] = min(self.limit[row], prompt + limit - self.prompt_lengths[0])
+            self.ended[row] = self.ended[row] or self.stop[row] >= self.limit[row]
+
+    def _between(self, row: int, start: int, stop: int) -> Tensor:
+        """A row's tokens number ``start`` to ``stop``."""
+        return self.tokens[row, start - self.first : stop - self.first]
 
     def _new_tokens(self, length: int) -> Tensor:
         return torch.zeros(self.batch, length, *self.model.token_shape, dtype=torch.int64, device=self.device)
@@ -238,13 +255,22 @@ class Decoder:
         number = tokens.shape[1]
         self._make_room(number)
         for place in range(number):
-            self.tokens[self.rows, self.position + place] = tokens[:, place]
+            self.tokens[self.rows, self.position + (place - self.first)] = tokens[:, place]
         assert all(1 <= count <= number for count in counts), "a step gives every row one token or more"
 
     def _make_room(self, number: int) -> None:
         """For as many tokens more a row."""
-        if (longest := max(self.known) + number) > self.tokens.shape[1]:
-            self.tokens = torch.cat([self.tokens, self._new_tokens(longest - self.tokens.shape[1])], 1)
+        missing = max(self.known) - self.first + number - self.tokens.shape[1]
+        if missing > 0:
+            more = max(missing, TOKENS_AT_ONCE) if self.request.forgets else missing
+            self.tokens = torch.cat([self.tokens, self._new_tokens(more)], 1)
+
+    def _forget(self) -> None:
+        """Let go what lies before all windows, and before what repetition is judged by."""
+        looked_back = max(TOKENS_AT_ONCE, 64 * self.request.sampling.repetition_window)  # 64 tokens a frame, which no stage has
+        first = min(*self.start, min(self.known) - looked_back)
+        if first > self.first:
+            self.tokens, self.first = self.tokens[:, first - self.first :].clone(), first
 
     def _count(self, tokens: Tensor, counts: Sequence[int]) -> None:
         """Where every row stands after a step.  Not the likeliest token: only what was drawn may end a row."""
@@ -287,6 +313,8 @@ class Decoder:
             for row in rows:
                 self.start[row] = self.model.window_start(self.known[row], self.request.window)
             hidden[torch.tensor(rows, device=self.device)] = self._prefill(rows)
+            if self.request.forgets:
+                self._forget()
         return hidden
 
     def _on_device(self, counts: Sequence[int]) -> int | Tensor:
@@ -294,7 +322,7 @@ class Decoder:
 
     def _prefill(self, rows: Sequence[int]) -> Tensor:
         """Run the windows of ``rows`` from their starts and cache them -> last hidden ``(len(rows), D)``."""
-        inputs = [self.model.window_inputs(row, self.start[row], self.tokens[row, self.start[row] : self.known[row]]) for row in rows]
+        inputs = [self.model.window_inputs(row, self.start[row], self._between(row, self.start[row], self.known[row])) for row in rows]
         lengths = torch.tensor([len(row) for row in inputs], device=self.device)
         padded = pad_sequence(inputs, batch_first=True)  # (b, S, D)
         remaining = max(limit - known for limit, known in zip(self.limit, self.known, strict=True))

@@ -108,7 +108,7 @@ class DraftingDecoder(Decoder):
                 hidden = self._keep(fed, counts)
             if sum(self.ended) > still:
                 self._level_ended()
-            yield DecodedStep([self.tokens[row, before[row] : self.stop[row]] for row in range(self.batch)], list(self.ended))
+            yield DecodedStep([self._between(row, before[row], self.stop[row]) for row in range(self.batch)], list(self.ended))
             if not all(self.ended):
                 hidden = self._advance(tokens, counts) if fed is None else self._slide(self._sliding(), hidden)
 
@@ -147,14 +147,14 @@ class DraftingDecoder(Decoder):
         self._make_room(1 + number)
         tokens, laws, state = [first], list[Tensor](), hidden
         for head in range(number):
-            self.tokens[self.rows, self.position + head] = tokens[-1]
+            self.tokens[self.rows, self.position + (head - self.first)] = tokens[-1]
             state, logits = self.model.draft_scores(head, state, tokens[-1])
             if self.drafts.rule == "ratio":
                 laws.append(self._law(logits, head + 1))
                 tokens.append((laws[-1] / self._salted(head + 1, logits.shape[-1], DRAFTED)).argmax(-1))
             else:
                 tokens.append(self._draw(logits, head + 1))
-        self.tokens[self.rows, self.position + number] = tokens[-1]
+        self.tokens[self.rows, self.position + (number - self.first)] = tokens[-1]
         return torch.stack(tokens, 1), laws
 
     def _salted(self, ahead: int, size: int, salt: int) -> Tensor:
@@ -214,3 +214,11 @@ def decode_drafting(model: Drafter, request: DecodingRequest) -> list[Tensor]:
         return [prompt[:0] for prompt in request.prompts]
     with evaluating(model.transformer):
         return DraftingDecoder(model, request).run()
+
+
+def decoder_of(model: Drafter, request: DecodingRequest) -> Decoder:
+    """What takes a request's steps one by one: several tokens a step where its sampling asks for drafts.
+
+    Whoever iterates is under ``torch.inference_mode``, and the model in evaluation mode.
+    """
+    return Decoder(model, request) if request.sampling.drafts is None else DraftingDecoder(model, request)

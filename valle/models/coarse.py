@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
 
 from valle.crops import CroppedTokens
 from valle.decoding.engine import DecodingRequest, Drawn, Known, draw_token
 from valle.decoding.guidance import agreed, beside_none, guided
-from valle.decoding.multi_token import decode_drafting
+from valle.decoding.multi_token import decode_drafting, decoder_of
 from valle.decoding.sampling import Noise, Sampling
 from valle.models.code_geometry import embeddings_like, heads_like
 from valle.models.config import AudioLMConfig
 from valle.models.draft_heads import descending_too, draft_heads, draft_terms
 from valle.models.dropping import dropped
+from valle.models.live_frames import frames_as_drawn
 from valle.models.loss import LossTerm, loss_term, nats_of_each, small_head
 from valle.models.stage import ExampleSettings, Stage, code_counts, streams
-from valle.models.unit_window import UnitWindow
+from valle.models.unit_feed import UnitFeed, UnitReader
+from valle.models.unit_window import Around, AroundAll, AroundFed, UnitWindow
 from valle.models.vocabulary import Vocabulary
 from valle.models.voice import PooledVoice, give_up_beginning, voice_of, voice_tensors
 from valle.modules.masks import valid_mask
@@ -63,6 +64,11 @@ class CoarseLM(Stage):
             dim=config.d_model, vocabulary_size=num_codes, number=config.coarse_drafts, chained=config.chained_drafts
         )  # fmt: skip
         self.draft_weight = config.draft_weight
+
+    @property
+    def reach(self) -> int:
+        """Units after a frame's own that it sees."""
+        return 0 if self.unit_window is None else self.unit_window.reach
 
     @torch.no_grad()
     def start_from_codebooks(self, codebooks: Tensor) -> None:
@@ -235,7 +241,11 @@ class CoarseLM(Stage):
         if sampling.is_guided:
             rows, voices, seeds, new_frames = beside_none(prompts), beside_none(voices), [*seeds, *seeds], new_frames * 2
             units_of_rows = None if units is None else beside_none(units)
-        decoding = _Continuation(self, units_of_rows, max(num_frames), window, voices)
+        around = None
+        if self.unit_window is not None:
+            assert units_of_rows is not None
+            around = AroundAll(self.unit_window, units_of_rows, max(num_frames))
+        decoding = _Continuation(self, units_of_rows, around, window, voices)
         request = DecodingRequest(
             prompts=[self.flatten(prompt) for prompt in rows],
             max_new=[frames * self.num_coarse for frames in new_frames],
@@ -246,6 +256,47 @@ class CoarseLM(Stage):
         drawn = decode_drafting(decoding, request)[: len(prompts)]
         new = [tokens.view(-1, self.num_coarse) % self.codebook_size for tokens in drawn]
         return [torch.cat([prompt[:, : self.num_coarse], rest]) for prompt, rest in zip(prompts, new, strict=True)]
+
+    @torch.inference_mode()
+    def stream(
+        self,
+        prompt: Tensor,
+        *,
+        num_frames: int,
+        units: UnitFeed | None,
+        sampling: Sampling,
+        seed: int,
+        window: int,
+        voice: Tensor | None = None,
+    ) -> Iterator[Tensor]:
+        """As ``generate`` of one row, while its units are still being made -> its new frames ``(n, Q')`` as soon as they are drawn.
+
+        It ends with the units, or after ``num_frames`` in all.
+        """
+        window = self.periods.window(window)
+        rows, voices, reader = [prompt], [prompt[:0] if voice is None else voice], None if units is None else units.reader(reach=self.reach)
+        if sampling.is_guided:
+            rows, voices = beside_none(rows), beside_none(voices)
+        around = None if self.unit_window is None or reader is None else AroundFed(self.unit_window, reader)
+        decoding = _Continuation(self, reader, around, window, voices)
+        request = DecodingRequest(
+            prompts=[self.flatten(row) for row in rows],
+            max_new=[(num_frames - len(prompt)) * self.num_coarse] * len(rows),
+            seeds=[seed] * len(rows),
+            sampling=sampling,
+            window=window * self.num_coarse,
+            forgets=True,
+        )
+        rest = prompt.new_zeros(0)
+
+        def whole_frames(tokens: Tensor) -> Tensor:
+            nonlocal rest
+            tokens = torch.cat([rest, tokens])
+            whole = len(tokens) // self.num_coarse * self.num_coarse
+            rest = tokens[whole:]
+            return tokens[:whole].view(-1, self.num_coarse) % self.codebook_size
+
+        yield from frames_as_drawn(decoder_of(decoding, request), reader, whole_frames, tokens_a_frame=self.num_coarse)
 
 
 def _prompt_share(crop: CroppedTokens, settings: ExampleSettings) -> float:
@@ -260,15 +311,12 @@ class _Continuation:
     end_token = None
     token_shape = ()
 
-    def __init__(self, model: CoarseLM, units: Sequence[Tensor] | None, num_frames: int, window: int, voices: Sequence[Tensor]) -> None:
-        self.model, self.transformer, self.units = model, model.transformer, units
+    def __init__(
+        self, model: CoarseLM, units: Sequence[Tensor] | UnitReader | None, around: Around | None, window: int, voices: Sequence[Tensor]
+    ) -> None:
+        self.model, self.transformer, self.units, self.around = model, model.transformer, units, around
         self.window = window
         self.voices = None if model.pooled_voice is None else model.pooled_voice.of_rows(voices)  # (B, D)
-        self.windows: Tensor | None = None  # what is said around every frame, (B, T, D)
-        if model.unit_window is not None:
-            assert units is not None
-            lengths = torch.tensor([len(row) for row in units], device=units[0].device)
-            self.windows = model.unit_window(pad_sequence(list(units), batch_first=True), lengths, num_frames)
 
     def window_inputs(self, row: int, start: int, tokens: Tensor) -> Tensor:
         x = self._window_inputs(row, start, tokens)
@@ -277,18 +325,23 @@ class _Continuation:
     def _window_inputs(self, row: int, start: int, tokens: Tensor) -> Tensor:
         model = self.model
         if model.conditioning == "prefix":
-            assert self.units is not None
             first = start // model.num_coarse
-            return model.prefix_inputs(self.units[row][model.periods.units_of_frames(first, first + self.window)], tokens)
+            return model.prefix_inputs(self._units_of_window(row, first, first + self.window), tokens)
         inputs = torch.cat([tokens.new_tensor([model.start]), tokens])
         return model.embed(inputs) + self._place(row, torch.arange(start, start + len(inputs), device=tokens.device))
+
+    def _units_of_window(self, row: int, start: int, stop: int) -> Tensor:
+        if isinstance(self.units, UnitReader):
+            units = self.units.of_frames(start, stop)
+            return units[:0] if row else units
+        assert self.units is not None
+        return self.units[row][self.model.periods.units_of_frames(start, stop)]
 
     def next_inputs(self, tokens: Tensor, positions: Tensor) -> Tensor:
         following = positions + 1
         x = self.model.embed(tokens) + self.model.level_embed(following % self.model.num_coarse)
-        if self.windows is not None:
-            frames = torch.div(following, self.model.num_coarse, rounding_mode="floor").clamp(max=self.windows.shape[1] - 1)
-            x = x + self.windows[torch.arange(len(tokens), device=tokens.device), frames]
+        if self.around is not None:
+            x = x + self.around.of_rows(torch.div(following, self.model.num_coarse, rounding_mode="floor"))
         return x if self.voices is None else x + self.voices
 
     def draw(self, hidden: Tensor, known: Known, sampling: Sampling, noise: Noise) -> Drawn:
@@ -326,7 +379,6 @@ class _Continuation:
 
     def _place(self, row: int, positions: Tensor) -> Tensor:
         place = self.model.level_embed(positions % self.model.num_coarse)
-        if self.windows is None:
+        if self.around is None:
             return place
-        frames = torch.div(positions, self.model.num_coarse, rounding_mode="floor").clamp(max=self.windows.shape[1] - 1)
-        return place + self.windows[row, frames]
+        return place + self.around.of_row(row, torch.div(positions, self.model.num_coarse, rounding_mode="floor"))

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.rnn import pad_sequence
 
 from valle.crops import CroppedTokens
-from valle.decoding.engine import DecodingRequest, Drawn, Known, decode
+from valle.decoding.engine import Decoder, DecodingRequest, Drawn, Known, decode
 from valle.decoding.guidance import beside_none, guided, of_told
 from valle.decoding.sampling import Noise, Sampling, sample, sample_all
 from valle.models.code_geometry import embeddings_like, heads_like
 from valle.models.config import AudioLMConfig
+from valle.models.live_frames import frames_as_drawn
 from valle.models.loss import LossTerm, loss_term
 from valle.models.stage import ExampleSettings, Stage, code_counts, streams
-from valle.models.unit_window import UnitWindow
-from valle.modules.code_pattern import CodePattern
+from valle.models.unit_feed import UnitFeed
+from valle.models.unit_window import Around, AroundAll, AroundFed, UnitWindow
+from valle.modules.code_pattern import CodePattern, FramesOfSteps
 from valle.modules.masks import valid_mask
 from valle.modules.transformer import Attend, Transformer
 from valle.timeline import ceil_division
@@ -55,6 +56,11 @@ class DelayLM(Stage):
         # One parameter for all levels: a clip shorter than a level's delay leaves no parameter without a gradient.
         self.head = nn.Parameter(torch.randn(levels, self.codebook_size, dim) * 0.02 * dim**-0.5)
         self.head_bias = nn.Parameter(torch.zeros(levels, self.codebook_size))
+
+    @property
+    def reach(self) -> int:
+        """Units after a frame's own that it sees."""
+        return 0 if self.unit_window is None else self.unit_window.reach
 
     @torch.no_grad()
     def start_from_codebooks(self, codebooks: Tensor) -> None:
@@ -170,11 +176,34 @@ class DelayLM(Stage):
             sampling=sampling,
             window=self._steps_in(window),
         )
-        decoded = decode(_Continuation(self, known_codes, units, max(num_frames, default=0)), request)
+        around = None
+        if self.unit_window is not None and units:
+            around = AroundAll(self.unit_window, units, max(num_frames) + pattern.delays[-1] + 1)
+        decoded = decode(_Continuation(self, known_codes, around), request)
         rows, each = [], len(prompts)
         for prompt, known, new, total in zip(prompts, request.prompts[:each], decoded[:each], num_frames, strict=True):
             rows.append(pattern.revert(torch.cat([known, new])[None], total)[0] if len(new) else prompt)
         return rows
+
+    @torch.inference_mode()
+    def stream(
+        self, prompt: Tensor, *, num_frames: int, units: UnitFeed | None, sampling: Sampling, seed: int, window: int
+    ) -> Iterator[Tensor]:
+        """As ``generate`` of one row, while its units are still being made -> its new frames ``(n, Q)`` as soon as all levels are drawn.
+
+        It ends with the units, or after ``num_frames`` in all.
+        """
+        pattern, reader = self.pattern, None if units is None else units.reader(reach=self.reach)
+        rows = beside_none([prompt]) if sampling.is_guided else [prompt]
+        request = DecodingRequest(
+            prompts=[self._steps_of(row)[: pattern.steps_per_frame * len(row)] for row in rows],
+            max_new=[pattern.steps_per_frame * (num_frames - len(prompt)) + pattern.tail if num_frames > len(prompt) else 0] * len(rows),
+            seeds=[seed] * len(rows), sampling=sampling, window=self._steps_in(window), forgets=True,
+        )  # fmt: skip
+        around = None if self.unit_window is None or reader is None else AroundFed(self.unit_window, reader)
+        decoder = Decoder(_Continuation(self, rows, around), request)
+        frames = FramesOfSteps(pattern)
+        yield from frames_as_drawn(decoder, reader, frames.push, tokens_a_frame=pattern.steps_per_frame, tail=pattern.tail)
 
     def _steps_of(self, codes: Tensor) -> Tensor:
         """Codes ``(T, Q)`` -> all their steps ``(S, Q)``."""
@@ -191,20 +220,16 @@ class _Continuation:
 
     end_token = None
 
-    def __init__(self, model: DelayLM, prompts: Sequence[Tensor], units: Sequence[Tensor] | None, longest: int) -> None:
+    def __init__(self, model: DelayLM, prompts: Sequence[Tensor], around: Around | None) -> None:
+        """``around``: what is said around every frame, those after the last included."""
         self.model, self.transformer, self.token_shape = model, model.transformer, (model.pattern.num_levels,)
+        self.around = around
         device = model.transformer.device
         self.prompt_lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)
         most = max((len(prompt) for prompt in prompts), default=0)
         self.prompts = torch.zeros(len(prompts), max(1, most), model.pattern.num_levels, dtype=torch.int64, device=device)
         for row, prompt in zip(self.prompts, prompts, strict=True):
             row[: len(prompt)] = prompt
-        self.windows: Tensor | None = None  # what is said around every frame, those after the last included, (B, T, D)
-        if model.unit_window is not None:
-            assert units is not None
-            lengths = torch.tensor([len(row) for row in units], device=device)
-            frames = longest + model.pattern.delays[-1] + 1
-            self.windows = model.unit_window(pad_sequence(list(units), batch_first=True), lengths, frames)
 
     def window_inputs(self, row: int, start: int, tokens: Tensor) -> Tensor:
         """As the model has learned of what a crop begins with: no codes of the frames before it."""
@@ -213,13 +238,11 @@ class _Continuation:
         before = model.pattern.frames_at(places[:-1]) < start // each
         steps = torch.cat([tokens.new_full((1, tokens.shape[1]), model.special), tokens.masked_fill(before, model.special)])
         x = model.embed_steps(steps)
-        return x if self.windows is None else x + self.windows[row, self._newest(places)]
+        return x if self.around is None else x + self.around.of_row(row, self._newest(places))
 
     def next_inputs(self, tokens: Tensor, positions: Tensor) -> Tensor:
         x = self.model.embed_steps(tokens)
-        if self.windows is None:
-            return x
-        return x + self.windows[torch.arange(len(tokens), device=tokens.device), self._newest(positions + 1)]
+        return x if self.around is None else x + self.around.of_rows(self._newest(positions + 1))
 
     def draw(self, hidden: Tensor, known: Known, sampling: Sampling, noise: Noise) -> Drawn:
         pattern, size = self.model.pattern, self.model.codebook_size
@@ -244,7 +267,5 @@ class _Continuation:
         return ceil_division(num_tokens - window // 2, step) * step
 
     def _newest(self, steps: Tensor) -> Tensor:
-        """The newest frame of ``steps (...)``; of rows that have ended, any."""
-        assert self.windows is not None
-        frames = torch.div(steps, self.model.pattern.steps_per_frame, rounding_mode="floor")
-        return frames.clamp(max=self.windows.shape[1] - 1)
+        """The newest frame of ``steps (...)``."""
+        return torch.div(steps, self.model.pattern.steps_per_frame, rounding_mode="floor")

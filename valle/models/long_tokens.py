@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -76,3 +76,13 @@ class LongTokens(_Continuation):
 def tokens_in(window: int, frames_per_token: float) -> int:
     """Tokens that usually last ``window`` frames, which is what a model was trained on."""
     return max(2, round(window / frames_per_token))
+
+
+def after_edge(units: Iterator[Tensor], *, edge: int, most: int) -> Iterator[Tensor]:
+    """``units (n,)`` in pieces without the first ``edge``, which the prompt has already, and no more than ``most``."""
+    said = 0
+    for piece in units:
+        new = piece[max(0, edge - said) : max(0, edge + most - said)]
+        said += len(piece)
+        if len(new):
+            yield new

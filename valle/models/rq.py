@@ -5,7 +5,7 @@ RQ-Transformer (Lee et al. 2022, 3.2), as Moshi (Defossez et al. 2024, 3.4) and 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,16 +14,19 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from valle.crops import CroppedTokens
-from valle.decoding.engine import DecodingRequest, Drawn, Known, decode
+from valle.decoding.engine import Decoder, DecodingRequest, Drawn, Known, decode
 from valle.decoding.guidance import beside_none, guided, of_told
 from valle.decoding.sampling import Noise, Sampling, sample
 from valle.errors import UserError
 from valle.models.code_geometry import embeddings_like, heads_like
 from valle.models.config import AudioLMConfig
+from valle.models.live_frames import frames_as_drawn
 from valle.models.loss import LossTerm, small_head, token_losses
 from valle.models.stage import ExampleSettings, Stage, code_counts, streams
-from valle.models.unit_window import UnitWindow
+from valle.models.unit_feed import UnitFeed
+from valle.models.unit_window import Around, AroundAll, AroundFed, UnitWindow
 from valle.modules.acoustic_delay import AcousticDelay
+from valle.modules.code_pattern import CodePattern, FramesOfSteps
 from valle.modules.depth import DepthConfig, DepthTransformer
 from valle.modules.level_embedding import LevelEmbedding
 from valle.modules.masks import valid_mask
@@ -65,6 +68,11 @@ class RqLM(Stage):
         self.transformer = Transformer(config.transformer(config.rq_num_layers))
         self.head = small_head(config.d_model, self.codebook_size) if config.rq_first_level == "temporal" else None
         self.depth = DepthTransformer(depth_config(config))
+
+    @property
+    def reach(self) -> int:
+        """Units after a frame's own that it sees."""
+        return 0 if self.unit_window is None else self.unit_window.reach
 
     @torch.no_grad()
     def start_from_codebooks(self, codebooks: Tensor) -> None:
@@ -179,7 +187,11 @@ class RqLM(Stage):
             known_codes, seeds = beside_none(prompts), [*seeds, *seeds]
             totals += [total - len(prompt) for prompt, total in zip(prompts, num_frames, strict=True)]
             units = None if units is None else beside_none(units)
-        decoding = _Continuation(self, known_codes, units, totals)
+        around = None
+        if self.unit_window is not None:
+            assert units is not None
+            around = AroundAll(self.unit_window, units, max(num_frames) + self.delay.steps + 1)
+        decoding = _Continuation(self, known_codes, around, totals)
         known = [len(codes) for codes in known_codes]
         request = DecodingRequest(
             prompts=[row[:frames] for row, frames in zip(decoding.given, known, strict=True)],
@@ -194,37 +206,64 @@ class RqLM(Stage):
             rows.append(codes)
         return rows
 
+    @torch.inference_mode()
+    def stream(
+        self, prompt: Tensor, *, num_frames: int, units: UnitFeed | None, sampling: Sampling, seed: int, window: int
+    ) -> Iterator[Tensor]:
+        """As ``generate`` of one row, while its units are still being made -> its new frames ``(n, Q)`` as soon as all levels are drawn.
+
+        It ends with the units, or after ``num_frames`` in all.
+        """
+        reader, late = None if units is None else units.reader(reach=self.reach), self.delay.steps
+        around = None if self.unit_window is None or reader is None else AroundFed(self.unit_window, reader)
+        rows = beside_none([prompt]) if sampling.is_guided else [prompt]
+        new = num_frames - len(prompt)
+        decoding = _Continuation(
+            self, rows, around, [len(row) + new for row in rows], given_frames=[len(row) + late + 1 for row in rows]
+        )  # fmt: skip
+        request = DecodingRequest(
+            prompts=[given[: len(row)] for given, row in zip(decoding.given, rows, strict=True)],
+            max_new=[new + late if new > 0 else 0] * len(rows),
+            seeds=[seed] * len(rows), sampling=sampling, window=self.periods.window(window) + late, forgets=True,
+        )  # fmt: skip
+
+        def end(total: int) -> None:
+            decoding.num_frames = [len(row) + total - len(prompt) for row in rows]
+
+        frames = FramesOfSteps(CodePattern(offsets=(0, *[late] * (self.num_levels - 1)), steps_per_frame=1))
+        yield from frames_as_drawn(Decoder(decoding, request), reader, frames.push, tail=late, on_end=end)
+
 
 class _Continuation:
     """RqLM as the engine sees it; token number s of a row is step s, all levels of it."""
 
     end_token = None
 
-    def __init__(self, model: RqLM, prompts: Sequence[Tensor], units: Sequence[Tensor] | None, num_frames: list[int]) -> None:
-        self.model, self.transformer, self.num_frames = model, model.transformer, num_frames
+    def __init__(
+        self, model: RqLM, prompts: Sequence[Tensor], around: Around | None, num_frames: list[int], given_frames: list[int] | None = None
+    ) -> None:
+        """``around``: what is said around every step's frame; ``given_frames`` bounds what is kept of rows that may go on for hours."""
+        self.model, self.transformer, self.num_frames, self.around = model, model.transformer, num_frames, around
         self.token_shape = (model.num_levels,)
         self.delay, self.table = model.delay, model.embed.table()
         self.depth = model.depth.ready_for_steps(len(prompts))
-        device, lengths = self.table.device, torch.tensor(num_frames, device=self.table.device)
-        codes = torch.full((len(prompts), max(num_frames), model.num_levels), -1, device=device)
+        given = num_frames if given_frames is None else given_frames
+        device, lengths = self.table.device, torch.tensor(given, device=self.table.device)
+        codes = torch.full((len(prompts), max(given), model.num_levels), -1, device=device)
         for row, prompt in zip(codes, prompts, strict=True):
             row[: len(prompt)] = prompt[:, : model.num_levels]
         self.given = self.delay.apply(codes, lengths)  # (B, S, Q): the prompts' codes, missing ones, -1 for what is drawn
         self.rows = torch.arange(len(prompts), device=device)
-        self.around: Tensor | None = None  # what is said around every step's frame, (B, S + 1, D)
-        if model.unit_window is not None:
-            assert units is not None
-            unit_lengths = torch.tensor([len(row) for row in units], device=device)
-            self.around = model.unit_window(pad_sequence(list(units), batch_first=True), unit_lengths, self.given.shape[1] + 1)
 
     def window_inputs(self, row: int, start: int, tokens: Tensor) -> Tensor:
         """As a crop that begins at frame ``start``."""
-        around = None if self.around is None else self.around[row, start : start + len(tokens) + 1]
+        places = torch.arange(start, start + len(tokens) + 1, device=tokens.device)
+        around = None if self.around is None else self.around.of_row(row, places)
         return self.model.inputs(self.model.embed(self.delay.as_begun(tokens), self.table), around)
 
     def next_inputs(self, tokens: Tensor, positions: Tensor) -> Tensor:
         x = self.model.embed(tokens, self.table).sum(-2)
-        return x if self.around is None else x + self.around[self.rows, (positions + 1).clamp(max=self.around.shape[1] - 1)]
+        return x if self.around is None else x + self.around.of_rows(positions + 1)
 
     def draw(self, hidden: Tensor, known: Known, sampling: Sampling, noise: Noise) -> Drawn:
         given = self._given(known)
@@ -249,7 +288,10 @@ class _Continuation:
         """
         places, late = zip(known.counts, known.prompt_lengths, self.num_frames, strict=True), self.delay.steps
         if late and any(count < prompt + late or count >= frames for count, prompt, frames in places):
-            return self.given[self.rows, known.positions.clamp(max=self.given.shape[1] - 1)]
+            given = self.given[self.rows, known.positions.clamp(max=self.given.shape[1] - 1)]
+            after = [count >= frames for count, frames in zip(known.counts, self.num_frames, strict=True)]
+            given[:, 0].masked_fill_(torch.tensor(after, device=given.device), self.delay.missing)
+            return given
         return None
 
     def attend_window(self, lengths: Tensor, max_length: int) -> Attend:

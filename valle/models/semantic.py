@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from valle.crops import CroppedTokens, pad
 from valle.decoding.engine import DecodingRequest, Drawn, Known, draw_token
-from valle.decoding.multi_token import decode_drafting
+from valle.decoding.multi_token import decode_drafting, decoder_of
 from valle.decoding.sampling import Noise, Sampling
 from valle.models.config import AudioLMConfig
 from valle.models.draft_heads import descending_too, draft_heads, draft_terms
@@ -136,6 +136,16 @@ class SemanticLM(SemanticStage):
             window=window,
         )
         return [tokens - self.first_unit for tokens in decode_drafting(decoding, request)]
+
+    @torch.inference_mode()
+    def stream(self, prompt: Tensor, *, max_new: int, min_new: int, sampling: Sampling, seed: int, window: int) -> Iterator[Tensor]:
+        request = DecodingRequest(
+            prompts=[prompt + self.first_unit], max_new=[max_new], min_new=[min_new], seeds=[seed], sampling=sampling, window=window,
+            forgets=True,
+        )  # fmt: skip
+        if max_new > 0:
+            for step in decoder_of(_Continuation(self), request):
+                yield step.new[0] - self.first_unit
 
 
 class _Continuation:

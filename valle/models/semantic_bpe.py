@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
-from valle.decoding.engine import DecodingRequest, Known, decode
+from valle.decoding.engine import Decoder, DecodingRequest, Known, decode
 from valle.decoding.sampling import Sampling
 from valle.errors import UserError
 from valle.models.config import AudioLMConfig
-from valle.models.long_tokens import LongTokens, tokens_in
+from valle.models.long_tokens import LongTokens, after_edge, tokens_in
 from valle.models.semantic import SemanticLM
 from valle.tokenizers.unit_bpe import UnitBpe
 
@@ -66,9 +66,35 @@ class BpeSemanticLM(SemanticLM):
         window: int,
     ) -> list[Tensor]:
         """As ``SemanticLM.generate``: prompts, limits, window and result are frames."""
+        decoding, request = self._asked(prompts, max_new=max_new, min_new=min_new, sampling=sampling, seeds=seeds, window=window)
+        return [
+            self._frames(tokens)[len(edge) : len(edge) + most]
+            for tokens, edge, most in zip(decode(decoding, request), decoding.edges, max_new, strict=True)
+        ]
+
+    @torch.inference_mode()
+    def stream(self, prompt: Tensor, *, max_new: int, min_new: int, sampling: Sampling, seed: int, window: int) -> Iterator[Tensor]:
+        decoding, request = self._asked([prompt], max_new=[max_new], min_new=[min_new], sampling=sampling, seeds=[seed], window=window)
+        steps = (self._frames(step.new[0]) for step in Decoder(decoding, request)) if max_new > 0 else iter(())
+        yield from after_edge(steps, edge=len(decoding.edges[0]), most=max_new)
+
+    def _frames(self, tokens: Tensor) -> Tensor:
+        """Tokens ``(n,)`` -> units ``(T,)``, one a frame."""
+        return torch.tensor(self.bpe.decode((tokens - self.first_unit).tolist()), dtype=torch.int64, device=tokens.device)
+
+    def _asked(
+        self,
+        prompts: Sequence[Tensor],
+        *,
+        max_new: Sequence[int],
+        min_new: Sequence[int],
+        sampling: Sampling,
+        seeds: Sequence[int],
+        window: int,
+    ) -> tuple[_BytePairs, DecodingRequest]:
         settled = [self.bpe.encode_settled(prompt.tolist()) for prompt in prompts]
         decoding = _BytePairs(self, [edge for _, edge in settled], min_new=min_new, max_new=max_new)
-        request = DecodingRequest(
+        return decoding, DecodingRequest(
             prompts=[
                 torch.tensor(kept, dtype=torch.int64, device=prompt.device) + self.first_unit
                 for (kept, _), prompt in zip(settled, prompts, strict=True)
@@ -78,11 +104,6 @@ class BpeSemanticLM(SemanticLM):
             sampling=sampling,
             window=tokens_in(window, self.frames_per_token),
         )
-        rows = [self.bpe.decode((tokens - self.first_unit).tolist()) for tokens in decode(decoding, request)]
-        return [
-            torch.tensor(row[len(edge) : len(edge) + most], dtype=torch.int64, device=prompt.device)
-            for row, (_, edge), most, prompt in zip(rows, settled, max_new, prompts, strict=True)
-        ]
 
 
 class _BytePairs(LongTokens):

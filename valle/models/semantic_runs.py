@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from valle.decoding.engine import DecodingRequest, Drawn, Known, decode, draw_token
+from valle.decoding.engine import Decoder, DecodingRequest, Drawn, Known, decode, draw_token
 from valle.decoding.sampling import Noise, Sampling, sample
 from valle.models.config import AudioLMConfig
-from valle.models.long_tokens import LongTokens, tokens_in
+from valle.models.long_tokens import LongTokens, after_edge, tokens_in
 from valle.models.loss import LossTerm, loss_term, nats_of_each, small_head
 from valle.models.semantic import SemanticLM
 from valle.modules.masks import valid_mask
@@ -125,17 +125,39 @@ class RunSemanticLM(SemanticLM):
         window: int,
     ) -> list[Tensor]:
         """As ``SemanticLM.generate``: prompts, limits, window and result are frames; ``sampling`` is that of units and durations."""
+        decoding, request = self._asked(prompts, max_new=max_new, min_new=min_new, sampling=sampling, seeds=seeds, window=window)
+        return [
+            self._frames(tokens)[len(edge) : len(edge) + most]
+            for tokens, edge, most in zip(decode(decoding, request), decoding.edges, max_new, strict=True)
+        ]
+
+    @torch.inference_mode()
+    def stream(self, prompt: Tensor, *, max_new: int, min_new: int, sampling: Sampling, seed: int, window: int) -> Iterator[Tensor]:
+        decoding, request = self._asked([prompt], max_new=[max_new], min_new=[min_new], sampling=sampling, seeds=[seed], window=window)
+        steps = (self._frames(step.new[0]) for step in Decoder(decoding, request)) if max_new > 0 else iter(())
+        yield from after_edge(steps, edge=len(decoding.edges[0]), most=max_new)
+
+    def _asked(
+        self,
+        prompts: Sequence[Tensor],
+        *,
+        max_new: Sequence[int],
+        min_new: Sequence[int],
+        sampling: Sampling,
+        seeds: Sequence[int],
+        window: int,
+    ) -> tuple[_Runs, DecodingRequest]:
         runs = [collapse(prompt, self.longest) for prompt in prompts]
         edges = [restore(units[-1:], durations[-1:]).tolist() for units, durations in runs]
         decoding = _Runs(self, edges, min_new=min_new, max_new=max_new)
-        request = DecodingRequest(
+        return decoding, DecodingRequest(
             prompts=[torch.stack([units[:-1] + self.first_unit, durations[:-1]], -1) for units, durations in runs],
             max_new=decoding.max_draws, seeds=seeds, sampling=sampling, window=tokens_in(window, self.frames_per_token),
         )  # fmt: skip
-        return [
-            restore(tokens[:, 0] - self.first_unit, tokens[:, 1])[len(edge) : len(edge) + most]
-            for tokens, edge, most in zip(decode(decoding, request), edges, max_new, strict=True)
-        ]
+
+    def _frames(self, tokens: Tensor) -> Tensor:
+        """Units and durations ``(n, 2)`` -> units ``(T,)``, one a frame."""
+        return restore(tokens[:, 0] - self.first_unit, tokens[:, 1])
 
 
 def placed(values: Tensor, starts: Tensor) -> Tensor:
@@ -177,7 +199,7 @@ class _Runs(LongTokens):
         return Drawn(torch.stack([units, durations], -1)[:, None])
 
     def next_logits(self, hidden: Tensor, known: Known) -> Tensor:
-        before = (known.positions - 1).clamp(min=0)
+        before = (known.positions - (1 + known.first)).clamp(min=0)
         units, durations = known.tokens[torch.arange(len(before), device=before.device), before].unbind(-1)
         is_first = known.positions == 0
         return self.model.unit_logits(hidden, units.masked_fill(is_first, self.model.bos), durations.masked_fill(is_first, UNKNOWN))

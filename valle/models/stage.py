@@ -8,7 +8,7 @@ in its class; the loop, logs, curves, reports and flags ask the class.  Adding a
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -113,6 +113,14 @@ class SemanticStage(Stage):
 
         ``max_new``, ``min_new`` and ``window`` count units, whatever the stage's own tokens last.
         """
+
+    def stream(self, prompt: Tensor, *, max_new: int, min_new: int, sampling: Sampling, seed: int, window: int) -> Iterator[Tensor]:
+        """As ``generate`` of one row -> its new units ``(n,)`` as soon as they are drawn.
+
+        Those of a stage that does not say how come all at once.
+        """
+        [units] = self.generate([prompt], max_new=[max_new], min_new=[min_new], sampling=sampling, seeds=[seed], window=window)
+        yield units
 
 
 def streams(crops: Sequence[CroppedTokens], config: AudioLMConfig) -> dict[str, Tensor]:

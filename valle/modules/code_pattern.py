@@ -103,3 +103,23 @@ class CodePattern:
         first = self.steps_per_frame * torch.arange(num_frames, device=steps.device)
         index = first[:, None] + torch.tensor(self.offsets, device=steps.device)  # (T, Q)
         return steps.gather(1, index.expand(len(steps), -1, -1))
+
+
+class FramesOfSteps:
+    """The frames of a row whose steps come one after another: each as soon as all its levels are there.
+
+    All that ``push`` returns, end to end, is what ``revert`` makes of all steps.
+    """
+
+    def __init__(self, pattern: CodePattern) -> None:
+        self.pattern = pattern
+        self._steps: list[Tensor] = []  # from the first step of the next frame on, (Q,) each
+
+    def push(self, steps: Tensor) -> Tensor:
+        """The next steps ``(n, Q)``, the first of all that of a frame -> the frames that are whole now ``(m, Q)``."""
+        self._steps += steps.clone().unbind(0)
+        frames, levels = list[Tensor](), torch.arange(self.pattern.num_levels, device=steps.device)
+        while len(self._steps) > self.pattern.offsets[-1]:
+            frames.append(torch.stack([self._steps[offset] for offset in self.pattern.offsets])[levels, levels])
+            del self._steps[: self.pattern.steps_per_frame]
+        return torch.stack(frames) if frames else steps[:0]

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from valle.decoding.sampling import Sampling
 from valle.models import AudioLM
-from valle.models.acoustic.ar_nar import fine_windows
 from valle.models.acoustic.base import AcousticRequest, pad_codes
+from valle.models.acoustic.windows import fine_windows
 from valle.timeline import Periods
 
 MODELS = {**{kind: tiny_model(**fields) for kind, fields in KINDS.items()}, "coarse levels alone": tiny_model(num_coarse=CODEBOOKS)}

@@ -7,12 +7,13 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor
 
-from valle.models.acoustic.base import AcousticModel, AcousticRequest, pad_codes
+from valle.models.acoustic.base import AcousticModel, AcousticRequest, LiveRequest, pad_codes
+from valle.models.acoustic.growing import GrowingFrames
+from valle.models.acoustic.windows import fine_window, fine_windows
 from valle.models.coarse import CoarseLM
 from valle.models.config import AudioLMConfig
 from valle.models.fine import FineLM
 from valle.models.stage import Stage
-from valle.timeline import Periods
 
 
 class ArNar(AcousticModel):
@@ -20,6 +21,7 @@ class ArNar(AcousticModel):
 
     name = "ar-nar"
     stage_types = (CoarseLM, FineLM)
+    looks_ahead = True
 
     def __init__(self, config: AudioLMConfig, stages: Mapping[str, Stage]) -> None:
         super().__init__(config, stages)
@@ -57,7 +59,9 @@ class ArNar(AcousticModel):
         """
         assert self.fine is not None
         windows = [
-            list(fine_windows(len(prompt), len(codes), window=request.window_of(self.fine), periods=self.config.periods))
+            list(fine_windows(
+                len(prompt), len(codes), window=request.window_of(self.fine), periods=self.config.periods, block=request.block
+            ))
             for prompt, codes in zip(request.prompt_codes, rows, strict=True)
         ]
         for part in range(max((len(row) for row in windows), default=0)):
@@ -78,16 +82,40 @@ class ArNar(AcousticModel):
         periods = self.config.periods
         return pad_codes([request.units[row][periods.units_of_frames(start, stop)] for row, start, _, stop in batch])
 
+    @torch.inference_mode()
+    def stream(self, request: LiveRequest) -> Iterator[Tensor]:
+        """A coarse frame at a time; with fine levels, a block as soon as its coarse codes are there.
 
-def fine_windows(num_prompt: int, num_frames: int, *, window: int, periods: Periods) -> Iterator[tuple[int, int, int]]:
-    """Windows ``(start, first new frame, stop)`` that fill frames ``num_prompt`` to ``num_frames``, each beginning at a whole period.
-
-    At most half of a window is context that is filled already.
-    """
-    window = periods.window(window)
-    filled = num_prompt
-    while filled < num_frames:
-        start = periods.whole_frames(max(0, filled - window // 2))
-        stop = min(num_frames, start + window)
-        yield start, filled, stop
-        filled = stop
+        A block's context are the frames before it, at most half of the fine stage's window.
+        """
+        self.refuse_guidance(request)
+        fine, units = self.fine, None if request.units is None or self.fine is None else request.units.reader()
+        coarse = self.coarse.stream(
+            request.prompt_codes, num_frames=request.num_frames, units=request.units, sampling=request.sampling_of(self.coarse),
+            seed=request.seed, window=request.window_of(self.coarse), voice=request.prompt_codes,
+        )  # fmt: skip
+        if fine is None:
+            yield from coarse
+            return
+        prompt = request.prompt_codes[:, : self.config.num_quantizers]
+        frames = GrowingFrames(prompt, coarse)
+        filled, part = len(prompt), 0
+        while True:
+            start, stop = fine_window(filled, window=request.window_of(fine), periods=self.config.periods, block=request.block)
+            codes = frames.between(start, stop)
+            stop = start + len(codes)
+            if stop <= filled:
+                return
+            said, said_length = None, None
+            if units is not None:
+                said = units.of_frames(start, stop)[None]
+                said_length = torch.tensor([said.shape[1]], device=codes.device)
+                units.forget(self.config.periods.unit_of_frame(start))
+            [codes] = fine.generate(
+                codes[None], lengths=torch.tensor([len(codes)], device=codes.device),
+                prompt_lengths=torch.tensor([filled - start], device=codes.device), sampling=request.sampling_of(fine),
+                seeds=[request.seed + 1_000_003 * part], units=said, unit_lengths=said_length, voices=[request.prompt_codes],
+            )  # fmt: skip
+            frames.replace(start, codes)
+            yield codes[filled - start :]
+            filled, part = stop, part + 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -15,6 +15,7 @@ from valle.decoding.sampling import Sampling
 from valle.models.config import AudioLMConfig
 from valle.models.dropping import refuse_guidance
 from valle.models.stage import Stage
+from valle.models.unit_feed import UnitFeed
 
 UNTRAINED_WINDOW = 500  # frames, of a stage for which a request names no window
 
@@ -29,6 +30,7 @@ class AcousticRequest:
     units: Sequence[Tensor] | None  # (T_u,) each, of the whole time
     sampling: Mapping[str, Sampling] = field(default_factory=dict)  # of a stage that is not named, its own default
     windows: Mapping[str, int] = field(default_factory=dict)  # frames that were trained; longer requests slide
+    block: int | None = None  # new frames at once of a stage that looks ahead; None: as many as its window holds
 
     def __post_init__(self) -> None:
         rows, units = len(self.prompt_codes), self.prompt_codes if self.units is None else self.units
@@ -48,6 +50,25 @@ class AcousticRequest:
         return self.windows.get(stage.name, UNTRAINED_WINDOW)
 
 
+@dataclass(frozen=True)
+class LiveRequest:
+    """One row whose units are still being made; it ends with them, or after ``num_frames``."""
+
+    prompt_codes: Tensor  # (T, Q)
+    num_frames: int  # at most, prompt included
+    seed: int
+    units: UnitFeed | None  # of the whole time, the prompt's first
+    sampling: Mapping[str, Sampling] = field(default_factory=dict)
+    windows: Mapping[str, int] = field(default_factory=dict)
+    block: int | None = None  # as of ``AcousticRequest``
+
+    def sampling_of(self, stage: Stage) -> Sampling:
+        return self.sampling.get(stage.name, stage.sampling)
+
+    def window_of(self, stage: Stage) -> int:
+        return self.windows.get(stage.name, UNTRAINED_WINDOW)
+
+
 class AcousticModel(ABC):
     """The base class of acoustic models: stages of their own, and how these make codes together.
 
@@ -56,6 +77,7 @@ class AcousticModel(ABC):
 
     name: ClassVar[str]  # of --acoustic-model
     stage_types: ClassVar[tuple[type[Stage], ...]]  # all that it may have, in the order in which they run
+    looks_ahead: ClassVar[bool] = False  # whether a frame's codes depend on later frames, so that a stream goes block by block
     adds_up: ClassVar[bool] = True  # whether the stages' losses of a frame add up to the nats of its codes, each given what is before
 
     def __init__(self, config: AudioLMConfig, stages: Mapping[str, Stage]) -> None:
@@ -71,7 +93,23 @@ class AcousticModel(ABC):
     def generate(self, request: AcousticRequest) -> list[Tensor]:
         """Codes ``(num_frames_b, Q)`` int64 of every row; they begin with its prompt's.  Raises ``ValueError`` for too few units."""
 
-    def refuse_guidance(self, request: AcousticRequest) -> None:
+    def stream(self, request: LiveRequest) -> Iterator[Tensor]:
+        """New frames ``(n, Q)`` of one row as soon as they are final; together those that ``generate`` makes of the whole row.
+
+        A model that does not say how has them all at once, after the last unit.
+        """
+        units, num_frames = None, request.num_frames
+        if request.units is not None:
+            reader = request.units.reader()
+            num_frames = min(num_frames, reader.num_frames(num_frames))
+            units = [reader.between(0, request.units.total)]
+        [codes] = self.generate(AcousticRequest(
+            prompt_codes=[request.prompt_codes], num_frames=[num_frames], seeds=[request.seed], units=units,
+            sampling=request.sampling, windows=request.windows, block=request.block,
+        ))  # fmt: skip
+        yield codes[len(request.prompt_codes) :]
+
+    def refuse_guidance(self, request: AcousticRequest | LiveRequest) -> None:
         """Raises ``UserError`` where guidance is asked for that was not learned."""
         refuse_guidance(self.config, self.stages, request.sampling)
 

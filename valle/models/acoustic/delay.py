@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor
 
-from valle.models.acoustic.base import AcousticModel, AcousticRequest
+from valle.models.acoustic.base import AcousticModel, AcousticRequest, LiveRequest
 from valle.models.config import AudioLMConfig
 from valle.models.delay import DelayLM
 from valle.models.stage import Stage
@@ -35,5 +35,15 @@ class Delay(AcousticModel):
             units=request.units,
             sampling=request.sampling_of(self.stage),
             seeds=request.seeds,
+            window=request.window_of(self.stage),
+        )
+
+    def stream(self, request: LiveRequest) -> Iterator[Tensor]:
+        return self.stage.stream(
+            request.prompt_codes[:, : self.config.num_quantizers],
+            num_frames=request.num_frames,
+            units=request.units,
+            sampling=request.sampling_of(self.stage),
+            seed=request.seed,
             window=request.window_of(self.stage),
         )

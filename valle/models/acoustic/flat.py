@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from valle.errors import UserError
-from valle.models.acoustic.base import AcousticModel, AcousticRequest
+from valle.models.acoustic.base import AcousticModel, AcousticRequest, LiveRequest
+from valle.models.acoustic.growing import GrowingFrames
 from valle.models.coarse import CoarseLM
 from valle.models.config import AudioLMConfig
 from valle.models.flat import FlatCoarseLM, FlatFineLM
@@ -59,7 +60,7 @@ class Flat(AcousticModel):
 
     def _fill(self, fine: FlatFineLM, rows: list[Tensor], request: AcousticRequest) -> None:
         """Fine levels after each row's prompt, in place; where a chunk lies depends on its row alone."""
-        window = request.window_of(fine)
+        window = chunk_length(request.window_of(fine), request.block)
         chunks = [
             (row, start, stop)
             for row, prompt in enumerate(request.prompt_codes)
@@ -75,6 +76,42 @@ class Flat(AcousticModel):
             )
             for (row, start, stop), codes in zip(batch, filled, strict=True):
                 rows[row][start:stop] = codes
+
+
+    @torch.inference_mode()
+    def stream(self, request: LiveRequest) -> Iterator[Tensor]:
+        """Coarse frames as they are drawn; with fine levels, a chunk once all its coarse codes are there, or with the row's last."""
+        self.refuse_guidance(request)
+        coarse = self.coarse.stream(
+            request.prompt_codes,
+            num_frames=request.num_frames,
+            units=request.units,
+            sampling=request.sampling_of(self.coarse),
+            seed=request.seed,
+            window=request.window_of(self.coarse),
+        )
+        if self.fine is None:
+            yield from coarse
+            return
+        prompt = request.prompt_codes[:, : self.config.num_quantizers]
+        frames, filled = GrowingFrames(prompt, coarse), len(prompt)
+        length = chunk_length(request.window_of(self.fine), request.block)
+        while True:
+            start = filled // length * length
+            codes = frames.between(start, start + length)
+            if start + len(codes) <= filled:
+                return
+            [codes] = self.fine.generate(
+                [codes], known=[max(0, len(prompt) - start)], sampling=request.sampling_of(self.fine),
+                seeds=[request.seed + 1_000_003 * (start // length)],
+            )  # fmt: skip
+            yield codes[filled - start :]
+            filled = start + len(codes)
+
+
+def chunk_length(trained: int, block: int | None) -> int:
+    """Frames of a chunk: those that were trained, or fewer where blocks are asked for."""
+    return trained if block is None else min(trained, block)
 
 
 def chunks_to_fill(num_prompt: int, num_frames: int, *, length: int) -> Iterator[tuple[int, int]]:

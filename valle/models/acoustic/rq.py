@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from torch import Tensor
 
-from valle.models.acoustic.base import AcousticModel, AcousticRequest
+from valle.models.acoustic.base import AcousticModel, AcousticRequest, LiveRequest
 from valle.models.config import AudioLMConfig
 from valle.models.rq import RqLM
 from valle.models.stage import Stage
@@ -30,4 +30,10 @@ class Rq(AcousticModel):
         return self.stage.generate(
             request.prompt_codes, num_frames=request.num_frames, units=request.units,
             sampling=request.sampling_of(self.stage), seeds=request.seeds, window=request.window_of(self.stage),
+        )  # fmt: skip
+
+    def stream(self, request: LiveRequest) -> Iterator[Tensor]:
+        return self.stage.stream(
+            request.prompt_codes, num_frames=request.num_frames, units=request.units,
+            sampling=request.sampling_of(self.stage), seed=request.seed, window=request.window_of(self.stage),
         )  # fmt: skip

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from valle.models.acoustic.base import AcousticModel, AcousticRequest, pad_codes
-from valle.models.acoustic.windows import PromptedWindow, prompted_windows
+from valle.models.acoustic.base import AcousticModel, AcousticRequest, LiveRequest, pad_codes
+from valle.models.acoustic.growing import GrowingFrames
+from valle.models.acoustic.windows import PromptedWindow, prompted_window, prompted_windows
 from valle.models.config import AudioLMConfig
 from valle.models.soundstorm import SoundStormLM
 from valle.models.stage import Stage
@@ -20,6 +22,7 @@ class SoundStorm(AcousticModel):
 
     name = "soundstorm"
     stage_types = (SoundStormLM,)
+    looks_ahead = True
     adds_up = False  # a loss under random masks is no part of a joint
 
     def __init__(self, config: AudioLMConfig, stages: Mapping[str, Stage]) -> None:
@@ -39,7 +42,9 @@ class SoundStorm(AcousticModel):
             codes[: len(prompt)] = prompt[:, : self.config.num_quantizers]
             rows.append(codes)
             length = request.window_of(self.stage)
-            windows.append(list(prompted_windows(len(prompt), frames, window=length, periods=self.config.periods)))
+            windows.append(list(prompted_windows(
+                len(prompt), frames, window=length, periods=self.config.periods, block=request.block
+            )))  # fmt: skip
         for part in range(max(map(len, windows), default=0)):
             self._fill(rows, {row: spans[part] for row, spans in enumerate(windows) if part < len(spans)}, request, part)
         return rows
@@ -58,3 +63,37 @@ class SoundStorm(AcousticModel):
         )  # fmt: skip
         for (row, window), ours in zip(windows.items(), filled, strict=True):
             rows[row][window.first : window.stop] = ours[window.known : window.known + window.stop - window.first]
+
+    @torch.inference_mode()
+    def stream(self, request: LiveRequest) -> Iterator[Tensor]:
+        """Block by block, as soon as the units of a block are there; without blocks, all at once."""
+        if request.block is None:
+            yield from super().stream(request)
+            return
+        prompt, periods = request.prompt_codes[:, : self.config.num_quantizers], self.config.periods
+        units = None if request.units is None else request.units.reader()
+        prompt_units = None if units is None else units.of_frames(0, len(prompt))
+        filled, part = len(prompt), 0
+        frames = GrowingFrames(prompt, iter(()))
+        while True:
+            window = prompted_window(filled, len(prompt), window=request.window_of(self.stage), periods=periods, block=request.block)
+            there = request.num_frames if units is None else min(request.num_frames, units.num_frames(window.stop))
+            window = replace(window, stop=min(window.stop, there))
+            if window.stop <= filled:
+                return
+            given = frames.between(window.start, filled)
+            codes = torch.cat([prompt[: window.prompt], given, given.new_zeros(window.stop - filled, given.shape[1])])
+            said, said_length = None, None
+            if units is not None and prompt_units is not None:
+                kept = prompt_units[periods.units_of_frames(0, window.prompt)]
+                said = torch.cat([kept, units.of_frames(window.start, window.stop)])[None]
+                said_length = torch.tensor([said.shape[1]], device=codes.device)
+                units.forget(periods.unit_of_frame(window.start))
+            known = torch.arange(len(codes), device=codes.device) < window.known
+            [codes] = self.stage.generate(
+                codes[None], lengths=torch.tensor([len(codes)], device=codes.device), known=known[None],
+                sampling=request.sampling_of(self.stage), seeds=[request.seed + 1_000_003 * part], units=said, unit_lengths=said_length,
+            )  # fmt: skip
+            frames.add(codes[window.known :])
+            yield codes[window.known :]
+            filled, part = window.stop, part + 1

@@ -17,8 +17,8 @@ from valle.files import replacing
 from valle.timeline import ceil_division
 
 __all__ = [
-    "AudioFileError", "AudioInfo", "MonoBlock", "Waveform", "audio_info", "audio_pieces", "count_samples", "mono_blocks", "read_audio",
-    "resample", "to_int16", "write_wav",
+    "AudioFileError", "AudioInfo", "MonoBlock", "Resampler", "Waveform", "audio_info", "audio_pieces", "count_samples", "mono_blocks",
+    "read_audio", "resample", "to_int16", "write_wav",
 ]  # fmt: skip
 
 Waveform = NDArray[np.float32]  # (T,), about -1..1
@@ -87,9 +87,9 @@ def audio_pieces(path: Path | str, *, sample_rate: int | None = None, seconds: f
     Raises ``AudioFileError`` at the first piece, or at the one where the file turns out to be broken.
     """
     path = Path(path)
-    resampler: _Resampler | None = None
+    resampler: Resampler | None = None
     for block in mono_blocks(find_source(path), block_seconds=seconds):
-        resampler = resampler or _Resampler(block.rate, sample_rate or block.rate)
+        resampler = resampler or Resampler(block.rate, sample_rate or block.rate)
         piece = resampler.next(block.wav)
         if len(piece):
             yield piece
@@ -129,7 +129,7 @@ def resample(wav: Waveform, from_rate: int, to_rate: int) -> Waveform:
     return np.pad(output, (0, max(0, wanted - len(output))))[:wanted]
 
 
-class _Resampler:
+class Resampler:
     """``resample`` of a sound that comes in pieces."""
 
     def __init__(self, from_rate: int, to_rate: int) -> None:
@@ -142,12 +142,14 @@ class _Resampler:
         self._heard = self._given = 0
 
     def next(self, wav: Waveform) -> Waveform:
+        """The next samples ``(n,)`` -> what can be said of the output, often less."""
         self._heard += len(wav)
         output = wav if self._stream is None else self._stream.resample_chunk(wav)
         self._given += len(output)
         return output
 
     def last(self) -> Waveform:
+        """The sound ends -> what remains of the output."""
         if self._stream is None:
             return np.zeros(0, np.float32)
         output = self._stream.resample_chunk(np.zeros(0, np.float32), last=True)
@@ -205,7 +207,7 @@ def mono_blocks(
         pieces = list[Waveform]()
         if resampler is None or resampler.from_rate != rate:  # a run of another rate begins
             pieces += [resampler.last()] if resampler else []
-            resampler = _Resampler(rate, to_rate)
+            resampler = Resampler(rate, to_rate)
         pieces.append(resampler.next(_checked(mix(samples, channel), samples, path)))
         for piece in filter(len, pieces):
             yield MonoBlock(start, piece, to_rate)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_audio import sound
 
-from valle.measures.level import GAIN_LIMIT_DB, TARGET_DB, LiveGain, active_level, hold_level, speech_gain_db, with_gain
+from valle.measures.level import GAIN_LIMIT_DB, TARGET_DB, LevelHold, LiveGain, active_level, hold_level, speech_gain_db, with_gain
 
 RATE = 16000
 
@@ -81,3 +81,32 @@ def test_a_live_gain_is_that_of_the_sound_however_it_comes_in_pieces(size: int) 
     whole = LiveGain(RATE)
     whole.hear(wav)
     assert whole.gain_db == live.gain_db
+
+
+def held_at_once(wav: np.ndarray, level_db: float) -> np.ndarray:
+    """The slow twin: the level of all that was heard, from the beginning every time."""
+    gains, size = [0.0, 0.0], RATE // 2
+    for end in range(size, len(wav), size):
+        now = active_level(wav[:end], RATE)
+        gains.append(0.0 if now is None else float(np.clip(level_db - now, -6, 6)))
+    return wav * 10 ** (np.interp(np.arange(len(wav)), size * np.arange(len(gains)), gains) / 20)
+
+
+@settings(deadline=None, max_examples=25)
+@given(sizes=st.lists(st.integers(1, 20000), min_size=1, max_size=12), off_db=st.floats(-8, 8))
+def test_a_level_is_held_the_same_in_pieces_as_at_once(sizes: list[int], off_db: float) -> None:
+    wav = with_gain(sound(3), off_db)
+    hold, pieces, rest = LevelHold(RATE, -24.0), [], wav
+    for size in sizes:
+        pieces.append(hold.next(rest[:size]))
+        rest = rest[size:]
+    held = np.concatenate([*pieces, hold.next(rest)])
+    assert np.array_equal(held, hold_level(wav, RATE, -24.0))
+    assert np.allclose(held, held_at_once(wav, -24.0), atol=1e-6)
+
+
+def test_holding_a_level_for_long_keeps_a_minute() -> None:
+    hold = LevelHold(RATE, -24.0)
+    for _ in range(40):
+        hold.next(sound(2))
+    assert len(hold._powers) == 3000

@@ -20,11 +20,12 @@ from torch import Tensor
 from transformers import EncodecConfig, EncodecModel
 
 from valle.audio import audio_info, read_audio
+from valle.errors import UserError
 from valle.memory import give_memory_back, peak_memory_gib
 from valle.tokenizers.base import AcousticTokenizer, SemanticTokenizer
 from valle.tokenizers.encodec import Encodec
 from valle.tokenizers.soundstream import SoundStream, SoundStreamConfig
-from valle.tokenizers.stream import TokenStream, decode_pieces, encode_file, encode_pieces
+from valle.tokenizers.stream import SampleStream, TokenStream, decode_pieces, encode_file, encode_pieces
 from valle.training.distributed import World
 
 SECONDS = 4.0
@@ -195,6 +196,29 @@ def test_sound_decoded_in_pieces_is_that_of_all_codes(kind: str, monkeypatch: py
     pieces = list(decode_pieces(codec, codes))
     assert len(pieces) > 4
     torch.testing.assert_close(torch.cat(pieces), whole, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["convnext", "soundstream"])
+@settings(deadline=None, max_examples=10)
+@given(sizes=st.lists(st.integers(1, 40), min_size=1, max_size=12), context=st.integers(0, 90))
+def test_sound_of_codes_as_they_come_is_that_of_all_codes(kind: str, sizes: list[int], context: int) -> None:
+    codec, _, codes = made(kind)
+    assert isinstance(codec, AcousticTokenizer)
+    whole = codec.decode(codes[None], torch.tensor([len(codes)]))[0]
+    stream, rest, given_sound = SampleStream(codec, codes[:context]), codes[context:], []
+    for size in sizes:
+        given_sound.append(stream.push(rest[:size]))
+        rest = rest[size:]
+        assert stream.held_frames <= stream.frames_before + max(size, stream.frames_ahead) + stream.frames_ahead
+    sound = torch.cat([*given_sound, stream.push(rest), stream.flush()])
+    torch.testing.assert_close(sound, whole[context * codec.hop_length :], rtol=0, atol=1e-5)
+
+
+def test_a_codec_that_needs_all_codes_before_is_refused() -> None:
+    codec, _, codes = made("encodec")
+    assert isinstance(codec, AcousticTokenizer)
+    with pytest.raises(UserError, match="tiny-encodec makes sound of all codes from the first on"):
+        SampleStream(codec, codes[:0])
 
 
 def encode_and_leave_peaks(world: World, folder: Path, kind: str) -> None:

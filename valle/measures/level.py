@@ -7,6 +7,7 @@ threshold: sound multiplied by a factor has its level changed by exactly that fa
 
 from __future__ import annotations
 
+from collections import deque
 from itertools import pairwise
 from math import log10
 from typing import Literal
@@ -24,6 +25,7 @@ HANGOVER_SECONDS = 0.2  # a gap between two active frames that is no longer than
 MARGIN_DB = 15.9  # of P.56: frames further below the active level are pauses
 CONTRAST_DB = 10.0  # by which live activity stands out of the quietest
 HOLD_SECONDS, HOLD_LIMIT_DB = 0.5, 6.0
+HOLD_MEMORY_SECONDS = 60.0  # of what was generated, by which its level is judged: so hours take no more memory or time than a minute
 MIN_FRAMES = 5  # active ones, below which nothing is said of the level
 
 
@@ -53,9 +55,7 @@ def active_power(powers: NDArray[np.float64]) -> float:
 
 def active_level(wav: Samples, sample_rate: int) -> float | None:
     """Active speech level of ``wav (T,)`` in dB of full scale (a square wave of +-1 is 0 dB); None where there is no sound in it."""
-    powers = frame_powers(wav, sample_rate)
-    power = active_power(powers)
-    return 10 * log10(power) if power > 0 and (powers > 0).sum() >= MIN_FRAMES else None
+    return _level_of(frame_powers(wav, sample_rate))
 
 
 def speech_gain_db(wav: Samples, sample_rate: int) -> float:
@@ -76,17 +76,45 @@ def with_gain(wav: Samples, gain_db: float) -> Samples:
 def hold_level(wav: Samples, sample_rate: int, level_db: float) -> Samples:
     """``wav (T,)`` with its active level held near ``level_db``, for sound that a model drew and that drifts by some dB.
 
-    Every half second the level of what was heard so far decides the gain that the next half second goes to, ``HOLD_LIMIT_DB`` at
-    most. Nothing depends on what comes later, so it can be done as sound is generated.
+    Every half second the level of what was heard in the last minute decides the gain that the next half second goes to,
+    ``HOLD_LIMIT_DB`` at most. Nothing depends on what comes later, so it can be done as sound is generated.
     """
-    size = max(1, round(HOLD_SECONDS * sample_rate))
-    gains = [0.0, 0.0]  # at the beginnings of the first two steps, before which too little was heard
-    for end in range(size, len(wav), size):
-        level = active_level(wav[:end], sample_rate)
-        gains.append(0.0 if level is None else float(np.clip(level_db - level, -HOLD_LIMIT_DB, HOLD_LIMIT_DB)))
-    curve = np.interp(np.arange(len(wav)), size * np.arange(len(gains)), gains)
-    held: Samples = (wav * 10 ** (curve / 20)).astype(np.float32)
-    return held
+    return LevelHold(sample_rate, level_db).next(wav)
+
+
+class LevelHold:
+    """``hold_level`` of sound that comes in pieces: what ``next`` returns, end to end, is what it returns of the whole."""
+
+    def __init__(self, sample_rate: int, level_db: float) -> None:
+        self.sample_rate, self.level_db = sample_rate, level_db
+        self._size = max(1, round(HOLD_SECONDS * sample_rate))
+        self._gains = (0.0, 0.0)  # at the beginning of this step and of the next one; of the first two, before which too little was heard
+        self._place = 0  # in this step
+        self._rest = np.zeros(0, np.float32)  # of a frame that is not whole
+        self._powers = deque[float](maxlen=round(HOLD_MEMORY_SECONDS / FRAME_SECONDS))
+
+    def next(self, wav: Samples) -> Samples:
+        """The next samples ``(n,)``, of any number, at the level that they are held at."""
+        held = [wav[:0]]
+        while len(wav):
+            if self._place == self._size:
+                self._gains, self._place = (self._gains[1], self._gain()), 0
+            piece, wav = np.split(wav, [self._size - self._place])
+            curve = np.interp(self._place + np.arange(len(piece)), [0, self._size], self._gains)
+            held.append((piece * 10 ** (curve / 20)).astype(np.float32))
+            self._hear(piece)
+        return np.concatenate(held)
+
+    def _hear(self, piece: Samples) -> None:
+        heard = np.concatenate([self._rest, piece])
+        powers = frame_powers(heard, self.sample_rate)
+        self._rest = heard[len(powers) * _frame_size(self.sample_rate) :]
+        self._powers.extend(powers.tolist())
+        self._place += len(piece)
+
+    def _gain(self) -> float:
+        level = _level_of(np.array(self._powers))
+        return 0.0 if level is None else float(np.clip(self.level_db - level, -HOLD_LIMIT_DB, HOLD_LIMIT_DB))
 
 
 class LiveGain:
@@ -135,6 +163,11 @@ def _with_hangover(active: NDArray[np.bool_]) -> NDArray[np.bool_]:
         if 1 < second - first <= round(HANGOVER_SECONDS / FRAME_SECONDS):
             filled[first:second] = True
     return filled
+
+
+def _level_of(powers: NDArray[np.float64]) -> float | None:
+    power = active_power(powers)
+    return 10 * log10(power) if power > 0 and (powers > 0).sum() >= MIN_FRAMES else None
 
 
 def _gain_db(power: float) -> float:

@@ -5,6 +5,8 @@
         tokens = stream.push(piece)    # those that nothing to come can change
     tokens = stream.flush()            # the others, at the end
 
+    stream = SampleStream(codec, context)  # and codes to sound, in the same way
+
 A tokenizer states what its tokens depend on (``left_context``, ``right_context``), so a stream holds that much of the sound and
 encodes it anew with what is new.  A codec with a state of its own (``encode_piece``, as SoundStream) goes on from it instead.
 """
@@ -21,8 +23,10 @@ import torch
 from torch import Tensor
 
 from valle.audio import PIECE_SECONDS, Waveform, audio_pieces
+from valle.errors import UserError
 from valle.timeline import ceil_division
 from valle.tokenizers.base import AcousticTokenizer, SemanticTokenizer
+from valle.tokenizers.pretrained_codec import PretrainedCodec
 from valle.tokenizers.residual_codec import ResidualCodec
 
 LONGEST_CONTEXT = 60.0  # seconds; tokens that depend on more are made of the whole sound, at its end
@@ -36,6 +40,14 @@ class EncodesPieces(Protocol):
 
     def encode_piece(self, wav: Tensor, state: Any | None = None) -> tuple[Tensor, Any]:
         """The next ``wav (B, n * hop_length)`` -> codes ``(B, n, Q)`` and the state to go on from."""
+
+
+@runtime_checkable
+class DecodesPieces(Protocol):
+    """A causal codec whose decoder goes on from a state."""
+
+    def decode_piece(self, codes: Tensor, state: Any | None = None) -> tuple[Tensor, Any]:
+        """The next ``codes (B, n, Q)`` -> wav ``(B, n * hop_length)`` and the state to go on from."""
 
 
 class TokenStream:
@@ -155,6 +167,65 @@ def decode_pieces(codec: AcousticTokenizer, codes: Tensor) -> Iterator[Tensor]:
         given = codes[start : stop + after]
         wav = codec.decode(given[None], torch.tensor([len(given)], device=codes.device))[0]
         yield wav[(first - start) * hop : (stop - start) * hop]
+
+
+class SampleStream:
+    """Sound of codes that come in pieces of any size, as soon as no code that follows can change it.
+
+    All that ``push`` and ``flush`` return, end to end, is what ``decode`` returns for all codes, but for ``context (T, Q)``, the codes
+    before the first, whose own sound is not wanted.
+    """
+
+    def __init__(self, codec: AcousticTokenizer, context: Tensor) -> None:
+        """Raises ``UserError`` for a codec whose decoder depends on all codes before, and has no state to go on from."""
+        self._codec, self._state = codec, None
+        self.frames_before, self.frames_ahead = decoder_reach(codec)
+        self._codes = context[max(0, len(context) - self.frames_before) :]
+        self._given = len(self._codes)  # frames of these whose sound was returned, or is not wanted
+        if isinstance(codec, DecodesPieces) and len(self._codes):
+            _, self._state = codec.decode_piece(self._codes[None])
+
+    def push(self, codes: Tensor) -> Tensor:
+        """The next frames ``(n, Q)`` -> the samples ``(m,)`` that are final now."""
+        self._codes = torch.cat([self._codes, codes])
+        return self._up_to(len(self._codes) - self.frames_ahead)
+
+    def flush(self) -> Tensor:
+        """The codes end -> the remaining samples."""
+        return self._up_to(len(self._codes))
+
+    @property
+    def held_frames(self) -> int:
+        """Frames that are kept for sound to come."""
+        return len(self._codes)
+
+    @torch.inference_mode()
+    def _up_to(self, last: int) -> Tensor:
+        """Sound of the frames not given yet, before number ``last`` of those held."""
+        codec, hop = self._codec, self._codec.hop_length
+        if last <= self._given:
+            return torch.zeros(0, device=self._codes.device)
+        if isinstance(codec, DecodesPieces):
+            sound, self._state = codec.decode_piece(self._codes[None, self._given : last], self._state)
+        else:
+            whole = codec.decode(self._codes[None], torch.tensor([len(self._codes)], device=self._codes.device))
+            sound = whole[:, self._given * hop : last * hop]
+        forgotten = max(0, last - self.frames_before)
+        self._codes, self._given = self._codes[forgotten:].clone(), last - forgotten
+        return sound[0]
+
+
+def decoder_reach(codec: AcousticTokenizer) -> tuple[int, int]:
+    """Frames before and after its own on which a frame's sound depends; raises ``UserError`` where no number bounds those before."""
+    if isinstance(codec, ResidualCodec):
+        before, after = (ceil_division(context, codec.hop_length) for context in (codec.left_context, codec.right_context))
+        return before, 0 if isinstance(codec, DecodesPieces) else after
+    if isinstance(codec, PretrainedCodec) and codec.sound_reach:
+        return codec.sound_reach, codec.sound_reach
+    raise UserError(
+        f"the codec {codec.name} makes sound of all codes from the first on, so it cannot be streamed; continue the recording without "
+        "--stream, or train with another codec, such as valle-convnext or dac"
+    )
 
 
 def encode_clip(tokenizer: AcousticTokenizer | SemanticTokenizer, wav: Tensor) -> Tensor:

@@ -34,21 +34,24 @@ def tiny_kmeans(*, hop_length: int = 640) -> MfccKMeans:
 
 
 def tiny_released(
-    *, units: bool = True, conditioning: str = "aligned", seconds: float = 2.0, rates: str = "25/50", num_coarse: int = 1
+    *, units: bool = True, conditioning: str = "aligned", seconds: float = 2.0, rates: str = "25/50", num_coarse: int = 1, **fields: Any
 ) -> Released:
-    """Model, tokenizers and timeline; ``seconds`` is the trained length of every stage, ``rates`` are units' and codes'."""
+    """Model, tokenizers and timeline; ``seconds`` is the trained length of every stage, ``rates`` are units' and codes'.
+
+    ``fields`` are further ones of the model.
+    """
     codec = tiny_codec(sample_rate=RATE if rates == "25/50" else 24000)
     kmeans = tiny_kmeans(hop_length=640 if rates == "25/50" else 320) if units else None
     timeline = Timeline(codes=codec.identity.grid, units=kmeans.identity.grid if kmeans else None)
     model = AudioLM(
         d_model=32, nhead=2, num_layers=2, num_quantizers=CODEBOOKS, codebook_size=CODES, num_units=UNITS if units else None,
         num_coarse=num_coarse, coarse_conditioning=conditioning,
-        units_per_period=timeline.units_per_period, frames_per_period=timeline.frames_per_period,
+        units_per_period=timeline.units_per_period, frames_per_period=timeline.frames_per_period, **fields,
     )  # fmt: skip
     generator = torch.Generator().manual_seed(2)
     for parameter in model.parameters():  # larger than a fresh model's, so that what is drawn depends on what came before
         parameter.data.normal_(std=0.3, generator=generator)
-    lengths = dict.fromkeys(("semantic", "coarse", "fine"), seconds)
+    lengths = dict.fromkeys(("semantic", "coarse", "fine", *model.stages()), seconds)
     return Released(model=model.eval(), timeline=timeline, acoustic=codec, semantic=kmeans, trained_seconds=lengths)
 
 

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from valle.audio import read_audio, write_wav
     from valle.decoding.sampling import Sampling
     from valle.errors import UserError
-    from valle.inference.pipeline import Continuation, ContinueSettings, Pipeline
+    from valle.inference.continuation import Continuation, ContinueSettings
+    from valle.inference.pipeline import Pipeline
     from valle.models.audio_lm import AudioLM
     from valle.models.config import AudioLMConfig
     from valle.tokenizers.registry import load_tokenizer
@@ -38,8 +39,8 @@ __all__ = [
 _HOMES = {
     "AudioLM": "valle.models.audio_lm",
     "AudioLMConfig": "valle.models.config",
-    "Continuation": "valle.inference.pipeline",
-    "ContinueSettings": "valle.inference.pipeline",
+    "Continuation": "valle.inference.continuation",
+    "ContinueSettings": "valle.inference.continuation",
     "Pipeline": "valle.inference.pipeline",
     "Sampling": "valle.decoding.sampling",
     "UserError": "valle.errors",

@@ -13,13 +13,16 @@ from tiny_pipeline import tiny_released
 from torch import Tensor
 
 from valle.errors import UserError
+from valle.inference.continuation import Continuation
 from valle.inference.infer import InferOptions
-from valle.inference.pipeline import Continuation
+from valle.inference.live import LiveContinuation
 from valle.models.released import save_released
 from valle.training.options import AudioLMOptions
 
 SHELL = fences("bash")
-KNOWN = {"source": [".venv/bin/activate"], "tensorboard": ["--logdir"]}  # programs of others, and what they may be given
+KNOWN = {  # programs of others, and what they may be given
+    "source": [".venv/bin/activate"], "tensorboard": ["--logdir"], "ffplay": ["-nodisp"],
+}  # fmt: skip
 COMMANDS = {"valle-infer": "infer", "valle-train": "trainer_audiolm", "valle-tokenize": "tokenizer", "valle-evaluate": "evaluate"}
 NESTED = {"--train-options": "trainer_audiolm", "--infer-options": "infer"}
 
@@ -132,8 +135,8 @@ def test_python_that_is_shown_runs(fence: Fence, tmp_path: Path, monkeypatch: py
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {"__name__": "document"}
     exec(compile(fence.body, fence.name, "exec"), names)
-    made = [value for value in names.values() if isinstance(value, Continuation | Tensor)]
-    assert made and all(value.generated_seconds > 0 if isinstance(value, Continuation) else value.numel() > 0 for value in made)
+    made = [value for value in names.values() if isinstance(value, Continuation | LiveContinuation | Tensor)]
+    assert made and all(value.numel() > 0 if isinstance(value, Tensor) else value.generated_seconds > 0 for value in made)
 
 
 def test_no_block_goes_unchecked() -> None:

@@ -8,6 +8,9 @@ Usage:
 
 Without --checkpoint, --exp-dir or --model the bundled model speaks.  --mode resynthesize is the codec's round trip;
 --mode acoustic makes sound from the recording's own units in the voice of its first --prompt-seconds.
+With --stream, new audio is written to standard output as it is made:
+
+  python3 bin/infer.py --audio-prompts a.wav --output-dir continued --stream wav | ffplay -nodisp -autoexit -
 """
 
 from valle.errors import end_on_ctrl_c
@@ -15,20 +18,27 @@ from valle.errors import end_on_ctrl_c
 if __name__ == "__main__":
     end_on_ctrl_c()  # also while what follows is imported
 
+import sys
 from pathlib import Path
 
 from valle.config import parse_flags
-from valle.errors import run_program
+from valle.errors import UserError, run_program
 from valle.inference.infer import InferOptions, infer
 
 
 def main() -> None:
-    summary = infer(parse_flags(InferOptions, usage=__doc__ or "", config_files=[Path("conf/infer.yaml")]))
+    options = parse_flags(InferOptions, usage=__doc__ or "", config_files=[Path("conf/infer.yaml")])
+    streams = options.stream != "no"
+    if streams and sys.stdout.isatty():
+        raise UserError("--stream writes sound to standard output, which is a terminal here; add | and a player, or > and a file")
+    summary = infer(options, player=sys.stdout.buffer if streams else None)
+    told = sys.stderr if streams else sys.stdout
     for item in summary["items"]:
-        print(f"{item['wav']}: {item['prompt_seconds']:.2f} s of prompt, {item['generated_seconds']:.2f} s generated")
+        waited = f", the first of it {item['first_audio_ms']:.0f} ms after the prompt" if "first_audio_ms" in item else ""
+        print(f"{item['wav']}: {item['prompt_seconds']:.2f} s of prompt, {item['generated_seconds']:.2f} s generated{waited}", file=told)
     for stage, engine in summary["steps_taken_by"].items():
-        print(f"steps of the {stage} stage: {engine}")
-    print(f"{summary['rtf']:.2f} s of work per second of new audio; listen: {summary['page']}")
+        print(f"steps of the {stage} stage: {engine}", file=told)
+    print(f"{summary['rtf']:.2f} s of work per second of new audio; listen: {summary['page']}", file=told)
 
 
 if __name__ == "__main__":

@@ -18,9 +18,10 @@ from valle.evaluation.demo_summary import DemoError, Measured, demo_summary, dem
 from valle.evaluation.voice_report import VoiceTrialSettings, voice_of, voice_report
 from valle.evaluation.voices import VoicesError
 from valle.files import write_text
+from valle.inference.continuation import ContinueSettings
 from valle.inference.infer import InferOptions, infer
 from valle.inference.listening_page import PageItem, PagePicture, write_page
-from valle.inference.pipeline import ContinueSettings, Pipeline
+from valle.inference.pipeline import Pipeline
 from valle.inference.trained_model import trained_model
 from valle.outputs import claim_outputs
 from valle.tokenizing.token_manifests import read_manifests

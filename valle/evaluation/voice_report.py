@@ -16,7 +16,8 @@ from valle.corpora.manifests import read_cuts
 from valle.decoding.sampling import Sampling
 from valle.evaluation.continuations import Continued, continue_cuts, cut_audio, guard_seconds, in_hashed_order
 from valle.evaluation.voices import VoiceClip, VoiceJudge, VoicesError, VoiceTrial, voice_shares
-from valle.inference.pipeline import ContinueSettings, Pipeline
+from valle.inference.continuation import ContinueSettings
+from valle.inference.pipeline import Pipeline
 from valle.measures.intervals import bootstrap_mean
 from valle.measures.sound import silence_share
 from valle.models.semantic import SemanticLM

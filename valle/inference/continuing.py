@@ -5,15 +5,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from valle.decoding.sampling import Sampling
-from valle.models.acoustic.base import AcousticRequest
+from valle.models.acoustic.base import AcousticRequest, LiveRequest
 from valle.models.audio_lm import AudioLM
+from valle.models.unit_feed import UnitFeed
 from valle.seeds import stage_seed
 from valle.timeline import Timeline
 
@@ -64,8 +65,12 @@ class Continuer:
         units: Sequence[Tensor] | None,
         num_frames: Sequence[int],
         sampling: Mapping[str, Sampling],
+        block_seconds: float | None = None,
     ) -> list[Tensor]:
-        """Codes ``(T_f, Q)`` of prompt and continuation: along ``units`` of the whole time, or without them ``num_frames`` in all."""
+        """Codes ``(T_f, Q)`` of prompt and continuation: along ``units`` of the whole time, or without them ``num_frames`` in all.
+
+        With ``block_seconds``, stages that look ahead fill so much at once.
+        """
         if units is not None:
             num_frames = [self.timeline.frames_for_units(len(row)) for row in units]
         request = AcousticRequest(
@@ -74,9 +79,46 @@ class Continuer:
             seeds=[stage_seed(prompt.seed, 1) for prompt in prompts],
             units=units,
             sampling=sampling,
-            windows={name: self._window(name) * self.timeline.frames_per_period for name in self.model.acoustic_stages()},
+            windows=self._windows,
+            block=self._block(block_seconds),
         )
         return self.model.acoustic.generate(request)
+
+    def stream(
+        self,
+        prompt: TokenPrompt,
+        *,
+        shortest: int,
+        longest: int,
+        num_frames: int,
+        sampling: Mapping[str, Sampling],
+        block_seconds: float | None = None,
+    ) -> Iterator[Tensor]:
+        """New codes ``(n, Q)`` of one row as soon as they are final, each unit made when a frame needs it.
+
+        Together they are what ``units`` and ``codes`` make; without units, ``num_frames`` is the length.
+        """
+        stage, each, feed = self.model.unit_stage, self.timeline.units_per_period, None
+        if stage is not None:
+            known = len(prompt.units)
+            units = stage.stream(
+                prompt.units, max_new=longest * each - known, min_new=shortest * each - known,
+                sampling=sampling.get(stage.name, stage.sampling), seed=stage_seed(prompt.seed, 0), window=self._window(stage.name) * each,
+            )  # fmt: skip
+            feed, num_frames = UnitFeed(prompt.units, units, self.timeline.periods), longest * self.timeline.frames_per_period
+        return self.model.acoustic.stream(LiveRequest(
+            prompt_codes=prompt.codes, num_frames=num_frames, seed=stage_seed(prompt.seed, 1), units=feed, sampling=sampling,
+            windows=self._windows, block=self._block(block_seconds),
+        ))  # fmt: skip
+
+    @property
+    def _windows(self) -> dict[str, int]:
+        """Frames of the acoustic stages' windows."""
+        return {name: self._window(name) * self.timeline.frames_per_period for name in self.model.acoustic_stages()}
+
+    def _block(self, seconds: float | None) -> int | None:
+        """Frames of a block, whole periods and one at least."""
+        return None if seconds is None else max(1, self.timeline.periods_for(seconds)) * self.timeline.frames_per_period
 
     def _window(self, stage: str) -> int:
         return self.timeline.window_for(self.trained_seconds[stage])

@@ -7,8 +7,9 @@ import time
 from dataclasses import asdict, dataclass, field
 from itertools import count
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
+import numpy as np
 import torch
 
 from valle.audio import Waveform, audio_info, read_audio, write_wav
@@ -16,8 +17,11 @@ from valle.decoding.sampling import Drafts, Sampling
 from valle.device import find_device
 from valle.errors import UserError
 from valle.files import plain_stem, shown, write_text
+from valle.inference.continuation import Continuation, ContinueSettings
 from valle.inference.listening_page import PageItem, write_page
-from valle.inference.pipeline import BUNDLED_MODEL, Continuation, ContinueSettings, Pipeline
+from valle.inference.live import LiveContinuation
+from valle.inference.pipeline import BUNDLED_MODEL, Pipeline
+from valle.inference.sound_output import SoundOutput
 from valle.inference.spectrogram import write_spectrogram
 from valle.inference.trained_model import check_choice, trained_model
 from valle.models.hub import find_model
@@ -83,6 +87,15 @@ class InferOptions:
         "float32",
         "of the language models; tokenizers compute in float32. int8: weights are rounded to eight bits where they decide the speed",
     )
+    stream: Literal["no", "float32", "pcm16", "wav"] = _flag(
+        "no",
+        "write new audio to standard output while later audio is made, one prompt after another: raw samples (float32, pcm16) or a wav "
+        "without a length; files are written as without it, and all text goes to standard error",
+    )
+    block_seconds: float | None = _flag(
+        None, "new audio that stages which look ahead make at once; not given: as much as they were trained on, with --stream half a second"
+    )
+    chunk_seconds: float = _flag(0.1, "of --stream: new audio that is written at once")
     engine: Literal["auto", "torch", "native"] = _flag("auto", "what takes the steps: torch, native (numba, CPU), or the faster of the two")
 
     def __post_init__(self) -> None:
@@ -93,6 +106,8 @@ class InferOptions:
         if sum(choice is not None for choice in (self.checkpoint, self.exp_dir, self.model)) > 1:
             raise UserError("expected one of --checkpoint, --exp-dir and --model, found several; give only one of them")
         check_choice(exp_dir=self.exp_dir, epoch=self.epoch, avg=self.avg, use_averaged_model=self.use_averaged_model)
+        if self.stream != "no" and self.mode != "continue":
+            raise UserError(f"--stream continues its prompts, found --mode {self.mode}; leave out one of them")
         if not self.audio_prompts:
             raise UserError("expected audio files after --audio-prompts, found none")
 
@@ -118,11 +133,48 @@ class InferOptions:
             sampling={name: sampling(stage) for name, stage in all_stages().items()},
             level=self.level,
             drafts=Drafts(self.draft_tokens, self.draft_rule) if self.draft_tokens else None,
+            block_seconds=self.block_seconds,
         )
 
 
-def infer(options: InferOptions) -> dict[str, Any]:
-    """Continue every prompt ``num_samples`` times -> the summary that is written."""
+@dataclass(frozen=True)
+class Streamed:
+    """A result of ``--stream``: what ``Continuation`` says of its sound, and how long it took to come."""
+
+    wav: Waveform
+    live: LiveContinuation
+
+    @property
+    def sample_rate(self) -> int:
+        return self.live.sample_rate
+
+    @property
+    def seed(self) -> int:
+        return self.live.seed
+
+    @property
+    def own_samples(self) -> int:
+        return self.live.own_samples
+
+    @property
+    def gain_db(self) -> float:
+        return self.live.gain_db
+
+    @property
+    def seconds(self) -> float:
+        return len(self.wav) / self.sample_rate
+
+    @property
+    def generated_seconds(self) -> float:
+        return self.live.generated_seconds
+
+    @property
+    def prompt_seconds(self) -> float:
+        return len(self.live.prompt) / self.sample_rate
+
+
+def infer(options: InferOptions, *, player: BinaryIO | None = None) -> dict[str, Any]:
+    """Continue every prompt ``num_samples`` times -> the summary that is written; with ``--stream``, ``player`` gets the new audio."""
     settings = options.settings()
     check_inputs(options)
     jobs = [(row, sample) for row in range(len(options.audio_prompts)) for sample in range(options.num_samples)]
@@ -139,13 +191,30 @@ def infer(options: InferOptions) -> dict[str, Any]:
     rate = pipeline.sample_rate
     audio = [read_prompt(path, rate, settings) for path in options.audio_prompts]  # every prompt is read before work begins
     started = time.perf_counter()
-    results: list[Continuation] = []
-    for first in range(0, len(jobs), options.batch_size):
+    results: list[Continuation | Streamed] = []
+    if options.stream != "no":
+        assert player is not None, "whoever streams says where to"
+        output = SoundOutput(player, options.stream, rate)
+        for row, sample in jobs:
+            live = pipeline.stream(
+                audio[row], rate, seed=options.seed + SAMPLE_STRIDE * sample, settings=settings, chunk_seconds=options.chunk_seconds
+            )
+            results.append(Streamed(wav=_played(live, output), live=live))
+    for first in range(0, len(jobs) if options.stream == "no" else 0, options.batch_size):
         batch = jobs[first : first + options.batch_size]
         seeds = [options.seed + SAMPLE_STRIDE * sample for _, sample in batch]
         results += pipeline.continue_audio([audio[row] for row, _ in batch], rate, seed=seeds, settings=settings)
     with outputs.being_written():
         return _write(options, names, jobs, results, time.perf_counter() - started, steps_taken_by=pipeline.steps_taken_by)
+
+
+def _played(live: LiveContinuation, output: SoundOutput) -> Waveform:
+    """Prompt and new audio ``(T,)``, once all of the latter was written."""
+    chunks = []
+    for chunk in live:
+        output.write(chunk)
+        chunks.append(chunk)
+    return np.concatenate([live.prompt, *chunks])
 
 
 def read_passes(text: str) -> tuple[int, ...]:
@@ -187,7 +256,7 @@ def _write(
     options: InferOptions,
     names: list[str],
     jobs: list[tuple[int, int]],
-    results: list[Continuation],
+    results: list[Continuation | Streamed],
     seconds: float,
     *,
     steps_taken_by: dict[str, str],
@@ -201,6 +270,8 @@ def _write(
             "seconds": result.seconds, "generated_seconds": result.generated_seconds, "seed": result.seed,
             "own_seconds": result.own_samples / result.sample_rate, "gain_db": round(result.gain_db, 2),
         })  # fmt: skip
+        if isinstance(result, Streamed) and result.live.first_audio_seconds is not None:
+            items[-1].update(first_audio_ms=1000 * result.live.first_audio_seconds, rtf=result.live.real_time_factor)
         page_items.append(PageItem(
             title=shown(options.audio_prompts[row].name), wav=f"{name}.wav", picture=f"{name}.png", prompt_seconds=result.prompt_seconds,
             generated_seconds=result.generated_seconds, seed=result.seed,

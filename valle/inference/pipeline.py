@@ -8,26 +8,30 @@ Nothing of the training is needed here, and no manifests.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+import time
+from collections.abc import Generator, Iterable, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import ceil
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal, SupportsIndex
+from typing import Any, SupportsIndex
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from valle.audio import Waveform, resample
-from valle.decoding.sampling import Drafts, Sampling
 from valle.decoding.steps import verify_steps
 from valle.device import find_device, find_dtype
 from valle.errors import UserError
 from valle.given_audio import PromptError, Recording, as_rows, as_seeds
+from valle.inference.continuation import MIN_PROMPT_SECONDS, Continuation, ContinueSettings
 from valle.inference.continuing import Continuer, TokenPrompt
 from valle.inference.drafting import with_drafts
+from valle.inference.joint import Joint
+from valle.inference.live import BLOCK_SECONDS, LiveContinuation, LiveNotes, new_sound
+from valle.inference.prompt_stream import HeardPrompt, PromptStream
 from valle.measures.level import Level, active_level, hold_level, speech_gain_db, with_gain
 from valle.models.dropping import refuse_guidance
 from valle.models.folder import refuse_other_content, smallest_dtype
@@ -36,89 +40,10 @@ from valle.models.released import Released, load_released, save_released
 from valle.modules.transformer import Engine, Transformer
 from valle.timeline import ceil_division
 from valle.tokenizers.base import AcousticTokenizer, SemanticTokenizer
-from valle.tokenizers.stream import decode_pieces, encode_pieces
+from valle.tokenizers.stream import decode_pieces, decoder_reach, encode_pieces
 
 BUNDLED_MODEL = Path(__file__).parent.parent / "assets" / "audio-lm"
-MIN_PROMPT_SECONDS = 0.2
 FADE_SECONDS = 0.02  # over which the prompt's own samples give way to generated ones
-
-Mode = Literal["continue", "resynthesize", "acoustic"]
-
-
-@dataclass(frozen=True)
-class ContinueSettings:
-    """How audio is continued; times in seconds, of new audio for ``min_seconds`` and ``max_seconds``.
-
-    ``continue``: new units, then their sound.  ``acoustic``: the sound of the recording's own units after the prompt, whose
-    voice it takes (a prompt of 0 s leaves the voice to the model).  ``resynthesize``: the codec's round trip of all of it.
-
-    ``level``: with ``speech``, the stages hear the prompt at the level of the speech that models are trained on, and what they
-    generate is given the prompt's level back. The prompt's own samples stay as they are. None: ``speech`` for a model with
-    units, ``none`` for one without, which music is the use of. The codec's round trip is always at the level that is given.
-
-    >>> from valle import ContinueSettings, Pipeline, Sampling, read_audio
-    >>> settings = ContinueSettings(max_seconds=1, sampling={"semantic": Sampling(temperature=0.6)})
-    >>> [continuation] = Pipeline.from_pretrained().continue_audio(*read_audio("hello.wav"), settings=settings)
-    """
-
-    mode: Mode = "continue"
-    prompt_seconds: float = 3.0
-    max_seconds: float = 10.0
-    min_seconds: float | None = None  # no end is drawn before it; None: 1, or all of a shorter max_seconds
-    sampling: Mapping[str, Sampling] = field(default_factory=dict)  # by stage; of a stage that is not named, its own default
-    level: Level | None = None
-    drafts: Drafts | None = None  # of the stages that have draft heads; None draws one token a step
-
-    def __post_init__(self) -> None:
-        if self.mode not in ("continue", "resynthesize", "acoustic"):
-            raise UserError(f"the mode must be continue, resynthesize or acoustic, found {self.mode!r}")
-        if self.level not in ("speech", "none", None):
-            raise UserError(f"the level must be speech or none, found {self.level!r}")
-        if not 0 < self.max_seconds < float("inf"):
-            raise UserError(f"the new audio must be longer than 0 seconds, found {self.max_seconds:g}; raise --max-seconds")
-        if not 0 <= self.least_seconds <= self.max_seconds:
-            raise UserError(f"--min-seconds must lie between 0 and --max-seconds ({self.max_seconds:g}), found {self.min_seconds:g}")
-        if not MIN_PROMPT_SECONDS <= self.prompt_seconds < float("inf") and not (self.mode == "acoustic" and self.prompt_seconds == 0):
-            raise UserError(f"the prompt must last at least {MIN_PROMPT_SECONDS} s, found {self.prompt_seconds:g}; raise --prompt-seconds")
-
-    @property
-    def least_seconds(self) -> float:
-        """New audio before which no end is drawn."""
-        return min(1.0, self.max_seconds) if self.min_seconds is None else self.min_seconds
-
-
-@dataclass(frozen=True, kw_only=True)
-class Continuation:
-    """One result: the prompt's own samples, then what was generated.
-
-    >>> from valle import Pipeline, read_audio, write_wav
-    >>> wav, sample_rate = read_audio("hello.wav")
-    >>> [continuation] = Pipeline.from_pretrained().continue_audio(wav, sample_rate, prompt_seconds=2, max_seconds=1)
-    >>> print(f"{continuation.prompt_seconds:g} s, then {continuation.generated_seconds:g} s of new audio")
-    2 s, then 1 s of new audio
-    >>> write_wav("new.wav", continuation.wav[continuation.prompt_samples :], continuation.sample_rate)
-    """
-
-    wav: Waveform  # (T,) float32 at sample_rate
-    sample_rate: int  # Hz, the codec's
-    prompt_samples: int  # length of the prompt; what follows is new
-    own_samples: int  # up to here the samples are the prompt's own; its last tokens are generated anew
-    seed: int
-    codes: Tensor  # (T_f, Q) int64, of prompt and continuation
-    units: Tensor | None  # (T_u,) int64, of prompt and continuation
-    gain_db: float = 0.0  # at which the stages heard the prompt; taken back from what was generated
-
-    @property
-    def seconds(self) -> float:
-        return len(self.wav) / self.sample_rate
-
-    @property
-    def prompt_seconds(self) -> float:
-        return self.prompt_samples / self.sample_rate
-
-    @property
-    def generated_seconds(self) -> float:
-        return (len(self.wav) - self.prompt_samples) / self.sample_rate
 
 
 @dataclass(frozen=True)
@@ -264,10 +189,7 @@ class Pipeline:
         Times that are given replace those of ``settings``.  A row depends on its own recording and seed only; one ``seed``
         is every row's.  Raises ``PromptError``.
         """
-        given: dict[str, Any] = {"prompt_seconds": prompt_seconds, "max_seconds": max_seconds, "min_seconds": min_seconds}
-        settings = replace(settings or ContinueSettings(), **{name: value for name, value in given.items() if value is not None})
-        refuse_guidance(self.model.config, self.model.stages(), settings.sampling)
-        settings = replace(settings, sampling=with_drafts(self.model, settings.sampling, settings.drafts))
+        settings = self._settings(settings, prompt_seconds=prompt_seconds, max_seconds=max_seconds, min_seconds=min_seconds)
         recordings, seeds = self._rows(wav, sample_rate, seed)
         if not recordings:
             return []
@@ -277,6 +199,85 @@ class Pipeline:
             if settings.mode == "acoustic":
                 return self._spoken(recordings, seeds, settings)
             return self._continued(recordings, seeds, settings)
+
+    def stream(
+        self,
+        wav: Recording | Iterable[Recording],
+        sample_rate: int,
+        *,
+        seed: SupportsIndex = 0,
+        settings: ContinueSettings | None = None,
+        prompt_seconds: float | None = None,
+        max_seconds: float | None = None,
+        min_seconds: float | None = None,
+        chunk_seconds: float = 0.1,
+    ) -> LiveContinuation:
+        """What ``continue_audio`` has after the prompt, in chunks of about ``chunk_seconds`` while later ones are still to be made.
+
+        ``wav`` is one recording ``(T,)``, or its pieces of any size as they come in, whose tokens are then made at once; no more of them
+        is asked for than the prompt.  Stages that look ahead work in blocks: the same as offline with the same ``block_seconds``.
+        Of pieces, the gain is that of ``LiveGain``, fixed in the first second of speech.  Memory does not grow with what was made.
+        Raises ``PromptError``, of pieces when the first chunk is asked for.
+
+        >>> from valle import Pipeline, read_audio
+        >>> with Pipeline.from_pretrained().stream(*read_audio("hello.wav"), max_seconds=1) as chunks:
+        ...     print(sum(len(chunk) for chunk in chunks) / chunks.sample_rate)
+        1.0
+        """
+        settings = self._settings(settings, prompt_seconds=prompt_seconds, max_seconds=max_seconds, min_seconds=min_seconds)
+        if settings.mode != "continue":
+            raise UserError(f"a stream continues its prompt, found the mode {settings.mode}; use continue_audio")
+        if settings.block_seconds is None and self.model.acoustic.looks_ahead:
+            settings = replace(settings, block_seconds=BLOCK_SECONDS)
+        if not 0 < chunk_seconds < float("inf"):
+            raise UserError(f"a chunk must last more than 0 seconds, found {chunk_seconds:g}; raise --chunk-seconds")
+        decoder_reach(self.acoustic)  # refuses a codec that cannot, before anything is read
+        [row_seed] = as_seeds(seed, 1)
+        notes = LiveNotes()
+        given = self._rows(wav, sample_rate, seed)[0][0] if isinstance(wav, (np.ndarray, Tensor)) else wav
+        chunks = self._live(given, sample_rate, row_seed, settings, notes, self._samples(chunk_seconds))
+        return LiveContinuation(chunks, notes, sample_rate=self.sample_rate, seed=row_seed)
+
+    @torch.inference_mode()
+    def _live(
+        self, wav: Waveform | Iterable[Recording], sample_rate: int, seed: int, settings: ContinueSettings, notes: LiveNotes, chunk: int
+    ) -> Generator[Waveform, None, None]:
+        if isinstance(wav, np.ndarray):
+            notes.prompt_ended = time.perf_counter()
+            cut = wav[: self._samples(settings.prompt_seconds)]
+            prompt = self._prompt(cut, seed, self._gain_db(cut, settings))
+        else:
+            prompt = self._heard(wav, sample_rate, seed, settings, notes)
+        notes.gain_db, most = prompt.gain_db, self._samples(settings.max_seconds)
+        codes = self.continuer.stream(
+            prompt.tokens, shortest=self._periods(prompt, settings.least_seconds), longest=self._periods(prompt, settings.max_seconds),
+            num_frames=ceil_division(len(prompt.wav) + most, self.acoustic.hop_length), sampling=settings.sampling,
+            block_seconds=settings.block_seconds,
+        )  # fmt: skip
+        yield from new_sound(
+            self.acoustic, prompt.wav, prompt.tokens.codes, codes, notes, fade=self._samples(FADE_SECONDS), most=most, chunk=chunk
+        )
+
+    def _heard(
+        self, pieces: Iterable[Recording], sample_rate: int, seed: int, settings: ContinueSettings, notes: LiveNotes
+    ) -> _Prompt:
+        """A prompt that comes in pieces."""
+        stream = PromptStream(
+            self.acoustic, self.semantic, sample_rate=sample_rate, most=self._samples(settings.prompt_seconds),
+            at_speech_level=self._level(settings) == "speech",
+        )  # fmt: skip
+        for piece in pieces:
+            stream.push(piece)
+            if stream.is_full:
+                break
+        notes.prompt_ended = time.perf_counter()
+        return self._with_tokens(stream.finish(), seed)
+
+    def _settings(self, settings: ContinueSettings | None, **given: Any) -> ContinueSettings:
+        """``settings`` with what was ``given`` beside them, for this model."""
+        settings = replace(settings or ContinueSettings(), **{name: value for name, value in given.items() if value is not None})
+        refuse_guidance(self.model.config, self.model.stages(), settings.sampling)
+        return replace(settings, sampling=with_drafts(self.model, settings.sampling, settings.drafts))
 
     def _continued(self, recordings: list[Waveform], seeds: list[int], settings: ContinueSettings) -> list[Continuation]:
         cut = self._samples(settings.prompt_seconds)
@@ -319,26 +320,37 @@ class Pipeline:
         rows = [resample(samples, sample_rate, self.sample_rate) if len(samples) else samples for samples in as_rows(wav)]
         return rows, as_seeds(seed, len(rows))
 
+    def _level(self, settings: ContinueSettings) -> Level:
+        return settings.level or ("none" if self.semantic is None else "speech")
+
     def _gain_db(self, prompt: Waveform, settings: ContinueSettings) -> float:
-        level = settings.level or ("none" if self.semantic is None else "speech")
-        return speech_gain_db(prompt, self.sample_rate) if level == "speech" else 0.0
+        return speech_gain_db(prompt, self.sample_rate) if self._level(settings) == "speech" else 0.0
 
     def _prompt(self, wav: Waveform, seed: int, gain_db: float) -> _Prompt:
         """Tokens of a prompt, heard at ``gain_db``, without those that what follows it would change (``Tokenizer.kept_of_prompt``)."""
-        seconds = len(wav) / self.sample_rate
-        if seconds < MIN_PROMPT_SECONDS:
-            raise PromptError(f"expected a prompt of at least {MIN_PROMPT_SECONDS:g} s, found {seconds:.2f} s; give a longer recording")
+        self._refuse_too_short(wav)
         heard = with_gain(wav, gain_db)
-        codes = self._codes(heard)[: self.acoustic.kept_of_prompt(len(wav))]
-        units = codes.new_zeros(0)
+        codes, units = self._codes(heard)[: self.acoustic.kept_of_prompt(len(wav))], None
         if self.semantic is not None:
             at_its_rate = resample(heard, self.sample_rate, self.semantic.sample_rate)
             units = self._units(heard)[: self.semantic.kept_of_prompt(len(at_its_rate))]
+        return self._with_tokens(HeardPrompt(wav=wav, codes=codes, units=units, gain_db=gain_db), seed)
+
+    def _refuse_too_short(self, wav: Waveform) -> None:
+        if (seconds := len(wav) / self.sample_rate) < MIN_PROMPT_SECONDS:
+            raise PromptError(f"expected a prompt of at least {MIN_PROMPT_SECONDS:g} s, found {seconds:.2f} s; give a longer recording")
+
+    def _with_tokens(self, heard: HeardPrompt, seed: int) -> _Prompt:
+        """A prompt whose kept tokens are trimmed to whole periods."""
+        self._refuse_too_short(heard.wav)
+        codes = heard.codes[:, : self.model.config.num_quantizers]
+        units = codes.new_zeros(0) if heard.units is None else heard.units
         num_units, num_frames = self.timeline.align(len(units), len(codes))
         if num_frames == 0:
-            raise PromptError(f"expected a prompt longer than the tokenizers' right context, found {seconds:.2f} s; give a longer one")
+            found = len(heard.wav) / self.sample_rate
+            raise PromptError(f"expected a prompt longer than the tokenizers' right context, found {found:.2f} s; give a longer one")
         tokens = TokenPrompt(codes=codes[:num_frames], units=units[:num_units], seed=seed)
-        return _Prompt(wav=wav, tokens=tokens, gain_db=gain_db)
+        return _Prompt(wav=heard.wav, tokens=tokens, gain_db=heard.gain_db)
 
     def _no_prompt(self, seed: int, gain_db: float) -> _Prompt:
         empty = torch.zeros(0, dtype=torch.int64, device=self.device)
@@ -356,20 +368,18 @@ class Pipeline:
         """Codes along ``units``, or without them for ``most`` samples a row; then sound, of ``most`` samples at most."""
         rows = self.continuer.codes(
             [prompt.tokens for prompt in prompts], units=units, sampling=settings.sampling,
-            num_frames=[ceil_division(total, self.acoustic.hop_length) for total in most],
+            num_frames=[ceil_division(total, self.acoustic.hop_length) for total in most], block_seconds=settings.block_seconds,
         )  # fmt: skip
         return [self._joined(prompts[row], codes, None if units is None else units[row], most[row]) for row, codes in enumerate(rows)]
 
     def _joined(self, prompt: _Prompt, codes: Tensor, units: Tensor | None, most: int) -> Continuation:
         """The prompt's own samples as far as its tokens were kept, a short crossfade there, then what was generated."""
         generated = self._at_level_of(prompt, self._decode(codes)[:most])
-        fade = min(self._samples(FADE_SECONDS), len(prompt.wav))
-        own = min(len(prompt.tokens.codes) * self.acoustic.hop_length, len(prompt.wav) - fade)
-        rising = np.linspace(0, 1, fade, dtype=np.float32)
-        joint = prompt.wav[own : own + fade] * (1 - rising) + generated[own : own + fade] * rising
+        known = len(prompt.tokens.codes) * self.acoustic.hop_length
+        joint = Joint.after(prompt.wav, known=known, fade=self._samples(FADE_SECONDS))
         return Continuation(
-            wav=np.concatenate([prompt.wav[:own], joint, generated[own + fade :]]), sample_rate=self.sample_rate, seed=prompt.tokens.seed,
-            prompt_samples=len(prompt.wav), own_samples=own, codes=codes.cpu(), units=None if units is None else units.cpu(),
+            wav=joint.join(prompt.wav, generated[joint.own :]), sample_rate=self.sample_rate, seed=prompt.tokens.seed,
+            prompt_samples=len(prompt.wav), own_samples=joint.own, codes=codes.cpu(), units=None if units is None else units.cpu(),
             gain_db=prompt.gain_db,
         )  # fmt: skip
 

@@ -1,0 +1,221 @@
+"""Streams: the same as offline, whatever the chunks, in bounded memory, and gone when closed."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny_pipeline import RATE, lean_to_end, recording, tiny_released
+
+import valle.decoding.engine
+from valle.audio import Waveform
+from valle.decoding.engine import Decoder
+from valle.decoding.sampling import Sampling
+from valle.errors import UserError
+from valle.given_audio import PromptError
+from valle.inference.live import LiveContinuation
+from valle.inference.pipeline import Continuation, ContinueSettings, Pipeline
+from valle.models.acoustic.growing import GrowingFrames
+from valle.models.unit_feed import UnitFeed
+from valle.tokenizers.stream import SampleStream
+
+KINDS: dict[str, dict[str, Any]] = {
+    "ar-nar": {},
+    "ar-nar, units before codes": {"conditioning": "prefix"},
+    "ar-nar, codes only": {"units": False},
+    "ar-nar, 50 Hz units beside 75 Hz codes": {"rates": "50/75", "num_coarse": 2},
+    "ar-nar, no fine level": {"num_coarse": 3},
+    "ar-nar, runs of units": {"unit_sequence": "runs"},
+    "soundstorm": {"acoustic_model": "soundstorm"},
+    "flat": {"acoustic_model": "flat"},
+    "delay": {"acoustic_model": "delay"},
+    "delay, two steps a frame": {"acoustic_model": "delay", "delay_pattern": "partial-flatten", "rates": "50/75"},
+    "delay, codes only": {"acoustic_model": "delay", "units": False},
+    "rq": {"acoustic_model": "rq"},
+    "rq, delayed": {"acoustic_model": "rq", "acoustic_delay": 2, "rates": "50/75"},
+    "rq, codes only": {"acoustic_model": "rq", "units": False, "acoustic_delay": 1},
+}
+CAUSAL = [name for name in KINDS if name.startswith(("delay", "rq", "flat"))]
+
+
+def pipeline_of(kind: str, *, end: float = -1e9) -> Pipeline:
+    """Goes on until it is told to stop, unless ``end`` says otherwise."""
+    released = tiny_released(**KINDS[kind])
+    return Pipeline(lean_to_end(released, end) if released.semantic else released, engine="torch")
+
+
+def pieces(wav: Waveform, sizes: Iterator[int]) -> Iterator[Waveform]:
+    while len(wav):
+        size = next(sizes)
+        yield wav[:size]
+        wav = wav[size:]
+
+
+def every(size: int) -> Iterator[int]:
+    while True:
+        yield size
+
+
+def assert_same(live: LiveContinuation, chunks: list[Waveform], offline: Continuation) -> None:
+    """To rounding: a codec decodes other lengths at a time, and tokens that differed would show."""
+    streamed = np.concatenate([live.prompt, *chunks])
+    assert streamed.dtype == np.float32 and len(streamed) == len(offline.wav)
+    assert np.allclose(streamed, offline.wav, atol=1e-5)
+    assert len(live.prompt) == offline.prompt_samples and live.own_samples == offline.own_samples
+    assert live.gain_db == pytest.approx(offline.gain_db) and live.generated_seconds == offline.generated_seconds
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_stream_is_the_offline_continuation_past_the_trained_length(kind: str) -> None:
+    asked = ContinueSettings(prompt_seconds=1.3, max_seconds=2.57, block_seconds=None if kind in CAUSAL else 0.3)
+    pipeline = pipeline_of(kind)
+    [offline] = pipeline.continue_audio(recording(2), RATE, seed=4, settings=asked)
+    live = pipeline.stream(recording(2), RATE, seed=4, settings=asked)
+    assert_same(live, list(live), offline)
+
+
+@pytest.mark.parametrize("kind", ["ar-nar", "ar-nar, runs of units", "soundstorm", "flat", "delay", "rq, delayed"])
+@pytest.mark.parametrize("end", [3.0, 1e9])
+def test_a_stream_ends_where_the_speech_does(kind: str, end: float) -> None:
+    pipeline = pipeline_of(kind, end=end)
+    asked = ContinueSettings(min_seconds=0.1, max_seconds=3, block_seconds=None if kind in CAUSAL else 0.3)
+    [offline] = pipeline.continue_audio(recording(0.8), RATE, seed=2, settings=asked)
+    assert offline.generated_seconds < 3
+    live = pipeline.stream(recording(0.8), RATE, seed=2, settings=asked)
+    assert_same(live, list(live), offline)
+
+
+def test_blocks_without_a_length_are_half_a_second_where_a_stage_looks_ahead() -> None:
+    pipeline = pipeline_of("ar-nar")
+    [offline] = pipeline.continue_audio(recording(1), RATE, settings=ContinueSettings(max_seconds=1.5, block_seconds=0.5))
+    live = pipeline.stream(recording(1), RATE, max_seconds=1.5)
+    assert_same(live, list(live), offline)
+    [other] = pipeline.continue_audio(recording(1), RATE, max_seconds=1.5)
+    assert not np.allclose(other.wav, offline.wav, atol=1e-3)
+
+
+PIPELINE = pipeline_of("ar-nar")
+AS_IT_IS = ContinueSettings(prompt_seconds=1.0, max_seconds=0.5, block_seconds=0.2, level="none")
+
+
+@settings(deadline=None, max_examples=15)
+@given(sizes=st.lists(st.integers(round(0.02 * RATE), 2 * RATE), min_size=1, max_size=40), seconds=st.sampled_from([0.7, 1.4]))
+def test_a_prompt_in_pieces_of_20_ms_to_2_s_is_the_same_prompt(sizes: list[int], seconds: float) -> None:
+    wav = recording(seconds)
+    [offline] = PIPELINE.continue_audio(wav, RATE, settings=AS_IT_IS)
+    repeated = iter(sizes * (1 + len(wav) // sum(sizes)) + sizes)
+    live = PIPELINE.stream(pieces(wav, repeated), RATE, settings=AS_IT_IS)
+    assert_same(live, list(live), offline)
+
+
+def test_the_level_of_pieces_is_fixed_by_what_was_heard_first_whatever_their_size() -> None:
+    asked = ContinueSettings(prompt_seconds=3.0, max_seconds=0.5, block_seconds=0.2)
+    wav = np.concatenate([recording(1.5), 0.2 * recording(1.5, seed=1)])
+    streams = [PIPELINE.stream(pieces(wav, every(size)), RATE, settings=asked) for size in (333, 5000, 48000)]
+    chunks = [np.concatenate(list(stream)) for stream in streams]
+    assert streams[0].gain_db == streams[1].gain_db == streams[2].gain_db != 0
+    assert all(np.allclose(chunks[0], other, atol=1e-5) for other in chunks[1:])
+
+
+def test_pieces_at_another_rate_are_resampled_as_the_whole_is() -> None:
+    wav = recording(1.2)
+    [offline] = PIPELINE.continue_audio(wav, 22050, settings=AS_IT_IS)
+    live = PIPELINE.stream(pieces(wav, every(777)), 22050, settings=AS_IT_IS)
+    assert_same(live, list(live), offline)
+
+
+def test_no_more_pieces_are_asked_for_than_the_prompt_lasts() -> None:
+    asked_for: list[int] = []
+
+    def endless() -> Iterator[Waveform]:
+        while True:
+            asked_for.append(1)
+            yield recording(0.1)
+
+    with PIPELINE.stream(endless(), RATE, settings=AS_IT_IS) as live:
+        next(live)
+    assert 10 <= len(asked_for) <= 12
+
+
+def alive(*kinds: type) -> list[Any]:
+    return [thing for thing in gc.get_objects() if type(thing) in kinds]
+
+
+STATE = (Decoder, UnitFeed, SampleStream, GrowingFrames)
+
+
+@pytest.mark.parametrize("kind", ["ar-nar", "rq", "delay", "flat", "soundstorm"])
+def test_closing_a_stream_frees_its_state_at_once_and_leaves_the_pipeline_as_it_was(kind: str) -> None:
+    pipeline = pipeline_of(kind)
+    gc.collect()
+    gc.disable()
+    try:
+        live = pipeline.stream(recording(1), RATE, seed=1, max_seconds=1000)
+        next(live)
+        assert alive(*STATE)
+        live.close()
+        assert not alive(*STATE)
+    finally:
+        gc.enable()
+    assert list(live) == []
+    again = list(pipeline.stream(recording(1), RATE, seed=1, max_seconds=0.3))
+    assert sum(map(len, again)) == round(0.3 * RATE)
+
+
+@pytest.mark.parametrize("kind", ["ar-nar", "rq", "delay", "flat"])
+def test_memory_does_not_grow_with_what_was_made(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(valle.decoding.engine, "TOKENS_AT_ONCE", 64)
+    monkeypatch.setattr(valle.models.unit_feed, "FORGOTTEN_AT_ONCE", 8)
+    pipeline = pipeline_of(kind)
+    held = []
+    with pipeline.stream(recording(1), RATE, max_seconds=1000) as live:
+        for _ in live:
+            if live.generated_seconds > 2 * (1 + len(held)):
+                held.append(held_now())
+            if len(held) == 6:
+                break
+    assert max(held[3:]) <= 1.3 * max(held[:3]), held
+
+
+def held_now() -> float:
+    """Tokens, units and frames that a stream keeps."""
+    decoders, feeds, samples, frames = (alive(kind) for kind in STATE)
+    return (
+        sum(decoder.tokens.shape[1] for decoder in decoders)
+        + sum(feed.held for feed in feeds)
+        + sum(stream.held_frames for stream in samples)
+        + sum(row.held for row in frames)
+    )
+
+
+def test_first_audio_and_work_are_counted_from_the_prompts_end() -> None:
+    live = PIPELINE.stream(pieces(recording(1), every(1600)), RATE, settings=AS_IT_IS)
+    assert live.first_audio_seconds is None and live.real_time_factor == 0
+    chunks = list(live)
+    assert len(chunks) > 2 and live.first_audio_seconds is not None
+    assert 0 < live.first_audio_seconds < live.work_seconds
+    assert live.real_time_factor == pytest.approx(live.work_seconds / 0.5)
+
+
+def test_repetitions_guided_and_drafted_draws_stream_too() -> None:
+    pipeline = pipeline_of("rq, delayed")
+    asked = ContinueSettings(max_seconds=1.5, sampling={"rq": Sampling(temperature=0.5, repetition_window=4)})
+    [offline] = pipeline.continue_audio(recording(1), RATE, settings=asked)
+    live = pipeline.stream(recording(1), RATE, settings=asked)
+    assert_same(live, list(live), offline)
+
+
+def test_what_cannot_be_streamed_is_refused_before_anything_is_made() -> None:
+    with pytest.raises(UserError, match="a stream continues its prompt, found the mode acoustic"):
+        PIPELINE.stream(recording(1), RATE, settings=ContinueSettings(mode="acoustic"))
+    with pytest.raises(UserError, match="raise --chunk-seconds"):
+        PIPELINE.stream(recording(1), RATE, chunk_seconds=0)
+    with pytest.raises(PromptError, match=r"at least 0\.2 s, found 0\.10 s"):
+        next(PIPELINE.stream(pieces(recording(0.1), every(160)), RATE))
+    with pytest.raises(PromptError, match="mono"):
+        next(PIPELINE.stream([np.zeros((2, 800), np.float32)], RATE))

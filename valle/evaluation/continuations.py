@@ -18,8 +18,9 @@ from valle.audio import Waveform, resample
 from valle.corpora.cut_audio import read_cut
 from valle.decoding.sampling import Sampling
 from valle.evaluation.codec_report import round_trips
+from valle.inference.continuation import ContinueSettings
 from valle.inference.continuing import TokenPrompt
-from valle.inference.pipeline import ContinueSettings, Pipeline
+from valle.inference.pipeline import Pipeline
 from valle.measures.level import speech_gain_db, with_gain
 from valle.progress import Progress
 from valle.tokenizers.stream import decode_pieces, encode_pieces

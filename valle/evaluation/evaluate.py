@@ -21,8 +21,8 @@ from valle.evaluation.suite_continuation import continuation_suite
 from valle.evaluation.suite_words import refuse_no_lexicon
 from valle.evaluation.suites import Suite, SuiteResult, SuiteSettings, codec_suite, lm_suite, part_of, units_suite
 from valle.files import write_text
+from valle.inference.continuation import ContinueSettings
 from valle.inference.listening_page import PageTable
-from valle.inference.pipeline import ContinueSettings
 from valle.models.audio_lm import AudioLM
 from valle.outputs import Outputs, claim_outputs
 from valle.progress import TitledProgress

@@ -46,6 +46,13 @@ ACOUSTIC: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
+def forget_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows of a few frames then leave nothing behind them."""
+    monkeypatch.setattr(valle.decoding.engine, "TOKENS_AT_ONCE", 4)
+    monkeypatch.setattr(valle.decoding.engine, "MOST_TOKENS_A_FRAME", CODEBOOKS)
+    monkeypatch.setattr("valle.models.unit_feed.FORGOTTEN_AT_ONCE", 1)
+
+
 def tokens(size: int, *shape: int, seed: int = 0) -> Tensor:
     return torch.randint(size, shape, generator=torch.Generator().manual_seed(seed))
 
@@ -55,7 +62,7 @@ def tokens(size: int, *shape: int, seed: int = 0) -> Tensor:
 @pytest.mark.parametrize("kind", SPEAKERS)
 def test_units_come_one_by_one_as_they_would_all_at_once(kind: str, prompt: int, end: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """Windows that slide and tokens that are forgotten included."""
-    monkeypatch.setattr(valle.decoding.engine, "TOKENS_AT_ONCE", 4)
+    forget_soon(monkeypatch)
     stage = tiny_model(num_units=UNITS, **SPEAKERS[kind]).semantic
     stage.head.bias.data[stage.eos] += end
     sampling = Sampling(repetition_window=3, drafts=Drafts(3) if "drafted" in kind else None)
@@ -98,8 +105,7 @@ def asked(model: AudioLM, kind: str, prompt: int, frames: int, block: int | None
 def test_codes_come_as_they_are_drawn_as_they_would_all_at_once(
     kind: str, prompt: int, frames: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(valle.decoding.engine, "TOKENS_AT_ONCE", 4)
-    monkeypatch.setattr("valle.models.unit_feed.FORGOTTEN_AT_ONCE", 1)
+    forget_soon(monkeypatch)
     model = tiny_model(**ACOUSTIC[kind])
     for block in (None, 3):
         whole, live = asked(model, kind, prompt, frames, block)
@@ -108,6 +114,15 @@ def test_codes_come_as_they_are_drawn_as_they_would_all_at_once(
         assert torch.equal(torch.cat([live.prompt_codes, *pieces]), codes)
         if frames > prompt and (block or model.acoustic.name != "soundstorm"):
             assert len(pieces) >= (frames - prompt) / 12
+
+
+@pytest.mark.parametrize("new", [1, 2, 3, 4])
+@pytest.mark.parametrize("delay", [1, 2])
+def test_a_row_that_ends_within_its_prompts_delay_is_the_same(new: int, delay: int) -> None:
+    model = tiny_model(**{**ACOUSTIC["rq"], "acoustic_delay": delay, "units_per_period": 1, "frames_per_period": 1})
+    whole, live = asked(model, "rq", 5, 5 + new, None)
+    [codes] = model.acoustic.generate(whole)
+    assert torch.equal(torch.cat([live.prompt_codes, *model.acoustic.stream(live)]), codes)
 
 
 def test_a_frame_is_there_before_units_that_it_does_not_see_are_made() -> None:

@@ -21,6 +21,7 @@ from valle.errors import UserError
 from valle.modules.transformer import Attend, Transformer
 
 TOKENS_AT_ONCE = 1024  # for which a request that forgets has room, and as many that it keeps
+MOST_TOKENS_A_FRAME = 64  # which no stage passes; repetition is judged by so many tokens at most
 
 
 @dataclass(frozen=True)
@@ -267,7 +268,7 @@ class Decoder:
 
     def _forget(self) -> None:
         """Let go what lies before all windows, and before what repetition is judged by."""
-        looked_back = max(TOKENS_AT_ONCE, 64 * self.request.sampling.repetition_window)  # 64 tokens a frame, which no stage has
+        looked_back = max(TOKENS_AT_ONCE, MOST_TOKENS_A_FRAME * self.request.sampling.repetition_window)
         first = min(*self.start, min(self.known) - looked_back)
         if first > self.first:
             self.tokens, self.first = self.tokens[:, first - self.first :].clone(), first

@@ -41,7 +41,10 @@ ACOUSTIC: dict[str, dict[str, Any]] = {
     "flat, no fine level": {"num_units": UNITS, "acoustic_model": "flat", "flat_coarse": 3},
     **{f"delay, {name}": {"num_units": UNITS, "acoustic_model": "delay", "delay_pattern": name, **RATES}
        for name in ("parallel", "delay", "partial-delay", "partial-flatten", "flatten")},
+    "delay, guided": {"num_units": UNITS, "acoustic_model": "delay", "drop_conditions": 0.1, **RATES},
     "rq": {"num_units": UNITS, **RQ},
+    "rq, delayed, guided": {"num_units": UNITS, "acoustic_delay": 2, "drop_conditions": 0.1, **RATES, **RQ},
+    "rq, codes only, guided": {"drop_conditions": 0.1, **RQ},
     "rq, delayed": {"num_units": UNITS, "acoustic_delay": 2, "rq_first_level": "depth", **RATES, **RQ},
     "rq, delayed, codes only": {"acoustic_delay": 1, **RQ},
 }  # fmt: skip

@@ -239,7 +239,7 @@ class Decoder:
         return [self.tokens[row, len(prompt) : self.stop[row]].clone() for row, prompt in enumerate(self.request.prompts)]
 
     def end_after(self, limit: int) -> None:
-        """The first row ends after ``limit`` tokens, its prompt's included, if not before, and others after as many new ones; between steps."""
+        """Between steps: the first row ends after ``limit`` tokens, prompt included, and others after as many new ones, if not before."""
         for row, prompt in enumerate(self.prompt_lengths):
             self.limit[row] = min(self.limit[row], prompt + limit - self.prompt_lengths[0])
             self.ended[row] = self.ended[row] or self.stop[row] >= self.limit[row]

@@ -36,6 +36,7 @@ from valle.measures.intervals import bootstrap_mean
 from valle.measures.sound import stoi
 from valle.models.audio_lm import count_parameters
 from valle.models.registry import acoustic_type
+from valle.modules.transformer import Engine
 from valle.training.audio_lm_task import AudioLMTask
 from valle.training.distributed import World
 from valle.training.loop import Loop
@@ -57,6 +58,7 @@ SHAPE: dict[str, Any] = {
 }  # fmt: skip
 CROP_SECONDS = 6.0  # of every stage over all levels, or of a coarse one; fine stages keep their own
 PROMPT_SECONDS = 3.0
+ENGINES: tuple[Engine, ...] = ("torch", "native")  # that are timed
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -160,7 +162,7 @@ def recordings(manifest_dir: Path, sample_rate: int, count: int) -> list[Wavefor
 
 
 def speak(pipeline: Pipeline, wavs: Sequence[Waveform]) -> dict[str, Any]:
-    """The sound of each recording's own units after its prompt, and how long one of them alone takes."""
+    """The sound of each recording's own units after its prompt, and how long a continuation takes by either engine."""
     rate, length = pipeline.sample_rate, max(len(wav) for wav in wavs) / pipeline.sample_rate
     how: dict[str, Any] = {"prompt_seconds": PROMPT_SECONDS, "max_seconds": length}
     generated, again = [], []
@@ -171,14 +173,23 @@ def speak(pipeline: Pipeline, wavs: Sequence[Waveform]) -> dict[str, Any]:
         round_trip = round_trips(pipeline.acoustic, wav, [levels])[1][str(levels)]
         generated.append(stoi(result.wav[new], wav[new], rate))
         again.append(stoi(round_trip[new], wav[new], rate))
-    started = time.perf_counter()
-    ten = max(wavs, key=len)
-    [result] = pipeline.continue_audio([ten], rate, prompt_seconds=PROMPT_SECONDS, max_seconds=10.0, min_seconds=10.0)
-    seconds = time.perf_counter() - started
+    seconds = {engine: _seconds_for_ten(pipeline, engine, max(wavs, key=len)) for engine in ENGINES}
     return {
         "stoi": bootstrap_mean(generated).to_dict(), "stoi_of_round_trip": bootstrap_mean(again).to_dict(),
-        "seconds_for_10s": round(seconds, 2), "rtf": round(seconds / result.generated_seconds, 3),
+        "seconds_for_10s": seconds, "rtf": round(seconds["native"] / 10, 3),
     }  # fmt: skip
+
+
+def _seconds_for_ten(pipeline: Pipeline, engine: Engine, wav: Waveform) -> float:
+    """The better of two whole continuations by 10 s, units included, after a short one that prepares the kernels."""
+    again = Pipeline(pipeline.released, engine=engine)
+    again.continue_audio([wav], again.sample_rate, prompt_seconds=PROMPT_SECONDS, max_seconds=0.5)
+    taken = []
+    for _ in range(2):
+        started = time.perf_counter()
+        again.continue_audio([wav], again.sample_rate, prompt_seconds=PROMPT_SECONDS, max_seconds=10.0, min_seconds=10.0)
+        taken.append(time.perf_counter() - started)
+    return round(min(taken), 2)
 
 
 if __name__ == "__main__":

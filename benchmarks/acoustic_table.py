@@ -16,11 +16,12 @@ def acoustic_models(values: Mapping[str, Any]) -> str:
         rows.append((
             f"`{row['name']}`", text(row["parameters"] / 1e6), str(row["steps"]), text(row["hours_of_audio_read"]),
             "-" if nats is None else f"{nats['valid_nats_per_second']:.0f}", interval(row["voice_kept"]),
-            f"{row['stoi']['mean']:.2f}", text(row["seconds_for_10s"]), str(row["peak_memory_mib"]),
+            f"{row['stoi']['mean']:.2f}", *(text(row["seconds_for_10s"][engine]) for engine in ("torch", "native")),
+            str(row["peak_memory_mib"] or "-"),
         ))  # fmt: skip
     columns = (
-        "model", "parameters, M", "steps", "hours read", "nats per second of codes", "voice kept", "STOI", "seconds for 10 s",
-        "memory, MiB",
+        "model", "parameters, M", "steps", "hours read", "nats per second of codes", "voice kept", "STOI",
+        "seconds for 10 s, torch step", "native step", "memory, MiB",
     )  # fmt: skip
     first = values["models"][0]
     unigram = next(row["nats_per_second"]["unigram_nats_per_second"] for row in values["models"] if row["nats_per_second"])

@@ -14,7 +14,7 @@ from valle.decoding.multi_token import decode_drafting, decoder_of
 from valle.decoding.sampling import Noise, Sampling
 from valle.models.code_geometry import embeddings_like, heads_like
 from valle.models.config import AudioLMConfig
-from valle.models.draft_heads import descending_too, draft_heads, draft_terms
+from valle.models.draft_heads import DraftingView, descending_too, draft_heads, draft_terms
 from valle.models.dropping import dropped
 from valle.models.live_frames import frames_as_drawn
 from valle.models.loss import LossTerm, loss_term, nats_of_each, small_head
@@ -305,7 +305,7 @@ def _prompt_share(crop: CroppedTokens, settings: ExampleSettings) -> float:
     return least + crop.chance("share") * (most - least) if most > least else least
 
 
-class _Continuation:
+class _Continuation(DraftingView):
     """CoarseLM as the engine sees it; tokens are flattened codes, each level in its own range."""
 
     end_token = None
@@ -349,19 +349,8 @@ class _Continuation:
         return agreed(draw_token(logits, known, sampling, noise, end_token=None, tokens_a_frame=self.tokens_a_frame), sampling)
 
     @property
-    def num_drafts(self) -> int:
-        return self.model.num_drafts
-
-    @property
     def tokens_a_frame(self) -> int:
         return self.model.num_coarse
-
-    def scores(self, hidden: Tensor) -> Tensor:
-        return self.model.head(hidden)
-
-    def draft_scores(self, head: int, state: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
-        assert self.model.drafts is not None
-        return self.model.drafts(head, state, self.model.embed(before))
 
     def possible(self, logits: Tensor, positions: Tensor) -> Tensor:
         if self.model.num_coarse == 1:

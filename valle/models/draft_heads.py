@@ -8,6 +8,7 @@ al. 2024, 3).  Drafts are verified by ``valle/decoding/multi_token.py``.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -89,3 +90,22 @@ def draft_terms(stage: str, drafts: Sequence[LossTerm]) -> dict[str, LossTerm]:
 def is_draft_term(name: str) -> bool:
     """Whether a term of validation is a draft head's: it is no part of its stage's own loss."""
     return name.partition("_")[2].startswith(DRAFT)
+
+
+class DraftingView:
+    """What decoding with drafts (``valle.decoding.multi_token.Drafter``) asks of the engine's view of a stage."""
+
+    model: Any  # a stage with a ``head``, an ``embed`` and perhaps ``drafts``
+
+    @property
+    def num_drafts(self) -> int:
+        number: int = self.model.num_drafts
+        return number
+
+    def scores(self, hidden: Tensor) -> Tensor:
+        logits: Tensor = self.model.head(hidden)
+        return logits
+
+    def draft_scores(self, head: int, state: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
+        found: tuple[Tensor, Tensor] = self.model.drafts(head, state, self.model.embed(before))
+        return found

@@ -8,9 +8,52 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from valle.decoding.engine import Drawn, Known, draw_token
+from valle.decoding.engine import Decoder, DecodingRequest, Drawn, Known, decode, draw_token
 from valle.decoding.sampling import Noise, Sampling
 from valle.models.semantic import SemanticLM, _Continuation
+
+
+class LongTokenLM(SemanticLM):
+    """A semantic stage whose tokens last several frames; prompts, limits, windows and results are frames all the same."""
+
+    def generate(
+        self,
+        prompts: Sequence[Tensor],
+        *,
+        max_new: Sequence[int],
+        min_new: Sequence[int],
+        sampling: Sampling,
+        seeds: Sequence[int],
+        window: int,
+    ) -> list[Tensor]:
+        decoding, request = self.asked(prompts, max_new=max_new, min_new=min_new, sampling=sampling, seeds=seeds, window=window)
+        return [
+            self.frames_said_by(tokens)[len(edge) : len(edge) + most]
+            for tokens, edge, most in zip(decode(decoding, request), decoding.edges, max_new, strict=True)
+        ]
+
+    @torch.inference_mode()
+    def stream(self, prompt: Tensor, *, max_new: int, min_new: int, sampling: Sampling, seed: int, window: int) -> Iterator[Tensor]:
+        decoding, request = self.asked([prompt], max_new=[max_new], min_new=[min_new], sampling=sampling, seeds=[seed], window=window)
+        steps = (self.frames_said_by(step.new[0]) for step in Decoder(decoding, request)) if max_new > 0 else iter(())
+        yield from after_edge(steps, edge=len(decoding.edges[0]), most=max_new)
+
+    @abstractmethod
+    def frames_said_by(self, tokens: Tensor) -> Tensor:
+        """Tokens ``(n, *token_shape)`` -> units ``(T,)``, one a frame."""
+
+    @abstractmethod
+    def asked(
+        self,
+        prompts: Sequence[Tensor],
+        *,
+        max_new: Sequence[int],
+        min_new: Sequence[int],
+        sampling: Sampling,
+        seeds: Sequence[int],
+        window: int,
+    ) -> tuple[LongTokens, DecodingRequest]:
+        """The engine's view of the stage, and what is asked of the engine in tokens."""
 
 
 class LongTokens(_Continuation):

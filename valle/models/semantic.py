@@ -13,7 +13,7 @@ from valle.decoding.engine import DecodingRequest, Drawn, Known, draw_token
 from valle.decoding.multi_token import decode_drafting, decoder_of
 from valle.decoding.sampling import Noise, Sampling
 from valle.models.config import AudioLMConfig
-from valle.models.draft_heads import descending_too, draft_heads, draft_terms
+from valle.models.draft_heads import DraftingView, descending_too, draft_heads, draft_terms
 from valle.models.loss import LossTerm, loss_term, nats_of_each, small_head
 from valle.models.stage import ExampleSettings, SemanticStage
 from valle.models.vocabulary import Vocabulary
@@ -148,7 +148,7 @@ class SemanticLM(SemanticStage):
                 yield step.new[0] - self.first_unit
 
 
-class _Continuation:
+class _Continuation(DraftingView):
     """SemanticLM as the engine sees it."""
 
     token_shape: tuple[int, ...] = ()
@@ -168,17 +168,6 @@ class _Continuation:
     def draw(self, hidden: Tensor, known: Known, sampling: Sampling, noise: Noise) -> Drawn:
         logits = self.possible(self.scores(hidden), known.positions)
         return draw_token(logits, known, sampling, noise, end_token=self.end_token)
-
-    @property
-    def num_drafts(self) -> int:
-        return self.model.num_drafts
-
-    def scores(self, hidden: Tensor) -> Tensor:
-        return self.model.head(hidden)
-
-    def draft_scores(self, head: int, state: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
-        assert self.model.drafts is not None
-        return self.model.drafts(head, state, self.model.embed(before))
 
     def possible(self, logits: Tensor, positions: Tensor) -> Tensor:
         logits[:, self.model.bos] = -torch.inf

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from valle.decoding.engine import Decoder, DecodingRequest, Known, decode
+from valle.decoding.engine import DecodingRequest, Known
 from valle.decoding.sampling import Sampling
 from valle.errors import UserError
 from valle.models.config import AudioLMConfig
-from valle.models.long_tokens import LongTokens, after_edge, tokens_in
-from valle.models.semantic import SemanticLM
+from valle.models.long_tokens import LongTokenLM, LongTokens, tokens_in
 from valle.tokenizers.unit_bpe import UnitBpe
 
 
-class BpeSemanticLM(SemanticLM):
+class BpeSemanticLM(LongTokenLM):
     """Decoder-only over BOS, byte pairs, EOS; frames go in and come out.
 
     Where a crop ends within the utterance, tokens at its edge are not what they are in the whole, so they are no targets.
@@ -55,34 +54,11 @@ class BpeSemanticLM(SemanticLM):
         tokens = torch.tensor([row + [0] * (longest - len(row)) for row in encoded], dtype=torch.int64, device=units.device)
         return tokens, torch.tensor([len(row) for row in encoded], device=units.device)
 
-    def generate(
-        self,
-        prompts: Sequence[Tensor],
-        *,
-        max_new: Sequence[int],
-        min_new: Sequence[int],
-        sampling: Sampling,
-        seeds: Sequence[int],
-        window: int,
-    ) -> list[Tensor]:
-        """As ``SemanticLM.generate``: prompts, limits, window and result are frames."""
-        decoding, request = self._asked(prompts, max_new=max_new, min_new=min_new, sampling=sampling, seeds=seeds, window=window)
-        return [
-            self._frames(tokens)[len(edge) : len(edge) + most]
-            for tokens, edge, most in zip(decode(decoding, request), decoding.edges, max_new, strict=True)
-        ]
-
-    @torch.inference_mode()
-    def stream(self, prompt: Tensor, *, max_new: int, min_new: int, sampling: Sampling, seed: int, window: int) -> Iterator[Tensor]:
-        decoding, request = self._asked([prompt], max_new=[max_new], min_new=[min_new], sampling=sampling, seeds=[seed], window=window)
-        steps = (self._frames(step.new[0]) for step in Decoder(decoding, request)) if max_new > 0 else iter(())
-        yield from after_edge(steps, edge=len(decoding.edges[0]), most=max_new)
-
-    def _frames(self, tokens: Tensor) -> Tensor:
+    def frames_said_by(self, tokens: Tensor) -> Tensor:
         """Tokens ``(n,)`` -> units ``(T,)``, one a frame."""
         return torch.tensor(self.bpe.decode((tokens - self.first_unit).tolist()), dtype=torch.int64, device=tokens.device)
 
-    def _asked(
+    def asked(
         self,
         prompts: Sequence[Tensor],
         *,

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from valle.decoding.engine import Decoder, DecodingRequest, Drawn, Known, decode, draw_token
+from valle.decoding.engine import DecodingRequest, Drawn, Known, draw_token
 from valle.decoding.sampling import Noise, Sampling, sample
 from valle.models.config import AudioLMConfig
-from valle.models.long_tokens import LongTokens, after_edge, tokens_in
+from valle.models.long_tokens import LongTokenLM, LongTokens, tokens_in
 from valle.models.loss import LossTerm, loss_term, nats_of_each, small_head
-from valle.models.semantic import SemanticLM
 from valle.modules.masks import valid_mask
 from valle.modules.transformer import Attend
 from valle.tokenizers.unit_runs import collapse, collapse_rows, restore
@@ -25,7 +24,7 @@ _Durations = tuple[Tensor, Tensor, Tensor, Tensor]
 UNKNOWN = 0  # the duration of what has none (BOS), and of a unit that was cut off before the crop
 
 
-class RunSemanticLM(SemanticLM):
+class RunSemanticLM(LongTokenLM):
     """Decoder-only over BOS, units without repeats, EOS; a head of its own tells how many frames each lasts.
 
     A position knows its unit and its duration.  From it the next unit is predicted, and from it and the next unit, that
@@ -114,30 +113,7 @@ class RunSemanticLM(SemanticLM):
         at_least = log_probability.masked_fill(shorter, -torch.inf).logsumexp(-1)
         return -torch.where(goes_on, at_least, exactly), log_probability.argmax(-1) + 1
 
-    def generate(
-        self,
-        prompts: Sequence[Tensor],
-        *,
-        max_new: Sequence[int],
-        min_new: Sequence[int],
-        sampling: Sampling,
-        seeds: Sequence[int],
-        window: int,
-    ) -> list[Tensor]:
-        """As ``SemanticLM.generate``: prompts, limits, window and result are frames; ``sampling`` is that of units and durations."""
-        decoding, request = self._asked(prompts, max_new=max_new, min_new=min_new, sampling=sampling, seeds=seeds, window=window)
-        return [
-            self._frames(tokens)[len(edge) : len(edge) + most]
-            for tokens, edge, most in zip(decode(decoding, request), decoding.edges, max_new, strict=True)
-        ]
-
-    @torch.inference_mode()
-    def stream(self, prompt: Tensor, *, max_new: int, min_new: int, sampling: Sampling, seed: int, window: int) -> Iterator[Tensor]:
-        decoding, request = self._asked([prompt], max_new=[max_new], min_new=[min_new], sampling=sampling, seeds=[seed], window=window)
-        steps = (self._frames(step.new[0]) for step in Decoder(decoding, request)) if max_new > 0 else iter(())
-        yield from after_edge(steps, edge=len(decoding.edges[0]), most=max_new)
-
-    def _asked(
+    def asked(
         self,
         prompts: Sequence[Tensor],
         *,
@@ -155,7 +131,7 @@ class RunSemanticLM(SemanticLM):
             max_new=decoding.max_draws, seeds=seeds, sampling=sampling, window=tokens_in(window, self.frames_per_token),
         )  # fmt: skip
 
-    def _frames(self, tokens: Tensor) -> Tensor:
+    def frames_said_by(self, tokens: Tensor) -> Tensor:
         """Units and durations ``(n, 2)`` -> units ``(T,)``, one a frame."""
         return restore(tokens[:, 0] - self.first_unit, tokens[:, 1])
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor
 
-from valle.models.acoustic.base import AcousticModel, AcousticRequest, LiveRequest, pad_codes
+from valle.models.acoustic.base import AcousticModel, AcousticRequest, LiveRequest, pad_codes, with_prompts
 from valle.models.acoustic.growing import GrowingFrames
 from valle.models.acoustic.windows import fine_window, fine_windows
 from valle.models.coarse import CoarseLM
@@ -42,12 +42,7 @@ class ArNar(AcousticModel):
             sampling=request.sampling_of(self.coarse), seeds=request.seeds, window=request.window_of(self.coarse),
             voices=request.prompt_codes,
         )  # fmt: skip
-        rows = []
-        for prompt, levels in zip(request.prompt_codes, coarse, strict=True):
-            codes = levels.new_zeros(len(levels), self.config.num_quantizers)
-            codes[:, : levels.shape[1]] = levels
-            codes[: len(prompt)] = prompt[:, : self.config.num_quantizers]
-            rows.append(codes)
+        rows = with_prompts(coarse, request.prompt_codes, num_levels=self.config.num_quantizers)
         if self.fine is not None:
             self._fill(rows, request)
         return rows

@@ -125,3 +125,14 @@ def pad_codes(rows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """Codes ``(T_b, Q)`` or units ``(T_b,)`` of every row -> ``(B, T, ...)`` and lengths ``(B,)``."""
     lengths = torch.tensor([len(row) for row in rows], device=rows[0].device)
     return pad_sequence(list(rows), batch_first=True), lengths
+
+
+def with_prompts(coarse: Sequence[Tensor], prompts: Sequence[Tensor], *, num_levels: int) -> list[Tensor]:
+    """Rows ``(T_b, num_levels)`` of which the first levels are there, ``coarse (T_b, Q')``, and the prompts with all of theirs; else 0."""
+    rows = []
+    for prompt, levels in zip(prompts, coarse, strict=True):
+        codes = levels.new_zeros(len(levels), num_levels)
+        codes[:, : levels.shape[1]] = levels
+        codes[: len(prompt)] = prompt[:, :num_levels]
+        rows.append(codes)
+    return rows

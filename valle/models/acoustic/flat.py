@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from valle.errors import UserError
-from valle.models.acoustic.base import AcousticModel, AcousticRequest, LiveRequest
+from valle.models.acoustic.base import AcousticModel, AcousticRequest, LiveRequest, with_prompts
 from valle.models.acoustic.growing import GrowingFrames
 from valle.models.coarse import CoarseLM
 from valle.models.config import AudioLMConfig
@@ -48,12 +48,7 @@ class Flat(AcousticModel):
             seeds=request.seeds,
             window=request.window_of(self.coarse),
         )
-        rows = []
-        for prompt, levels in zip(request.prompt_codes, coarse, strict=True):
-            codes = levels.new_zeros(len(levels), self.config.num_quantizers)
-            codes[:, : levels.shape[1]] = levels
-            codes[: len(prompt)] = prompt[:, : self.config.num_quantizers]
-            rows.append(codes)
+        rows = with_prompts(coarse, request.prompt_codes, num_levels=self.config.num_quantizers)
         if self.fine is not None:
             self._fill(self.fine, rows, request)
         return rows

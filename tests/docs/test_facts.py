@@ -33,7 +33,7 @@ def words(path: str) -> str:
     return " ".join((ROOT / path).read_text(encoding="utf-8").split())
 
 
-@pytest.mark.parametrize(("name", "stored"), [("valle-16khz", "in half precision"), ("valle-convnext", "in eight bits a number")])
+@pytest.mark.parametrize(("name", "stored"), [("valle-16khz", "in eight bits a number"), ("valle-convnext", "in eight bits a number")])
 def test_the_codecs_cards_say_their_sizes(name: str, stored: str) -> None:
     codec, card = load_acoustic(name), words(f"valle/assets/tokenizers/{name}/README.md")
     assert isinstance(codec, ConvNeXtCodec)

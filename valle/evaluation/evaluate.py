@@ -17,6 +17,7 @@ from valle.evaluation.judged_model import judged_model, refuse_two_models
 from valle.evaluation.recogniser import Recogniser, whisper_recogniser
 from valle.evaluation.remembered import RememberingRecogniser
 from valle.evaluation.report_page import write_report_page
+from valle.evaluation.speaker_encoder import speaker_encoder
 from valle.evaluation.suite_continuation import continuation_suite
 from valle.evaluation.suite_words import refuse_no_lexicon
 from valle.evaluation.suites import Suite, SuiteResult, SuiteSettings, codec_suite, lm_suite, part_of, units_suite
@@ -47,6 +48,7 @@ class EvaluateOptions:
     whisper: str | None = setting(None, "folder of a Whisper model for faster-whisper, or its name if it was downloaded before")
     language: str = setting("en", "what the recogniser is told to hear")
     lexicon: str | None = setting(None, "espeak, or a file of words; not given: espeak where the corpus's texts are made of its words")
+    speaker: str | None = setting(None, "speaker encoder: resemblyzer, or a folder of WavLM with an x-vector head")
     seed: int = setting(0, "seed of all random choices")
 
     def __post_init__(self) -> None:
@@ -101,7 +103,7 @@ def _settings(options: EvaluateOptions) -> SuiteSettings:
     settings = SuiteSettings(
         pipeline=pipeline, model_source=source, corpus=options.corpus, max_items=options.max_items, prompt_seconds=options.prompt_seconds,
         max_seconds=options.max_seconds, seed=options.seed, lexicon=options.lexicon,
-        recogniser=_recogniser(options),
+        recogniser=_recogniser(options), speaker=None if options.speaker is None else speaker_encoder(options.speaker),
     )  # fmt: skip
     if not part_of(settings).is_file():
         raise UserError(f"expected test cuts in {part_of(settings)}, found none; run a recipe's prepare.sh")
@@ -129,7 +131,7 @@ def _marks(options: EvaluateOptions, model_sha256: str, suite: str) -> dict[str,
     if suite != "continuation":
         return marks
     whisper = None if options.whisper is None else Path(options.whisper).name
-    given = {name: getattr(options, name) for name in ("prompt_seconds", "max_seconds", "language", "lexicon")}
+    given = {name: getattr(options, name) for name in ("prompt_seconds", "max_seconds", "language", "lexicon", "speaker")}
     return {**marks, **given, "whisper": whisper}
 
 

@@ -9,12 +9,13 @@ from lhotse.cut import Cut
 
 from valle.corpora.manifests import read_cuts
 from valle.errors import UserError
-from valle.evaluation.continuations import Continued, continue_cuts, guard_seconds, in_hashed_order
+from valle.evaluation.continuations import Continued, continue_cuts, cut_audio, guard_seconds, in_hashed_order
 from valle.evaluation.figures import Figure
+from valle.evaluation.speaker_encoder import SpeakerEncoder, cosines
 from valle.evaluation.suite_words import words_figures
 from valle.evaluation.suites import SuiteResult, SuiteSettings, part_of
 from valle.evaluation.voice_report import VoiceTrialSettings, choose_voice_trials, report_of_voices
-from valle.evaluation.voices import VoicesError
+from valle.evaluation.voices import VoicesError, derangement
 from valle.measures.intervals import bootstrap_mean
 from valle.measures.sound import silence_share
 from valle.measures.words import longest_common_run
@@ -38,6 +39,10 @@ def continuation_suite(settings: SuiteSettings, progress: TitledProgress) -> Sui
     corpus = settings.corpus_name(f"{len(cuts)} prompts of {settings.prompt_seconds:g} s, {settings.max_seconds:g} s of new audio at most")
     if by_voice:
         result.figures["voice_kept"] = _voice_figure(report_of_voices(pipeline, by_voice, continued, trials), corpus)
+    if settings.speaker is None:
+        result.left_out.append("voice_cosine: no speaker encoder was given; name one as --speaker resemblyzer")
+    else:
+        result.figures["voice_cosine"] = _cosine_figure(settings, settings.speaker, continued, corpus)
     result.figures.update(_shape_figures(continued, pipeline.sample_rate, corpus))
     if settings.recogniser is None:
         result.left_out.append("wer, words_in_lexicon: no recogniser was given; name Whisper's files as --whisper FOLDER")
@@ -63,6 +68,25 @@ def _voice_figure(report: dict[str, Any], corpus: str) -> Figure:
         report["generated"], corpus=corpus, unit="%", controls={**controls, "chance": report["chance"]},
         definition=f"{report['measure']}; {report['num_voices']} voices, fitted on other utterances of theirs; Wilson's interval",
         meaning="How often a classifier of voices takes the new audio for the voice of the prompt.",
+    )  # fmt: skip
+
+
+def _cosine_figure(settings: SuiteSettings, encoder: SpeakerEncoder, continued: list[Continued], corpus: str) -> Figure:
+    """Likeness of voices by an encoder that was trained elsewhere, on whom nothing here was tuned."""
+    rate = settings.pipeline.sample_rate
+    prompts = [cut_audio(row.cut, rate)[: round(settings.prompt_seconds * rate)] for row in continued]
+    others = [prompts[other] for other in derangement(len(prompts), settings.seed)]
+    generated = [row.generated for row in continued]
+    controls = {
+        "real speech": cosines(encoder, [row.real for row in continued], prompts, rate),
+        "through the codec": cosines(encoder, [row.round_trip for row in continued], prompts, rate),
+        "another's prompt": cosines(encoder, generated, others, rate),
+    }
+    return Figure.of(
+        bootstrap_mean(cosines(encoder, generated, prompts, rate), seed=settings.seed), corpus=f"{corpus}; speaker encoder {encoder.name}",
+        controls={name: sum(values) / len(values) for name, values in controls.items()},
+        definition="cosine between the speaker encoder's vectors of the new audio and of the prompt; 0 where there is no voice",
+        meaning="How alike the voices of the new audio and of its prompt are, from 0 to 1.",
     )  # fmt: skip
 
 

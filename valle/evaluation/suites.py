@@ -16,6 +16,7 @@ from valle.evaluation.codec_report import Recording, codec_report
 from valle.evaluation.continuations import in_hashed_order
 from valle.evaluation.figures import Better, Figure
 from valle.evaluation.recogniser import Recogniser
+from valle.evaluation.speaker_encoder import SpeakerEncoder
 from valle.evaluation.unit_corpus import choose_cuts, encode_cuts
 from valle.evaluation.unit_report import unit_report
 from valle.inference.pipeline import Pipeline
@@ -37,6 +38,7 @@ class SuiteSettings:
     max_seconds: float = 7.0
     seed: int = 0
     recogniser: Recogniser | None = None
+    speaker: SpeakerEncoder | None = None
     lexicon: str | None = None  # "espeak", a file of words, or None: espeak where the corpus is made of its words
 
     def corpus_name(self, what: str) -> str:

@@ -76,7 +76,8 @@ def codec_suite(settings: SuiteSettings, progress: TitledProgress) -> SuiteResul
     result = SuiteResult()
     for measure, scores in systems[str(levels)].items():
         meaning, better, unit = _CODEC[measure]
-        controls = {label: systems[name][measure]["mean"] for name, label in (("identity", "recording itself"), ("silence", "silence"))}
+        named = {"identity": "recording itself", "silence": "silence"}  # silence has no PESQ
+        controls = {label: systems[name][measure]["mean"] for name, label in named.items() if measure in systems[name]}
         result.figures[f"codec_{measure}"] = Figure.of(
             scores, corpus=corpus, definition=f"{report['definitions'][measure]}; {levels} codebooks of {codec.identity.name}",
             meaning=meaning, controls=controls, better=better, unit=unit,

@@ -67,5 +67,6 @@ setup(
         "pesq": ["pesq"],
         "pocketsphinx": ["pocketsphinx"],
         "judges": ["faster-whisper"],
+        "synthetic": ["hibari-tts", "onnxruntime"],
     },
 )

@@ -243,6 +243,23 @@ def codec_steps(results: Results) -> str | None:
     return markdown(("seconds per step", "float32", "bfloat16"), rows, where(values))
 
 
+def synthesisers(values: Mapping[str, Any]) -> str:
+    """What a recogniser hears of each synthesiser, and how well a judge tells its voices apart."""
+    rows = []
+    for name, row in values["synthesisers"].items():
+        heard = (percent(found["word_error"]) for found in row["heard"].values())
+        apart = row.get("voices", {})
+        judged = (interval(apart[kind]) if apart else "" for kind in ("whole", "pitch, formants and tempo"))
+        known = f"{100 * row['heard']['voices']['in_lexicon']['mean']:.0f} %"
+        rows.append((f"`{name}`", *heard, known, *judged))
+    columns = (
+        "", "word error, base voices, %", "the recipe's voices, %", "after the codec, %", "heard words in the lexicon", "voices told apart",
+        "by pitch, formants and tempo alone",
+    )  # fmt: skip
+    note = f"{values['recogniser']}, {values['sentences']} sentences each; codec {values['codec']}; 16 voices, chance 6 %. "
+    return markdown(columns, rows, note + where(values))
+
+
 def window_context(results: Results) -> str | None:
     """The share of units that windows leave as they are, by context and encoder."""
     if "window_context" not in results:
@@ -374,6 +391,7 @@ BLOCKS: dict[str, Callable[[Results], str | None]] = {
     "alignment": alignment,
     "unit-sequences": written_from("unit_sequences", unit_sequences),
     "unit-sequences-hubert": written_from("unit_sequences_hubert", unit_sequences),
+    "synthesisers": written_from("synthesisers", synthesisers),
     "encode-share": written_from("encode_share", measured),
     "codecs-command": command("codecs"),
     "codecs-real": codecs("real"),

@@ -18,7 +18,7 @@ from valle.training.codec_task import CodecOptions
 from valle.training.options import AudioLMOptions
 
 EGS = Path(__file__).parents[2] / "egs"
-RECIPES = ["atepp", "espeak", "folder", "librispeech", "mixed"]
+RECIPES = ["atepp", "espeak", "folder", "librispeech", "mixed", "synthetic"]
 COMMAND = """--model-name audio-lm --decoder-dim 1024 --nhead 16 --num-decoder-layers 12 --num-quantizers 4 --base-lr 0.05
     --warmup-steps 200 --num-epochs 20 --exp-dir exp/audio-lm --max-duration 150 --filter-min-duration 5
     --filter-max-duration 15 --train-stage 0 --manifest-dir data/tokenized""".split()

@@ -144,6 +144,10 @@ RESULTS = {
         "starts": [{"engine": engine, "kernel_cache": "empty", "first_token_s": 2.5, "total_s": 4.5} for engine in ("torch", "auto")],
     },
     "ablation": {**BENCH, "minutes_each": 4.0, "coarse": VARIANTS, "fine": VARIANTS},
+    "synthesisers": {**BENCH, "recogniser": "Whisper base", "codec": "valle-convnext", "sentences": 20, "synthesisers": {"hibari": {
+        "heard": {kind: {"word_error": ESTIMATE, "in_lexicon": ESTIMATE} for kind in ("base", "voices", "codec")},
+        "voices": {"whole": ESTIMATE, "pitch, formants and tempo": ESTIMATE},
+    }}},
 }  # fmt: skip
 
 

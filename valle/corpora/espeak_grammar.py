@@ -129,6 +129,11 @@ def lexicon() -> frozenset[str]:
     return frozenset(word.lower() for word in words if word not in RULES) | {"an"}
 
 
+def grammar_version() -> str:
+    """A hash of the rules, which changes with any of them."""
+    return hashlib.blake2b(repr(sorted(RULES.items())).encode(), digest_size=8).hexdigest()
+
+
 def part_of(sentence: str) -> str:
     """The one part whose texts may hold this sentence: 13 of 16 are train's, 1 dev's, 2 test's."""
     bucket = hashlib.blake2b(" ".join(words_of(sentence)).encode(), digest_size=1).digest()[0] % 16

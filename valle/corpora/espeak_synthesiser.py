@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
@@ -18,36 +18,16 @@ from numpy.typing import NDArray
 from valle.corpora.espeak_grammar import WORD
 from valle.corpora.espeak_helper import HEADER
 from valle.corpora.espeak_voices import Voice
+from valle.corpora.speech import SAMPLE_RATE, Span, Speech
 
-SAMPLE_RATE = 16_000  # Hz
+__all__ = ["CALIBRATION_TEXT", "SAMPLE_RATE", "TARGET_RMS", "EspeakSynthesiser", "Span", "Speaker", "Speech", "SynthesisError"]
+
 CALIBRATION_TEXT = "The young doctor found seven yellow flowers near the old bridge, but my father walked into the garden."
 TARGET_RMS = 0.07  # of full scale, over the calibration text: about -23 dBFS
 
 
 class SynthesisError(RuntimeError):
     """eSpeak NG did not do what it was asked to."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Span:
-    """A word or a phone and where it sounds, in seconds."""
-
-    symbol: str
-    start: float
-    duration: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Speech:
-    """What was spoken.  ``samples``: (T,) int16 at 16 kHz."""
-
-    samples: NDArray[np.int16]
-    words: tuple[Span, ...]
-    phones: tuple[Span, ...]
-
-    @property
-    def seconds(self) -> float:
-        return len(self.samples) / SAMPLE_RATE
 
 
 class Speaker(Protocol):

@@ -1,0 +1,32 @@
+"""Synthesised speech: samples, and when each word and phone is said."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+SAMPLE_RATE = 16_000  # Hz, of every synthesised corpus
+
+
+@dataclass(frozen=True, kw_only=True)
+class Span:
+    """A word or a phone and where it sounds, in seconds."""
+
+    symbol: str
+    start: float
+    duration: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Speech:
+    """What was spoken.  ``samples``: (T,) int16 at 16 kHz.  Words and phones are empty where nothing times them."""
+
+    samples: NDArray[np.int16]
+    words: tuple[Span, ...] = ()
+    phones: tuple[Span, ...] = ()
+
+    @property
+    def seconds(self) -> float:
+        return len(self.samples) / SAMPLE_RATE

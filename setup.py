@@ -26,6 +26,8 @@ setup(
             "corpora/*.html",
             "corpora/templates/*",
             "training/presets/*",
+            "live/page/*",
+            "live/templates/*",
             "py.typed",
         ]
     },
@@ -35,6 +37,7 @@ setup(
             "valle-train = valle.bin.commands:train",
             "valle-tokenize = valle.bin.commands:tokenize",
             "valle-evaluate = valle.bin.commands:evaluate",
+            "valle-serve = valle.bin.commands:serve",
         ]
     },
     install_requires=[
@@ -68,5 +71,7 @@ setup(
         "pocketsphinx": ["pocketsphinx"],
         "judges": ["faster-whisper"],
         "synthetic": ["hibari-tts", "onnxruntime"],
+        "live": ["aiohttp>=3.10", "prometheus-client"],
+        "browser": ["playwright"],
     },
 )

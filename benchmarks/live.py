@@ -1,80 +1,167 @@
 #!/usr/bin/env python3
-"""Live: how long a listener waits for the first audio after a prompt, and the work of a second of new audio.
+"""Live: how long a listener waits for the first audio after a prompt, the work of a second of new audio, and how many listeners fit.
 
   python -m benchmarks.live --output benchmarks/results/live.json
   python -m benchmarks.live --model exp/released --block-seconds 0.3 --prompts 50
 
-Prompts come in pieces of 50 ms, as from a microphone, but as fast as they are encoded: what is counted begins with their end.
+Everything passes through a server on this machine.  Prompts come in pieces of 50 ms in the time that they last; the wait is that from a
+prompt's last piece to the first new sample sent.  Listeners are added until one of them would hear a gap.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import numpy as np
-import torch
 
 from benchmarks.common import ROOT, goal_lines, header, write_results
 from valle.audio import Waveform, read_audio
-from valle.inference.pipeline import ContinueSettings, Pipeline
+from valle.live.models import ModelShelf
+from valle.live.options import ServeOptions
+from valle.live.protocol import Hello, Kind, pack_audio, unpack
+from valle.live.serve import LiveServer, bound_socket
 
 RESULTS = ROOT / "benchmarks" / "results"
 SAMPLES = ROOT / "valle" / "assets" / "samples"
 PIECE_SECONDS = 0.05
 FIRST_AUDIO_MS, LATEST_AUDIO_MS, RTF = 200, 400, 0.6
+PLAYER_SECONDS = 0.25  # of new audio that a player holds before it begins
+AHEAD_SECONDS = 2.0  # of its playing, that a listener asks for beside others
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", help="a released folder or a name on the hub; the bundled model if not given")
     parser.add_argument("--audio", type=Path, default=SAMPLES, help="a folder of recordings that prompts are taken from")
-    parser.add_argument("--prompts", type=int, default=50, help="streams that are measured")
+    parser.add_argument("--prompts", type=int, default=50, help="streams that are measured, one after another")
     parser.add_argument("--prompt-seconds", type=float, default=3.0)
     parser.add_argument("--seconds", type=float, default=5.0, help="of new audio a stream")
     parser.add_argument("--chunk-seconds", type=float, default=0.1)
     parser.add_argument("--block-seconds", type=float, default=None)
     parser.add_argument("--engine", default="auto", choices=["auto", "torch", "native"])
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--listeners", type=int, default=8, help="listeners at once that are tried at most; 0 for none")
     parser.add_argument("--output", type=Path, default=RESULTS / "live.json")
     options = parser.parse_args(arguments)
-    torch.set_num_threads(options.threads)
     results = header(["python -m benchmarks.live"])
     results["settings"] = {name: value if isinstance(value, int | float) else str(value) for name, value in vars(options).items()}
-    results.update(measure(Pipeline.from_pretrained(options.model, engine=options.engine), options))
+    shelf = ModelShelf.load([options.model] if options.model else [], device="cpu", dtype="float32", engine=options.engine)
+    results.update(asyncio.run(measure(shelf, options)))
     write_results(options.output, results)
     print("\n".join([*goal_lines(results), f"written: {options.output}"]))
 
 
-def measure(pipeline: Pipeline, options: argparse.Namespace) -> dict[str, Any]:
-    """``first_audio_ms`` and ``rtf`` over all streams but a first one, which warms up."""
-    rate = pipeline.sample_rate
-    settings = ContinueSettings(
-        prompt_seconds=options.prompt_seconds, max_seconds=options.seconds, min_seconds=options.seconds, block_seconds=options.block_seconds
-    )
-    prompts = list(prompts_of(options.audio, rate, seconds=options.prompt_seconds, count=options.prompts + 1))
-    waited, factors, longest_gap = list[float](), list[float](), list[float]()
-    for number, wav in enumerate(prompts):
-        arriving = pieces(wav, round(PIECE_SECONDS * rate))
-        live = pipeline.stream(arriving, rate, seed=number, settings=settings, chunk_seconds=options.chunk_seconds)
-        arrivals = [(time.perf_counter(), len(chunk) / rate) for chunk in live]
-        if number:
-            assert live.first_audio_seconds is not None
-            waited.append(1000 * live.first_audio_seconds)
-            factors.append(live.real_time_factor)
-            longest_gap.append(1000 * start_delay(arrivals))
-    median, latest = np.percentile(waited, [50, 95])
-    rtf = float(np.median(factors))
+@dataclass
+class Listened:
+    """What one listener heard: when which seconds of sound came, and what the server said at the end."""
+
+    arrivals: list[tuple[float, float]] = field(default_factory=list)
+    done: dict[str, Any] = field(default_factory=dict)
+    error: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def has_gap(self) -> bool:
+        return not self.done or start_delay(self.arrivals) > PLAYER_SECONDS
+
+
+async def measure(shelf: ModelShelf, options: argparse.Namespace) -> dict[str, Any]:
+    """``first_audio_ms`` and ``rtf`` over all streams but a first one, which warms up; then ``listeners``."""
+    [pipeline] = shelf.values()
+    prompts = list(prompts_of(options.audio, pipeline.sample_rate, seconds=options.prompt_seconds, count=options.prompts + 1))
+    streams = [await listen_alone(shelf, wav, options, seed=number) for number, wav in enumerate(prompts)][1:]
+    waited, factors = [one.done["first_audio_ms"] for one in streams], [one.done["rtf"] for one in streams]
+    buffers = [1000 * start_delay(one.arrivals) for one in streams]
+    (median, latest), rtf = np.percentile(waited, [50, 95]), float(np.median(factors))
     return {
         "first_audio_ms": {"p50": figure_of(median, FIRST_AUDIO_MS), "p95": figure_of(latest, LATEST_AUDIO_MS)},
         "rtf": figure_of(rtf, RTF),
-        "buffer_ms": {"p50": round(float(np.median(longest_gap)), 1), "p95": round(float(np.percentile(longest_gap, 95)), 1)},
+        "buffer_ms": {"p50": round(float(np.median(buffers)), 1), "p95": round(float(np.percentile(buffers, 95)), 1)},
         "streams": len(waited),
         "steps_taken_by": pipeline.steps_taken_by,
+        "listeners": await measure_listeners(shelf, prompts, options),
     }
+
+
+async def listen_alone(shelf: ModelShelf, wav: Waveform, options: argparse.Namespace, *, seed: int) -> Listened:
+    [heard] = await listen_together(shelf, [wav], options, places=1, first_seed=seed, ahead_seconds=None)
+    return heard
+
+
+async def measure_listeners(shelf: ModelShelf, prompts: Sequence[Waveform], options: argparse.Namespace) -> dict[str, Any]:
+    """``held``: the most listeners at once of whom none heard a gap; and what the one beyond them gets where there are so many places."""
+    held, waits, beyond = 0, list[float](), {}
+    for number in range(1, options.listeners + 1):
+        chosen = [prompts[place % len(prompts)] for place in range(number + 1)]
+        *heard, late = await listen_together(shelf, chosen, options, places=number, first_seed=0, ahead_seconds=AHEAD_SECONDS)
+        if any(one.has_gap for one in heard):
+            break
+        held, beyond, waits = number, late.error, [one.done["first_audio_ms"] for one in heard]
+    return {
+        "held": held, "player_ms": 1000 * PLAYER_SECONDS, "first_audio_ms": round(float(np.median(waits)), 1) if waits else None,
+        "beyond": {name: beyond[name] for name in ("code", "retry_after") if name in beyond},
+    }  # fmt: skip
+
+
+async def listen_together(
+    shelf: ModelShelf,
+    prompts: Sequence[Waveform],
+    options: argparse.Namespace,
+    *,
+    places: int,
+    first_seed: int,
+    ahead_seconds: float | None,
+) -> list[Listened]:
+    """Listeners who come a third of a second after each other, of a server with so many ``places`` and no queue."""
+    server = LiveServer(ServeOptions(port=0, places=places, queue=0, longest_seconds=options.seconds), shelf)
+    rate = next(iter(shelf.values())).sample_rate
+    with bound_socket("127.0.0.1", 0) as listener:
+        address = await server.start(listener)
+        async with aiohttp.ClientSession() as client:
+            heard = [
+                listen(client, address, wav, after=number / 3, hello=Hello(
+                    protocol=1, sample_rate=rate, prompt_seconds=options.prompt_seconds, max_seconds=options.seconds,
+                    min_seconds=options.seconds, seed=first_seed + number, chunk_seconds=options.chunk_seconds,
+                    block_seconds=options.block_seconds, ahead_seconds=ahead_seconds,
+                ))
+                for number, wav in enumerate(prompts)
+            ]  # fmt: skip
+            results = await asyncio.gather(*heard)
+        await server.stop(grace_seconds=0)
+    return results
+
+
+async def listen(client: aiohttp.ClientSession, address: str, wav: Waveform, *, after: float, hello: Hello) -> Listened:
+    """One listener, who speaks ``wav`` in the time that it lasts."""
+    await asyncio.sleep(after)
+    heard = Listened()
+    async with client.ws_connect(f"{address}/v1/live") as socket:
+        await socket.send_bytes(hello.message())
+        speaking = asyncio.create_task(speak(socket, wav, hello))
+        async for message in socket:
+            content = message.data
+            if content[0] == Kind.AUDIO:
+                heard.arrivals.append((time.perf_counter(), (len(content) - 1) / 2 / hello.sample_rate))
+            elif content[0] == Kind.EVENT and (event := unpack(content))["type"] == "done":
+                heard.done = event
+            elif content[0] == Kind.ERROR:
+                heard.error = unpack(content)
+        speaking.cancel()
+        await asyncio.gather(speaking, return_exceptions=True)
+    return heard
+
+
+async def speak(socket: aiohttp.ClientWebSocketResponse, wav: Waveform, hello: Hello) -> None:
+    started = time.monotonic()
+    for number, piece in enumerate(pieces(wav, round(PIECE_SECONDS * hello.sample_rate)), 1):
+        await asyncio.sleep(started + number * PIECE_SECONDS - time.monotonic())
+        await socket.send_bytes(pack_audio(piece, "pcm16"))
+    await socket.send_bytes(b'\x02{"type": "end"}')
 
 
 def start_delay(arrivals: Sequence[tuple[float, float]]) -> float:

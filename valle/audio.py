@@ -18,7 +18,7 @@ from valle.timeline import ceil_division
 
 __all__ = [
     "AudioFileError", "AudioInfo", "MonoBlock", "Resampler", "Waveform", "audio_info", "audio_pieces", "count_samples", "mono_blocks",
-    "read_audio", "resample", "to_int16", "write_wav",
+    "read_audio", "resample", "to_int16", "wav_bytes", "write_wav",
 ]  # fmt: skip
 
 Waveform = NDArray[np.float32]  # (T,), about -1..1
@@ -164,12 +164,18 @@ def write_wav(path: Path | str, wav: Waveform, sample_rate: int) -> None:
     >>> wav, sample_rate = read_audio("hello.wav")
     >>> write_wav("quieter.wav", wav / 2, sample_rate)
     """
-    packed = io.BytesIO()  # libsndfile would not say that a disk is full
+    content = wav_bytes(wav, sample_rate)  # libsndfile would not say that a disk is full
+    with replacing(Path(path)) as temporary:
+        temporary.write_bytes(content)
+
+
+def wav_bytes(wav: Waveform, sample_rate: int) -> memoryview:
+    """The content of the file that ``write_wav`` writes."""
+    packed = io.BytesIO()
     with soundfile.SoundFile(packed, "w", sample_rate, channels=1, subtype="PCM_16", format="WAV") as file:
         for start in range(0, len(wav), WRITTEN_AT_ONCE):
             file.write(to_int16(wav[start : start + WRITTEN_AT_ONCE]))
-    with replacing(Path(path)) as temporary:
-        temporary.write_bytes(packed.getbuffer())
+    return packed.getbuffer()
 
 
 def to_int16(wav: Waveform) -> NDArray[np.int16]:

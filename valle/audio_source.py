@@ -7,7 +7,7 @@ to end, rates and channels that change on the way, and all other containers.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -223,8 +223,13 @@ def _is_sure(found: _BySoundfile, size: int) -> bool:
 
 @lru_cache(maxsize=100_000)
 def _channel_to_take(path: Path, size: int, modified: int) -> int | None:
+    return cancelling_channel(find_source(path).blocks(seconds=0.5))
+
+
+def cancelling_channel(blocks: Iterable[tuple[Samples, int]]) -> int | None:
+    """``channel_to_take`` of blocks ``(n, C)`` and their rates."""
     mean_energy, energies, heard = 0.0, np.zeros(0), 0.0
-    for samples, rate in find_source(path).blocks(seconds=0.5):
+    for samples, rate in blocks:
         if len(energies) not in (0, samples.shape[1]):
             break
         powers = np.square(samples, dtype=np.float64).sum(0)

@@ -7,7 +7,7 @@ opened: no playlist, no other file, no address. PyAV is imported when it is need
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -73,12 +73,15 @@ def count_packets(path: Path) -> Packets:
         return Packets(track=_track(container, stream), seconds=float(total * stream.time_base), damaged=damaged, changing=len(kinds) > 1)
 
 
-def decode(path: Path, *, block_seconds: float = 0.5) -> Iterator[tuple[NDArray[np.float32], int]]:
+def decode(
+    source: Path | BinaryIO, *, block_seconds: float = 0.5, demuxers: str = DEMUXERS
+) -> Iterator[tuple[NDArray[np.float32], int]]:
     """Blocks ``(n, C)`` float32 and their rate in Hz, in order; both the rate and C may change from one block to the next.
 
+    ``source`` is a file's path, or its content as a stream that can be sought in.  ``demuxers`` are the containers that are known.
     Raises ``DecodeError``, also on the way where more is damaged than tags between two files.
     """
-    with _opened(path) as (container, stream):
+    with _opened(source, demuxers) as (container, stream):
         held: list[NDArray[np.float32]] = []
         rate = 0
         for frame in _frames(container, stream):
@@ -117,13 +120,13 @@ class _Nameless:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
+def _opened(source: Path | BinaryIO, demuxers: str = DEMUXERS) -> Iterator[tuple[Any, Any]]:
     """The container and its best track of sound."""
     import av
 
     try:
-        with path.open("rb") as file:
-            options = {"format_whitelist": DEMUXERS, "protocol_whitelist": "none"}
+        with source.open("rb") if isinstance(source, Path) else nullcontext(source) as file:
+            options = {"format_whitelist": demuxers, "protocol_whitelist": "none"}
             try:
                 opened = av.open(_Nameless(file), options=options, buffer_size=READ_AT_ONCE, metadata_errors="replace")
             except av.error.ArgumentError as error:  # a format that is not on the list

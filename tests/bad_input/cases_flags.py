@@ -50,6 +50,7 @@ UNKNOWN = [
         ("fit_unit_bpe", "--vocabsize", "--vocab-size"),
         ("write_prompts", "--num-prompt", "--num-prompts"),
         ("fingerprint_folder", "--audiodir", "--audio-dir"),
+        ("serve", "--grace-second", "--grace-seconds"),
     )
 ]
 

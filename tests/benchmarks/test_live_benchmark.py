@@ -19,10 +19,11 @@ def test_first_audio_and_work_are_measured_over_all_prompts(tmp_path: Path) -> N
     (tmp_path / "audio").mkdir()
     soundfile.write(tmp_path / "audio" / "a.wav", recording(2), RATE)
     flags = f"--model {tmp_path}/model --audio {tmp_path}/audio --output {tmp_path}/live.json --engine torch"
-    live.main([*flags.split(), "--prompts", "3", "--prompt-seconds", "1", "--seconds", "0.6", "--block-seconds", "0.2"])
+    live.main([*flags.split(), "--prompts", "3", "--prompt-seconds", "1", "--seconds", "0.6", "--block-seconds", "0.2", "--listeners", "1"])
     results = json.loads((tmp_path / "live.json").read_text())
     first, rtf = results["first_audio_ms"], results["rtf"]
     assert 0 < first["p50"]["value"] <= first["p95"]["value"] and rtf["value"] > 0
+    assert results["listeners"]["held"] in (0, 1) and "player_ms" in results["listeners"]
     assert results["streams"] == 3 and {goal["figure"] for goal in results["goals"]} == {"first_audio_ms.p50", "first_audio_ms.p95", "rtf"}
 
 

@@ -134,7 +134,7 @@ def script_options(script: Path) -> frozenset[str]:
 def make_targets() -> tuple[frozenset[str], frozenset[str]]:
     """Targets of the Makefile, and the variables that it reads."""
     text = (ROOT / "Makefile").read_text(encoding="utf-8")
-    return frozenset(re.findall(r"^([a-z]+):", text, re.MULTILINE)), frozenset(re.findall(r"\$\((?:if \$\()?([A-Z_]+)\)?", text))
+    return frozenset(re.findall(r"^([a-z-]+):", text, re.MULTILINE)), frozenset(re.findall(r"\$\((?:if \$\()?([A-Z_]+)\)?", text))
 
 
 def anchors(document: Path) -> set[str]:

@@ -23,7 +23,10 @@ SHELL = fences("bash")
 KNOWN = {  # programs of others, and what they may be given
     "source": [".venv/bin/activate"], "tensorboard": ["--logdir"], "ffplay": ["-nodisp"],
 }  # fmt: skip
-COMMANDS = {"valle-infer": "infer", "valle-train": "trainer_audiolm", "valle-tokenize": "tokenizer", "valle-evaluate": "evaluate"}
+COMMANDS = {
+    "valle-infer": "infer", "valle-train": "trainer_audiolm", "valle-tokenize": "tokenizer", "valle-evaluate": "evaluate",
+    "valle-serve": "serve",
+}  # fmt: skip
 NESTED = {"--train-options": "trainer_audiolm", "--infer-options": "infer"}
 
 

@@ -27,6 +27,11 @@ def evaluate() -> None:
     _run("evaluate")
 
 
+def serve() -> None:
+    """``valle-serve``: a page and an interface on which the voice goes on while you listen."""
+    _run("serve")
+
+
 def _run(program: str) -> None:
     end_on_ctrl_c()  # also while what follows is imported
     run_program(import_module(f"valle.bin.{program}").main)

@@ -42,7 +42,7 @@ class PromptStream:
         self._wav: list[Waveform] = []
         self._gain = LiveGain(acoustic.sample_rate) if at_speech_level else None
         self._gain_db: float | None = None if at_speech_level else 0.0
-        self._unheard: list[Waveform] = []  # while the gain is not known
+        self._unheard: list[Waveform] = []  # while the gain is not known, and at the end, so that the end is encoded once
         self._streams = [_Tokens(acoustic, acoustic.sample_rate)]
         if semantic is not None:
             self._streams.append(_Tokens(semantic, acoustic.sample_rate))
@@ -69,33 +69,27 @@ class PromptStream:
             self._take(self._resampler.last())
         wav = np.concatenate([np.zeros(0, np.float32), *self._wav])
         if self._gain_db is None:
-            self._fix(speech_gain_db(wav, self._rate))
-        assert self._gain_db is not None
-        codes, *units = [stream.kept() for stream in self._streams]
+            self._gain_db = speech_gain_db(wav, self._rate)
+        rest = self._at_gain(self._gain_db)
+        codes, *units = [stream.kept(rest) for stream in self._streams]
         return HeardPrompt(wav=wav, codes=codes, units=units[0] if units else None, gain_db=self._gain_db)
 
     def _take(self, wav: Waveform) -> None:
         wav = wav[: max(0, self._most - self.num_samples)]
         if len(wav):
             self._wav.append(wav)
-            if self._gain_db is None:
-                assert self._gain is not None
-                self._unheard.append(wav)
-                if (gain_db := self._gain.hear(wav)) is not None:
-                    self._fix(gain_db)
-            else:
-                self._hear(wav)
+            self._unheard.append(wav)
+            if self._gain_db is None and self._gain is not None:
+                self._gain_db = self._gain.hear(wav)
+            if self._gain_db is not None and not self.is_full:
+                heard = self._at_gain(self._gain_db)
+                for stream in self._streams:
+                    stream.push(heard)
 
-    def _fix(self, gain_db: float) -> None:
-        self._gain_db, unheard, self._unheard = gain_db, self._unheard, []
-        for wav in unheard:
-            self._hear(wav)
-
-    def _hear(self, wav: Waveform) -> None:
-        assert self._gain_db is not None
-        heard = with_gain(wav, self._gain_db)
-        for stream in self._streams:
-            stream.push(heard)
+    def _at_gain(self, gain_db: float) -> Waveform:
+        """What was not heard yet, as it is to be heard."""
+        unheard, self._unheard = np.concatenate([np.zeros(0, np.float32), *self._unheard]), []
+        return with_gain(unheard, gain_db)
 
 
 class _Tokens:
@@ -109,16 +103,15 @@ class _Tokens:
         self._heard = 0  # samples at the tokenizer's rate
 
     def push(self, wav: Waveform) -> None:
-        self._encode(self._resampler.next(wav))
+        samples = self._resampler.next(wav)
+        self._heard += len(samples)
+        self._tokens.append(self._stream.push(samples))
 
-    def kept(self) -> Tensor:
-        """The sound ends -> the tokens that a continuation goes on from."""
-        self._encode(self._resampler.last())
+    def kept(self, wav: Waveform) -> Tensor:
+        """The sound ends after ``wav`` -> the tokens that a continuation goes on from."""
+        samples = np.concatenate([self._resampler.next(wav), self._resampler.last()])
+        self._heard += len(samples)
         kept = self._tokenizer.kept_of_prompt(self._heard)
         if sum(map(len, self._tokens)) < kept:
-            self._tokens.append(self._stream.flush())
+            self._tokens.append(self._stream.flush(samples))
         return torch.cat([self._stream.push(np.zeros(0, np.float32)), *self._tokens])[:kept]
-
-    def _encode(self, wav: Waveform) -> None:
-        self._heard += len(wav)
-        self._tokens.append(self._stream.push(wav))

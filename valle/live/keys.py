@@ -1,0 +1,7 @@
+"""Where handlers find what they share."""
+
+from aiohttp import web
+
+from valle.live.service import Service
+
+SERVICE = web.AppKey("service", Service)

@@ -56,6 +56,7 @@ setup(
         "matplotlib",
         "jinja2",
         "scikit-learn",
+        "scipy",
         "pystoi",
         "espeakng-loader",
         "transformers",

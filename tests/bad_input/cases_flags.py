@@ -30,6 +30,7 @@ UNKNOWN = [
         ("trainer_codec", "--segment-second", "--segment-seconds"),
         ("evaluate", "--max-item", "--max-items"),
         ("score", "--outputs", "--output"),
+        ("listening_test", "--answer", "--answers"),
         ("estimate", "--tflop", "--tflops"),
         ("evaluate_audiolm", "--init-form", "--init-from"),
         ("evaluate_codec", "--max-recording", "--max-recordings"),

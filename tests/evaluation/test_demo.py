@@ -1,5 +1,6 @@
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -31,12 +32,13 @@ def run(tmp_path: Path) -> DemoOptions:
     (exp_dir / "curves.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return DemoOptions(
         exp_dir=exp_dir, manifest_dir=write_corpus(tmp_path / "tokenized", released), num_prompts=2, num_judged=3, num_codec=2,
-        prompt_seconds=1.0, max_seconds=1.5,
+        num_measured=0, prompt_seconds=1.0, max_seconds=1.5,
     )  # fmt: skip
 
 
 def test_a_demo_ends_with_a_page_a_summary_and_its_sounds(run: DemoOptions) -> None:
     said: list[str] = []
+    run = replace(run, num_measured=4)
     summary = report_demo(run, step=said.append)
     assert summary == json.loads((run.exp_dir / "summary.json").read_text())
     assert {"wall_seconds", "hours_train", "n_voices", "fine", "codec", "continuations", "rtf_infer"} <= summary.keys()
@@ -49,6 +51,7 @@ def test_a_demo_ends_with_a_page_a_summary_and_its_sounds(run: DemoOptions) -> N
         assert (run.exp_dir / item["wav"]).is_file() and Path(item["prompt"]).is_file()
         assert item["seconds"] == pytest.approx(2.5)
     page = (run.exp_dir / "index.html").read_text()
+    assert 'href="report/report.html"' in page and "codec_stoi" in (run.exp_dir / "report" / "report.html").read_text()
     assert "A voice goes on" in page and "Loss in nats per token" in page and page.count("<audio") == 2
     assert not [path for path in run.exp_dir.rglob("*") if "tmp" in path.name]
 
@@ -61,8 +64,6 @@ def test_a_demo_can_be_reported_again(run: DemoOptions) -> None:
 
 
 def test_a_corpus_too_small_to_judge_voices_says_so_in_the_report(run: DemoOptions) -> None:
-    from dataclasses import replace
-
     summary = report_demo(replace(run, prompt_seconds=3.5, max_seconds=0.5))
     assert "expected utterances" in summary["voices"]["left_out"]
     assert any("not measured" in as_text(table) for table in demo_tables(summary))
@@ -71,7 +72,7 @@ def test_a_corpus_too_small_to_judge_voices_says_so_in_the_report(run: DemoOptio
 def test_the_program_prints_the_table_and_where_to_listen(
     run: DemoOptions, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    few = "--num-prompts 2 --num-judged 3 --num-codec 2 --max-seconds 1 --prompt-seconds 1"
+    few = "--num-prompts 2 --num-judged 3 --num-codec 2 --num-measured 0 --max-seconds 1 --prompt-seconds 1"
     folders = ["--exp-dir", str(run.exp_dir), "--manifest-dir", str(run.manifest_dir)]
     monkeypatch.setattr(sys, "argv", ["demo_report.py", *folders, *few.split()])
     demo_report.main()

@@ -33,7 +33,7 @@ def test_a_report_holds_shares_with_intervals_controls_and_counts(pipeline: Pipe
     for name in ("generated", "real", "round_trip", "shuffled"):
         assert report[name]["count"] == 6 and 0 <= report[name]["low"] <= report[name]["mean"] <= report[name]["high"] <= 1
     assert report["real"]["mean"] == 1
-    assert heard == [(4, 6), (6, 6)]
+    assert heard == [(0, 6), (4, 6), (6, 6)]
 
 
 def test_only_what_was_generated_is_judged(pipeline: Pipeline, corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:

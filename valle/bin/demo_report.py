@@ -22,6 +22,8 @@ def main() -> None:
     summary = report_demo(options, step=lambda text: print(f"{text} ...", flush=True))
     for table in demo_tables(summary):
         print(f"\n{as_text(table)}")
+    if "page" in summary["report"]:
+        print(f"\nread: {(options.exp_dir / summary['report']['page']).resolve()}")
     print(f"\nlisten: {(options.exp_dir / 'index.html').resolve()}")
 
 

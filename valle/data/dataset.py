@@ -106,14 +106,17 @@ class TokenDataset(Dataset[Batch]):
         )  # fmt: skip
 
 
+def read_units(cut: Cut, manifests: TokenManifests) -> NDArray[np.int64]:
+    """A cut's units alone ``(T_u,)``, which takes half the time; refused if other tokenizers made them or the corpus has none."""
+    _refuse_other_tokenizers(cut, manifests)
+    if manifests.semantic is None:
+        raise ManifestError(f"expected units in {manifests.folder}, found codes only; tokenize with units")
+    return _load(cut, "units", manifests.semantic)
+
+
 def read_tokens(cut: Cut, manifests: TokenManifests, num_quantizers: int) -> Tokens:
     """A cut's units and first ``num_quantizers`` codes; refused if other tokenizers made them."""
-    tag = (cut.custom or {}).get("tokenizers")
-    if tag != manifests.tag:
-        raise ManifestError(
-            f"cut {cut.id} was tokenized by {tag!r} and info.json names {manifests.tag!r} ({manifests.acoustic}, {manifests.semantic}); "
-            f"delete {manifests.folder} and run ./prepare.sh, so that all tokens come from one pair of tokenizers"
-        )
+    _refuse_other_tokenizers(cut, manifests)
     codes = _load(cut, "codes", manifests.acoustic)
     units = _load(cut, "units", manifests.semantic) if manifests.semantic else np.zeros(0, np.int64)
     if codes.ndim != 2 or codes.shape[1] < num_quantizers:
@@ -129,6 +132,15 @@ def read_tokens(cut: Cut, manifests: TokenManifests, num_quantizers: int) -> Tok
         cut_id=cut.id, units=units, codes=codes, num_periods=periods, whole=Span(units[:num_units], codes[:num_frames]),
         is_first=bool(custom.get(FIRST_PIECE, True)), is_last=bool(custom.get(LAST_PIECE, True)),
     )  # fmt: skip
+
+
+def _refuse_other_tokenizers(cut: Cut, manifests: TokenManifests) -> None:
+    tag = (cut.custom or {}).get("tokenizers")
+    if tag != manifests.tag:
+        raise ManifestError(
+            f"cut {cut.id} was tokenized by {tag!r} and info.json names {manifests.tag!r} ({manifests.acoustic}, {manifests.semantic}); "
+            f"delete {manifests.folder} and run ./prepare.sh, so that all tokens come from one pair of tokenizers"
+        )
 
 
 def _load(cut: Cut, field: str, identity: TokenizerIdentity) -> NDArray[np.int64]:

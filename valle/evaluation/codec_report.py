@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import isnan
 from typing import Any
 
@@ -39,8 +39,23 @@ class Recording:
 
     wav: Waveform
     sample_rate: int
+    name: str = ""
 
 
+@dataclass
+class CodecScores:
+    """Scores by system and measure, one a recording, and how often each code occurs, ``counts (Q, V)``."""
+
+    codec: AcousticTokenizer
+    counts: NDArray[np.int64]
+    systems: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    names: list[str] = field(default_factory=list)  # of the recordings that were scored
+    seconds: float = 0.0
+    left_out: int = 0
+
+    @property
+    def definitions(self) -> dict[str, str]:
+        return {measure: DEFINITIONS[measure] for measure in DEFINITIONS if measure in self.systems["identity"]}
 
 
 def codec_report(
@@ -51,27 +66,56 @@ def codec_report(
     opus: Sequence[float] = (),
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Scores of ``codec`` at each number of ``codebooks`` (1, 2, 4, ... and all by default), each with its 95 % interval over recordings.
+    """:func:`codec_scores` as means with their 95 % intervals over recordings."""
+    listed = list(recordings)
+    scores = codec_scores(codec, listed, total=len(listed), codebooks=codebooks, opus=opus, progress=progress)
+    return {
+        "codec": str(codec.identity),
+        "definitions": scores.definitions,
+        "recordings": len(scores.names),
+        "left_out": scores.left_out,
+        "seconds": scores.seconds,
+        "systems": {
+            name: {
+                measure: bootstrap_mean(values).to_dict()
+                for measure, values in of.items()
+                if measure != "pesq" or not all(map(isnan, values))
+            }
+            for name, of in scores.systems.items()
+        },
+        "codebook_perplexity": [perplexity(row) for row in scores.counts],
+        "bits_per_second": float(sum(entropy(row) for row in scores.counts) / np.log(2) * codec.sample_rate / codec.hop_length),
+    }
+
+
+def codec_scores(
+    codec: AcousticTokenizer,
+    recordings: Iterable[Recording],
+    *,
+    total: int,
+    codebooks: Sequence[int] | None = None,
+    opus: Sequence[float] = (),
+    progress: Progress | None = None,
+) -> CodecScores:
+    """Scores of ``codec`` at each number of ``codebooks`` (1, 2, 4, ... and all by default) on each of ``total`` recordings.
 
     ``identity`` is the recording itself and ``silence`` nothing at all: what a codec cannot surpass, and what it must.  Beside them
     stands Opus at each of ``opus`` kbit/s asked for, with the rate that it took (``kbps``, container included).  Recordings
-    are resampled to the codec's rate, cut to 15 s, and left out below half a second.
+    are read one at a time, resampled to the codec's rate, cut to 15 s, and left out below half a second.
     """
     levels = sorted(set(codebooks)) if codebooks else _usual_levels(codec.num_codebooks)
     if not 1 <= levels[0] <= levels[-1] <= codec.num_codebooks:
         raise CodecReportError(f"expected numbers of codebooks within 1..{codec.num_codebooks}, found {levels}")
-    scores: dict[str, dict[str, list[float]]] = {}
-    counts = np.zeros((codec.num_codebooks, codec.codebook_size), np.int64)
-    seconds, left_out = 0.0, 0
-    listed = list(recordings)
-    for done, recording in enumerate(listed, 1):
+    scores = CodecScores(codec, np.zeros((codec.num_codebooks, codec.codebook_size), np.int64))
+    for done, recording in enumerate(recordings, 1):
         wav = resample(recording.wav, recording.sample_rate, codec.sample_rate)[: int(LONGEST_SECONDS * codec.sample_rate)]
         if len(wav) < SHORTEST_STOI * codec.sample_rate:
-            left_out += 1
+            scores.left_out += 1
             continue
-        seconds += len(wav) / codec.sample_rate
+        scores.names.append(recording.name)
+        scores.seconds += len(wav) / codec.sample_rate
         codes, outputs = round_trips(codec, wav, levels)
-        counts += np.stack([token_counts([level], codec.codebook_size) for level in codes.T])
+        scores.counts += np.stack([token_counts([level], codec.codebook_size) for level in codes.T])
         taken: dict[str, float] = {}
         for kbps in opus:
             name = f"opus {kbps:g}"
@@ -80,28 +124,14 @@ def codec_report(
         for name, output in outputs.items():
             rate = {"kbps": taken[name]} if name in taken else {}
             for measure, value in {**_score(output, wav, codec.sample_rate), **rate}.items():
-                scores.setdefault(name, {}).setdefault(measure, []).append(value)
+                scores.systems.setdefault(name, {}).setdefault(measure, []).append(value)
         if progress is not None:
-            progress(done, len(listed))
-    if not scores:
-        raise CodecReportError(f"expected recordings of {SHORTEST_STOI:g} s or more to score the codec on, found {left_out} shorter ones")
-    return {
-        "codec": str(codec.identity),
-        "definitions": {measure: DEFINITIONS[measure] for measure in DEFINITIONS if measure in scores["identity"]},
-        "recordings": len(listed) - left_out,
-        "left_out": left_out,
-        "seconds": seconds,
-        "systems": {
-            name: {
-                measure: bootstrap_mean(values).to_dict()
-                for measure, values in of.items()
-                if measure != "pesq" or not all(map(isnan, values))
-            }
-            for name, of in scores.items()
-        },
-        "codebook_perplexity": [perplexity(row) for row in counts],
-        "bits_per_second": float(sum(entropy(row) for row in counts) / np.log(2) * codec.sample_rate / codec.hop_length),
-    }
+            progress(done, total)
+    if not scores.names:
+        raise CodecReportError(
+            f"expected recordings of {SHORTEST_STOI:g} s or more to score the codec on, found {scores.left_out} shorter ones"
+        )
+    return scores
 
 
 def round_trips(codec: AcousticTokenizer, wav: Waveform, levels: Sequence[int]) -> tuple[NDArray[np.int64], dict[str, Waveform]]:

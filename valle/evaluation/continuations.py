@@ -18,7 +18,7 @@ from valle.audio import Waveform, resample
 from valle.corpora.cut_audio import read_cut
 from valle.decoding.sampling import Sampling
 from valle.evaluation.codec_report import round_trips
-from valle.inference.continuation import ContinueSettings
+from valle.inference.continuation import Continuation, ContinueSettings
 from valle.inference.continuing import TokenPrompt
 from valle.inference.pipeline import Pipeline
 from valle.measures.level import speech_gain_db, with_gain
@@ -28,15 +28,38 @@ from valle.tokenizers.stream import decode_pieces, encode_pieces
 
 @dataclass(frozen=True)
 class Continued:
-    """One prompt and what stands after it, each sound ``(T,)`` without any of the prompt."""
+    """One prompt and what stands after it, three times, each ``(T,)`` from the prompt's start."""
 
     cut: Cut
-    generated: Waveform
-    real: Waveform
-    round_trip: Waveform  # the real continuation through the codec
+    continuation: Waveform = field(repr=False)  # the prompt's own samples, then what was generated
+    recording: Waveform = field(repr=False)
+    codec: Waveform = field(repr=False)  # the recording through the codec
+    prompt_samples: int
+    judged_from: int  # after the prompt, in samples: before it the prompt can still be heard
     prompt_units: Tensor | None = field(repr=False)  # (T_u,) of what was heard; None for a model without units
     new_units: Tensor | None = field(repr=False)  # what the model went on with
     real_units: Tensor | None = field(repr=False)  # what the speaker went on with
+    new_codes: Tensor = field(repr=False)  # (T_f,) of level 0, as the model went on
+    real_codes: Tensor = field(repr=False)
+
+    @property
+    def prompt(self) -> Waveform:
+        return self.recording[: self.prompt_samples]
+
+    @property
+    def generated(self) -> Waveform:
+        """What judges hear: new audio without any of the prompt."""
+        return self.continuation[self.judged_from :]
+
+    @property
+    def real(self) -> Waveform:
+        """What was really said, from the same moment."""
+        return self.recording[self.judged_from :]
+
+    @property
+    def round_trip(self) -> Waveform:
+        """The same through the codec."""
+        return self.codec[self.judged_from :]
 
 
 def guard_seconds(pipeline: Pipeline) -> float:
@@ -57,22 +80,34 @@ def continue_cuts(
     rate = pipeline.sample_rate
     length, guard = round(settings.max_seconds * rate), round(guard_seconds(pipeline) * rate)
     done: list[Continued] = []
+    if progress is not None:
+        progress(0, len(cuts))
     for first in range(0, len(cuts), batch_size):
         batch = cuts[first : first + batch_size]
         recordings = [cut_audio(cut, rate) for cut in batch]
         results = pipeline.continue_audio(recordings, rate, seed=seed, settings=settings)
         for cut, wav, result in zip(batch, recordings, results, strict=True):
-            new = slice(result.prompt_samples + guard, result.prompt_samples + length)
-            again = round_trip(pipeline, wav[: new.stop])
-            prompt_units = new_units = real_units = None
-            if result.units is not None:
-                said = units_of(pipeline, wav[: new.stop])
-                known = pipeline.timeline.periods_for(result.prompt_seconds) * pipeline.timeline.units_per_period
-                prompt_units, real_units, new_units = said[:known], said[known:], result.units[known:]
-            done.append(Continued(cut, result.wav[new], wav[new], again[new], prompt_units, new_units, real_units))
+            done.append(_continued(pipeline, cut, wav, result, stop=result.prompt_samples + length, guard=guard))
         if progress is not None:
             progress(len(done), len(cuts))
     return done
+
+
+def _continued(pipeline: Pipeline, cut: Cut, wav: Waveform, result: Continuation, *, stop: int, guard: int) -> Continued:
+    """``wav`` up to ``stop`` beside ``result``, which was made of its start."""
+    levels = pipeline.model.config.num_quantizers
+    codes, again = round_trips(pipeline.acoustic, wav[:stop], [levels])
+    periods = pipeline.timeline.periods_for(result.prompt_seconds)
+    prompt_units = new_units = real_units = None
+    if result.units is not None:
+        said, known = units_of(pipeline, wav[:stop]), periods * pipeline.timeline.units_per_period
+        prompt_units, real_units, new_units = said[:known], said[known:], result.units[known:].cpu()
+    frames = periods * pipeline.timeline.frames_per_period
+    return Continued(
+        cut, result.wav[:stop], wav[:stop], again[str(levels)], result.prompt_samples, result.prompt_samples + guard,
+        prompt_units, new_units, real_units,
+        new_codes=result.codes[frames:, 0].cpu(), real_codes=torch.from_numpy(codes[frames:, 0]),
+    )  # fmt: skip
 
 
 def speak_units(

@@ -12,9 +12,13 @@ from typing import Any
 
 from valle.audio import read_audio
 from valle.corpora.cut_audio import PromptsConfig, read_cut, write_prompts
+from valle.errors import UserError
 from valle.evaluation.codec_report import Recording, codec_report
 from valle.evaluation.curves import draw_curves, read_curves
 from valle.evaluation.demo_summary import DemoError, Measured, demo_summary, demo_tables, read_training_summary
+from valle.evaluation.evaluate import PAGE as REPORT_PAGE
+from valle.evaluation.evaluate import PROGRAM as EVALUATE
+from valle.evaluation.evaluate import EvaluateOptions, evaluate
 from valle.evaluation.voice_report import VoiceTrialSettings, voice_of, voice_report
 from valle.evaluation.voices import VoicesError
 from valle.files import write_text
@@ -23,12 +27,12 @@ from valle.inference.infer import InferOptions, infer
 from valle.inference.listening_page import PageItem, PagePicture, write_page
 from valle.inference.pipeline import Pipeline
 from valle.inference.trained_model import trained_model
-from valle.outputs import claim_outputs
+from valle.outputs import Outputs, claim_outputs
 from valle.tokenizing.token_manifests import read_manifests
 from valle.training.summary import unigrams
 
 REAL_SAMPLES = Path(__file__).parent.parent / "assets" / "samples"  # real speech by speakers that nothing bundled was trained on
-CONTINUED, PROMPTS = "continued", "prompts"
+CONTINUED, PROMPTS, REPORT = "continued", "prompts", "report"
 
 Step = Callable[[str], None]
 
@@ -41,6 +45,7 @@ class DemoOptions:
     manifest_dir: Path = field(default=Path("data/tokenized"), metadata={"help": "what it was trained on"})
     num_prompts: int = field(default=16, metadata={"help": "recordings of the test part to continue"})
     num_judged: int = field(default=32, metadata={"help": "continuations whose voice is judged"})
+    num_measured: int = field(default=8, metadata={"help": "utterances of each suite of report/report.html; 0: no report"})
     num_codec: int = field(default=16, metadata={"help": "synthetic recordings on which the codec is scored"})
     prompt_seconds: float = field(default=3.0, metadata={"help": "how much of each recording is the prompt"})
     max_seconds: float = field(default=7.0, metadata={"help": "longest new audio"})
@@ -48,14 +53,14 @@ class DemoOptions:
     seed: int = field(default=0, metadata={"help": "seed of all random choices"})
 
     def __post_init__(self) -> None:
-        for name in ("num_prompts", "num_judged", "num_codec"):
-            if getattr(self, name) < 2:
+        for name in ("num_prompts", "num_judged", "num_codec", "num_measured"):
+            if getattr(self, name) < 2 and (name, self.num_measured) != ("num_measured", 0):
                 raise DemoError(f"--{name.replace('_', '-')} must be 2 or more, found {getattr(self, name)}")
         ContinueSettings(prompt_seconds=self.prompt_seconds, max_seconds=self.max_seconds)  # refuses what cannot be
 
 
 def report_demo(options: DemoOptions, *, step: Step = lambda text: None) -> dict[str, Any]:
-    """Write ``exp_dir/{summary.json,index.html,curves.png,continued/}`` -> the summary; ``step`` hears what is being done."""
+    """Write ``exp_dir/{summary.json,index.html,curves.png,continued/,report/}`` -> the summary; ``step`` hears what is being done."""
     began = options.started or time.time()
     claimed = claim_outputs(options.exp_dir, ["index.html", "curves.png"], program="demo_report")
     outputs = replace(claimed, names=(*claimed.names, "summary.json"))  # the trainer's, which is read first and refused if it is not
@@ -70,9 +75,11 @@ def report_demo(options: DemoOptions, *, step: Step = lambda text: None) -> dict
     real = [Recording(*read_audio(path)) for path in sorted(REAL_SAMPLES.glob("*.flac"))]
     synthetic = [Recording(*read_cut(cut)) for cut in islice(manifests.cuts("test"), options.num_codec)]
     codec_real, codec_synthetic = (codec_report(pipeline.acoustic, recordings) for recordings in (real, synthetic))
+    step("measuring the report")
+    report = _measure(options)
     summary = demo_summary(Measured(
         training=training, statistics=manifests.statistics, n_voices=len({voice_of(cut) for cut in manifests.cuts("train")} - {""}),
-        infer=continued, continued=CONTINUED, codec_real=codec_real, codec_synthetic=codec_synthetic, voices=voices,
+        infer=continued, continued=CONTINUED, codec_real=codec_real, codec_synthetic=codec_synthetic, voices=voices, report=report,
         wall_seconds=time.time() - began,
     ))  # fmt: skip
     step("drawing")
@@ -104,6 +111,22 @@ def _voices(options: DemoOptions, pipeline: Pipeline) -> dict[str, Any]:
         return {"left_out": str(error)}
 
 
+def _measure(options: DemoOptions) -> dict[str, Any]:
+    """A short report by every suite, without a recogniser; where a corpus is too small for one, the rest of the demo stands without it."""
+    if not options.num_measured:
+        return {"left_out": "--num-measured 0"}
+    folder, began = options.exp_dir / REPORT, time.time()
+    Outputs(folder, (), EVALUATE).delete_earlier()  # of other weights in the same folder
+    try:
+        evaluate(EvaluateOptions(
+            corpus=options.manifest_dir, exp_dir=options.exp_dir, output_dir=folder, max_items=options.num_measured,
+            prompt_seconds=options.prompt_seconds, max_seconds=options.max_seconds, seed=options.seed,
+        ))  # fmt: skip
+    except UserError as error:
+        return {"left_out": str(error)}
+    return {"page": f"{REPORT}/{REPORT_PAGE}", "seconds": round(time.time() - began, 1)}
+
+
 def _write_page(options: DemoOptions, summary: dict[str, Any]) -> None:
     draw_curves(read_curves(options.exp_dir / "curves.jsonl"), options.exp_dir / "curves.png", unigram=unigrams(summary))
     items = [
@@ -120,4 +143,5 @@ def _write_page(options: DemoOptions, summary: dict[str, Any]) -> None:
     write_page(
         options.exp_dir / "index.html", items, mode="continue", rtf=summary["rtf_infer"], title="A voice goes on", lead=lead,
         tables=demo_tables(summary), pictures=[PagePicture("Training curves", options.exp_dir / "curves.png", "Loss, nats per token.")],
+        links=[("Every figure with its interval and its controls", page)] if (page := summary["report"].get("page")) else [],
     )  # fmt: skip

@@ -37,6 +37,7 @@ class Measured:
     codec_real: Mapping[str, Any]  # codec reports on real and on synthetic speech that neither codec nor model has heard
     codec_synthetic: Mapping[str, Any]
     voices: Mapping[str, Any]  # the voice report, or {"left_out": why}
+    report: Mapping[str, Any]  # {"page": relative to the demo's, "seconds": to measure it}, or {"left_out": why}
     wall_seconds: float
 
 
@@ -59,6 +60,7 @@ def demo_summary(measured: Measured) -> dict[str, Any]:
             "synthetic": measured.codec_synthetic,
         },
         "voices": measured.voices,
+        "report": measured.report,
         "continuations": [
             {
                 "prompt": item["prompt"], "wav": f"{measured.continued}/{item['wav']}", "seconds": item["seconds"],
@@ -149,6 +151,8 @@ def _run_table(summary: Mapping[str, Any]) -> PageTable:
         rows.append(("peak memory (training)", f"{summary['peak_memory_gib']:.1f} GiB"))
     if "seconds" in summary:
         rows.insert(1, ("training", f"{summary['seconds'] / 60:.1f} min, {summary['steps']} steps, {summary['dtype']}"))
+    if "seconds" in summary.get("report", {}):
+        rows.append(("measuring the report", f"{summary['report']['seconds']:.0f} s"))
     return PageTable("This run", ("", ""), rows)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -14,9 +15,12 @@ from typing import Any, Literal
 from valle.errors import UserError
 from valle.evaluation.figures import Figure, figures_table
 from valle.evaluation.judged_model import judged_model, refuse_two_models
+from valle.evaluation.kept_sounds import FOLDER as SOUNDS
+from valle.evaluation.kept_suites import read_suite, suite_to_json
 from valle.evaluation.recogniser import Recogniser, whisper_recogniser
 from valle.evaluation.remembered import RememberingRecogniser
 from valle.evaluation.report_page import write_report_page
+from valle.evaluation.scalars import write_scalars
 from valle.evaluation.speaker_encoder import speaker_encoder
 from valle.evaluation.suite_continuation import continuation_suite
 from valle.evaluation.suite_words import refuse_no_lexicon
@@ -24,20 +28,22 @@ from valle.evaluation.suites import Suite, SuiteResult, SuiteSettings, codec_sui
 from valle.files import write_text
 from valle.inference.continuation import ContinueSettings
 from valle.inference.listening_page import PageTable
+from valle.inference.pipeline import Pipeline
 from valle.models.audio_lm import AudioLM
 from valle.outputs import Outputs, claim_outputs
 from valle.progress import TitledProgress
 from valle.settings import setting
 
 SUITES: dict[str, Suite] = {"codec": codec_suite, "units": units_suite, "lm": lm_suite, "continuation": continuation_suite}
-REPORT, PAGE, HEARD = "report.json", "report.html", "suites/heard.jsonl"
+PROGRAM = "evaluate"
+REPORT, PAGE, HEARD, SCALARS = "report.json", "report.html", "suites/heard.jsonl", "tensorboard"
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateOptions:
     """Flags of ``bin/evaluate.py``."""
 
-    corpus: Path = field(metadata={"help": "folder of cuts_{train,dev,test}.jsonl.gz: a recipe's data/manifests or data/tokenized"})
+    corpus: Path | None = setting(None, "folder of cuts_{train,dev,test}.jsonl.gz: a recipe's data/manifests or data/tokenized")
     output_dir: Path = field(metadata={"help": "where report.json, report.html and suites/ go"})
     model: Path | None = setting(None, "a released folder, or a model's name on the hub (org/name); not given: the bundled model")
     exp_dir: Path | None = setting(None, "a trainer's folder: its weights with best dev loss")
@@ -49,14 +55,26 @@ class EvaluateOptions:
     language: str = setting("en", "what the recogniser is told to hear")
     lexicon: str | None = setting(None, "espeak, or a file of words; not given: espeak where the corpus's texts are made of its words")
     speaker: str | None = setting(None, "speaker encoder: resemblyzer, or a folder of WavLM with an x-vector head")
+    compare: list[Path] = setting([], "two or more folders of earlier reports, or models to measure: differences on the same items")
+    tensorboard: Path | None = setting(None, "folder to add tensorboard scalars to; not given: tensorboard/ beside the report")
+    step: int = setting(0, "the step at which tensorboard shows the figures, such as the checkpoint's")
     seed: int = setting(0, "seed of all random choices")
 
     def __post_init__(self) -> None:
         refuse_two_models(self.model, self.exp_dir)
         refuse_no_lexicon(self.lexicon)
         ContinueSettings(prompt_seconds=self.prompt_seconds, max_seconds=self.max_seconds)  # refuses what cannot be
+        if self.corpus is None and not self.compare:
+            raise UserError("expected a folder of manifests after --corpus, found none; name a recipe's data/tokenized")
+        if self.compare and (len(self.compare) < 2 or self.model is not None or self.exp_dir is not None):
+            raise UserError("expected two or more reports or models after --compare, without --model and --exp-dir; name all of them there")
         if self.max_items < 2:
             raise UserError(f"--max-items must be 2 or more, found {self.max_items}; intervals need several items")
+
+    @property
+    def model_name(self) -> str:
+        """For titles."""
+        return str(self.exp_dir or self.model or "the bundled model")
 
     @property
     def suites(self) -> list[str]:
@@ -65,26 +83,46 @@ class EvaluateOptions:
 
 def evaluate(options: EvaluateOptions, *, progress: TitledProgress = lambda title, done, wanted: None) -> dict[str, Any]:
     """Measure what is not measured yet -> the report, which also goes into ``options.output_dir``."""
-    if not options.corpus.is_dir():
-        raise UserError(f"expected a folder of manifests at --corpus {options.corpus}, found none; run a recipe's prepare.sh")
+    corpus = _corpus(options)
     names = [f"suites/{name}.json" for name in SUITES]
-    outputs = claim_outputs(options.output_dir, [REPORT, PAGE, HEARD, *names], program="evaluate", inputs=[options.corpus])
+    written = [REPORT, PAGE, HEARD, SOUNDS, SCALARS, *names]
+    outputs = claim_outputs(options.output_dir, written, program=PROGRAM, inputs=[corpus])
     settings = _settings(options)
     model = _hash(settings.pipeline.model)
     marks = {name: _marks(options, model, name) for name in SUITES}
     found = {name: kept for name in SUITES if (kept := _kept(options.output_dir / f"suites/{name}.json", marks[name])) is not None}
     for name in options.suites:
         if name not in found:
-            own = Outputs(options.output_dir, (f"suites/{name}.json", *([HEARD] if name == "continuation" else [])), outputs.program)
+            more = (HEARD, SOUNDS) if name == "continuation" else ()
+            own = Outputs(options.output_dir, (f"suites/{name}.json", *more), outputs.program)
             with own.being_written():
                 found[name] = SUITES[name](settings, progress)
-                write_text(options.output_dir / own.names[0], _as_json(found[name], marks[name]))
+                write_text(options.output_dir / own.names[0], suite_to_json(found[name], marks[name], _about(settings.pipeline)))
     ordered = {name: found[name] for name in SUITES if name in found}
-    report = {name: figure.to_dict() for result in ordered.values() for name, figure in result.figures.items()}
     with Outputs(options.output_dir, (REPORT, PAGE), outputs.program).being_written():
-        write_text(options.output_dir / REPORT, json.dumps(report, indent=2) + "\n")
-        write_report_page(options.output_dir / PAGE, ordered, model=str(options.exp_dir or options.model or "the bundled model"))
+        report = write_reports(options.output_dir, ordered, model=options.model_name)
+    _write_scalars(options, ordered, outputs)
     return report
+
+
+def write_reports(folder: Path, suites: Mapping[str, SuiteResult], *, model: str) -> dict[str, Any]:
+    """``report.json`` and ``report.html`` of finished suites -> the former."""
+    report = {name: figure.to_dict() for result in suites.values() for name, figure in result.figures.items()}
+    write_text(folder / REPORT, json.dumps(report, indent=2) + "\n")
+    write_report_page(folder / PAGE, suites, model=model)
+    return report
+
+
+def _write_scalars(options: EvaluateOptions, suites: Mapping[str, SuiteResult], outputs: Outputs) -> None:
+    """Beside the report, in place of earlier ones, or added to what lies in ``options.tensorboard``."""
+    if options.tensorboard is not None:
+        write_scalars(options.tensorboard, suites, step=options.step)
+        return
+    own = Outputs(options.output_dir, (SCALARS,), outputs.program)
+    with own.being_written():
+        for earlier in (options.output_dir / SCALARS).glob("events.*.evaluate"):
+            earlier.unlink()
+        write_scalars(options.output_dir / SCALARS, suites, step=options.step)
 
 
 def report_tables(options: EvaluateOptions, report: dict[str, Any]) -> list[PageTable]:
@@ -98,12 +136,19 @@ def left_out(options: EvaluateOptions) -> list[str]:
     return [reason for file in files if file.is_file() for reason in json.loads(file.read_text(encoding="utf-8"))["left_out"]]
 
 
+def _corpus(options: EvaluateOptions) -> Path:
+    if options.corpus is None or not options.corpus.is_dir():
+        raise UserError(f"expected a folder of manifests at --corpus {options.corpus}, found none; run a recipe's prepare.sh")
+    return options.corpus
+
+
 def _settings(options: EvaluateOptions) -> SuiteSettings:
     pipeline, source = judged_model(options.model, options.exp_dir)
     settings = SuiteSettings(
-        pipeline=pipeline, model_source=source, corpus=options.corpus, max_items=options.max_items, prompt_seconds=options.prompt_seconds,
+        pipeline=pipeline, model_source=source, corpus=_corpus(options), max_items=options.max_items, prompt_seconds=options.prompt_seconds,
         max_seconds=options.max_seconds, seed=options.seed, lexicon=options.lexicon,
         recogniser=_recogniser(options), speaker=None if options.speaker is None else speaker_encoder(options.speaker),
+        sounds=options.output_dir / SOUNDS,
     )  # fmt: skip
     if not part_of(settings).is_file():
         raise UserError(f"expected test cuts in {part_of(settings)}, found none; run a recipe's prepare.sh")
@@ -127,7 +172,7 @@ def _hash(model: AudioLM) -> str:
 
 def _marks(options: EvaluateOptions, model_sha256: str, suite: str) -> dict[str, Any]:
     """What a suite's figures depend on: kept ones with other marks are not of this measurement."""
-    marks = {"model_sha256": model_sha256, "corpus": str(options.corpus.resolve()), "max_items": options.max_items, "seed": options.seed}
+    marks = {"model_sha256": model_sha256, "corpus": str(_corpus(options).resolve()), "max_items": options.max_items, "seed": options.seed}
     if suite != "continuation":
         return marks
     whisper = None if options.whisper is None else Path(options.whisper).name
@@ -139,18 +184,13 @@ def _kept(path: Path, marks: dict[str, Any]) -> SuiteResult | None:
     """A finished suite's figures; None where there are none."""
     if not path.is_file():
         return None
-    try:
-        kept = json.loads(path.read_text(encoding="utf-8"))
-        result = SuiteResult({name: Figure.from_dict(values) for name, values in kept["figures"].items()}, list(kept["left_out"]))
-        before = kept["settings"]
-    except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path} is damaged ({type(error).__name__}); delete it, and its suite is measured again") from error
+    result, before, _ = read_suite(path)
     if before != marks:
         differ = ", ".join(name for name in marks if before.get(name) != marks[name])
         raise UserError(f"{path} was measured with another {differ}; name another --output-dir, or delete that file")
     return result
 
 
-def _as_json(result: SuiteResult, marks: dict[str, Any]) -> str:
-    figures = {name: figure.to_dict() for name, figure in result.figures.items()}
-    return json.dumps({"settings": marks, "figures": figures, "left_out": result.left_out}, indent=2) + "\n"
+def _about(pipeline: Pipeline) -> dict[str, Any]:
+    """Likelihoods of other tokens cannot be compared."""
+    return {"tokenizers": [str(one.identity) for one in (pipeline.semantic, pipeline.acoustic) if one is not None]}

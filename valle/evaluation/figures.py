@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any, Literal
 
 from valle.inference.listening_page import PageTable
-from valle.measures.intervals import Estimate
+from valle.measures.intervals import Estimate, Items
 
 Better = Literal["higher", "lower", "neither"]
+
+
+@dataclass(frozen=True)
+class NamedItems:
+    """The items that a figure is made of, so that another model's figure of the same items can be compared pair by pair."""
+
+    names: tuple[str, ...]
+    items: Items
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"names": self.names, "parts": [_plain(part) for part in self.items.parts], "wholes": self.items.wholes}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> NamedItems:
+        """The inverse of ``to_dict``."""
+        return cls(tuple(values["names"]), Items(tuple(_number(part) for part in values["parts"]), tuple(values["wholes"])))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,21 +48,25 @@ class Figure:
     better: Better = "higher"
     unit: str = ""  # "%": the value is a share and is shown in percent
     is_control: bool = False  # what real speech or chance scores; it stands beside another figure, too
+    named: NamedItems | None = field(default=None, repr=False, compare=False)  # kept beside the figure, not in its to_dict
 
     @classmethod
-    def of(cls, estimate: Estimate | Mapping[str, Any], **fields: Any) -> Figure:
-        """From an estimate, or from its ``to_dict``."""
+    def of(cls, estimate: Estimate | Mapping[str, Any], *, names: Sequence[str] = (), **fields: Any) -> Figure:
+        """From an estimate, or from its ``to_dict``; with ``names`` of the items, one each, an estimate's items are kept."""
         values = estimate.to_dict() if isinstance(estimate, Estimate) else estimate
-        return cls(value=values["mean"], low=values["low"], high=values["high"], n=int(values["count"]), **fields)
+        items = estimate.items if isinstance(estimate, Estimate) else None
+        named = NamedItems(tuple(names), items) if items is not None and len(names) == len(items.parts) else None
+        return cls(value=values["mean"], low=values["low"], high=values["high"], n=int(values["count"]), named=named, **fields)
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Figure:
-        """The inverse of ``to_dict``."""
+    def from_dict(cls, values: Mapping[str, Any], items: Mapping[str, Any] | None = None) -> Figure:
+        """The inverse of ``to_dict``, with the ``to_dict`` of its ``named`` items if there are any."""
         numbers = {name: _number(values[name]) for name in ("value", "low", "high")}
-        return cls(**{**values, **numbers, "controls": {name: _number(value) for name, value in values["controls"].items()}})
+        controls = {name: _number(value) for name, value in values["controls"].items()}
+        return cls(**{**values, **numbers, "controls": controls}, named=None if items is None else NamedItems.from_dict(items))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values; what is not finite is None, as JSON has no NaN."""
+        """Plain values without the items; what is not finite is None, as JSON has no NaN."""
         numbers = {name: _plain(getattr(self, name)) for name in ("value", "low", "high")}
         controls = {name: _plain(value) for name, value in self.controls.items()}
         others = {name: getattr(self, name) for name in ("corpus", "definition", "meaning", "better", "unit", "is_control")}
@@ -62,7 +82,8 @@ class Figure:
             return "-"
         if self.unit == "%":
             return f"{100 * value:.1f} %"
-        digits = 3 if abs(value) < 1 else 2 if abs(value) < 100 else 0
+        size = abs(round(value, 3))
+        digits = 3 if size < 1 else 2 if size < 100 else 0
         return f"{value:.{digits}f}{f' {self.unit}' if self.unit and not bare else ''}"
 
     @property

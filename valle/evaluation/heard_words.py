@@ -9,14 +9,14 @@ for what the recogniser makes up (of babble, hardly a segment is without doubts)
 from __future__ import annotations
 
 from collections.abc import Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from valle.evaluation.recogniser import Heard
-from valle.measures.intervals import Estimate, bootstrap, bootstrap_ratio, ratio, share
+from valle.measures.intervals import Estimate, bootstrap, bootstrap_ratio, ratio, share, share_of
 from valle.measures.words import edit_distance, words_of_speech
 
 
@@ -110,7 +110,12 @@ def trigrams_allowed(clips: Sequence[HeardClip], lexicon: Set[str], grammar: Gra
 
 def trusted(clips: Sequence[HeardClip]) -> Estimate:
     """The share of clips in which something is heard and nothing of it raises doubts."""
-    return share(sum(bool(clip.heard.segments) and not clip.heard.doubts for clip in clips), len(clips))
+    return share_of([bool(clip.heard.segments) and not clip.heard.doubts for clip in clips])
+
+
+def words_a_second(clips: Sequence[HeardClip]) -> Estimate:
+    """Heard words by the second of sound, silence and doubted sound included."""
+    return bootstrap_ratio([len(clip.heard.words) for clip in clips], [clip.seconds for clip in clips])
 
 
 def distinct_words(clips: Sequence[HeardClip]) -> Estimate:
@@ -125,4 +130,4 @@ def _share(parts: Sequence[int], wholes: Sequence[int]) -> Estimate:
     if estimate.low < estimate.high or not sum(wholes):
         return estimate
     pooled = share(sum(parts), sum(wholes))
-    return Estimate(mean=pooled.mean, low=pooled.low, high=pooled.high, count=estimate.count)
+    return replace(estimate, low=pooled.low, high=pooled.high)

@@ -24,14 +24,17 @@ from valle.evaluation.heard_words import (
     trigrams_allowed,
     trusted,
     word_errors,
+    words_a_second,
 )
 from valle.evaluation.recogniser import Recogniser
+from valle.evaluation.suite_memorised import ngram_result
 from valle.evaluation.suites import SuiteResult, SuiteSettings
+from valle.evaluation.systems import ACOUSTIC, BABBLE, CODEC, CONTINUATION, CONTROLS, DESCRIBED, REAL, SHORT
+from valle.measures.diversity import self_bleu
+from valle.measures.intervals import Estimate, bootstrap_mean
 from valle.measures.words import words_of_speech
 from valle.progress import Progress, TitledProgress
 
-REAL, CODEC, ACOUSTIC, CONTINUATION, BABBLE = "real speech", "through the codec", "true units spoken", "continuation", "babble"
-_SHORT = {REAL: "real", CODEC: "codec", ACOUSTIC: "acoustic", CONTINUATION: "continuation", BABBLE: "babble"}
 GUARDS = "greedy decoding; segments that the recogniser is unsure of, that compress too well, hold no speech or loop are not counted"
 
 
@@ -49,16 +52,16 @@ def words_figures(
         result.left_out.append("words_in_lexicon: the corpus's texts are not of the embedded grammar; name --lexicon FILE, a word a line")
     if not all(texts):
         result.left_out.append("wer: not every utterance has a text in the manifest")
-    if chosen is None and not all(texts):
-        return result
     whole = [cut_audio(row.cut, rate) for row in continued]
     spoken = _spoken(settings, whole, progress=partial(progress, "speaking units"))
     judged = f"{corpus}; recogniser {recogniser.name}"
     hear = partial(_hear, recogniser, [row.cut.id for row in continued], rate, progress)
     heard = {name: hear(name, wavs) for name, wavs in spoken.items()}
+    heard.update({name: hear(name, wavs) for name, wavs in sounds.items()})
+    result.figures.update(word_figures(heard, corpus=judged))
     if chosen is not None:
-        heard.update({name: hear(name, wavs) for name, wavs in sounds.items()})
         result.figures.update(lexicon_figures(heard, *chosen, corpus=judged))
+    result.add(ngram_result(settings, heard, corpus=judged))
     if all(texts):
         heard[REAL] = hear("whole utterances", whole)
         heard[CODEC] = hear("their round trips", [round_trip(settings.pipeline, wav) for wav in whole])
@@ -72,23 +75,46 @@ def error_figures(heard: Mapping[str, Sequence[HeardClip]], texts: Sequence[str]
     for short, what, measure in (("wer", "word", word_errors), ("cer", "character", character_errors)):
         rates = {name: measure(clips, texts) for name, clips in heard.items()}
         for name, estimate in rates.items():
-            label = "original" if name == REAL else _SHORT[name]
+            label = "original" if name == REAL else SHORT[name]
             figures[f"{short}_{label}"] = Figure.of(
-                estimate, corpus=corpus, unit="%", better="lower", is_control=name in (REAL, CODEC, BABBLE),
+                estimate, names=[clip.name for clip in heard[name]], corpus=corpus, unit="%", better="lower", is_control=name in CONTROLS,
                 controls={other: rate.mean for other, rate in rates.items() if other != name},
                 definition=f"{what} edits over {what}s of the known text, whole utterances, numbers written out; nothing heard is left out",
-                meaning=f"How many {what}s a recogniser gets wrong in {_described(name)}.",
+                meaning=f"How many {what}s a recogniser gets wrong in {DESCRIBED[name]}.",
             )  # fmt: skip
     return figures
+
+
+Measure = tuple[Mapping[str, Estimate], str, str, str]  # by system; unit, definition, meaning with a place for the system
+
+
+def word_figures(heard: Mapping[str, Sequence[HeardClip]], *, corpus: str) -> dict[str, Figure]:
+    """How many words are heard, how varied they are, and how sure the recogniser is, by system; needs no lexicon."""
+    bleu = {name: bootstrap_mean(self_bleu([clip.heard.words for clip in clips])) for name, clips in heard.items()}
+    measures: dict[str, Measure] = {
+        "words_per_second": ({name: words_a_second(clips) for name, clips in heard.items()}, "words/s",
+            f"heard words over the seconds of sound, silence and doubted sound included; {GUARDS}",
+            "How many words a second are heard in {}."),
+        "clips_trusted": ({name: trusted(clips) for name, clips in heard.items()}, "%",
+            f"clips in which something is heard and nothing is doubted; {GUARDS}",
+            "How often the recogniser is sure of what it hears in {}."),
+        "distinct_words": ({name: distinct_words(clips) for name, clips in heard.items()}, "%",
+            f"different words over all words of a clip; {GUARDS}",
+            "How varied the words in {} are; a low value means loops."),
+        "self_bleu_words": (bleu, "",
+            f"BLEU-4 of a clip's heard words with all other clips as references, without smoothing (Texygen, 2018); mean; {GUARDS}",
+            "How much of what is heard in {} is said in other clips too, from 0 to 1."),
+    }  # fmt: skip
+    return _by_system(measures, heard, corpus)
 
 
 def lexicon_figures(
     heard: Mapping[str, Sequence[HeardClip]], lexicon: Set[str], grammar: Grammar | None, *, corpus: str
 ) -> dict[str, Figure]:
-    """Shares of heard words in ``lexicon``, words a second, trigrams and trust, by system."""
+    """Shares of heard words in ``lexicon``, its words a second and trigrams, by system."""
     counts = {name: lexicon_counts(clips, lexicon) for name, clips in heard.items()}
     everything = {name: lexicon_counts(clips, lexicon, doubted=True) for name, clips in heard.items()}
-    measures = {
+    measures: dict[str, Measure] = {
         "words_in_lexicon": ({name: some.share for name, some in counts.items()}, "%",
             f"heard words that are among the {len(lexicon)} of the lexicon; {GUARDS}",
             "How many of the words heard in {} are words of the language that the model learned."),
@@ -98,12 +124,6 @@ def lexicon_figures(
         "lexicon_words_per_second": ({name: some.words_a_second for name, some in counts.items()}, "words/s",
             f"heard words of the lexicon over the seconds of sound, silence and doubted sound included; {GUARDS}",
             "How many real words a second are heard in {}."),
-        "clips_trusted": ({name: trusted(clips) for name, clips in heard.items()}, "%",
-            f"clips in which something is heard and nothing is doubted; {GUARDS}",
-            "How often the recogniser is sure of what it hears in {}."),
-        "distinct_words": ({name: distinct_words(clips) for name, clips in heard.items()}, "%",
-            f"different words over all words of a clip; {GUARDS}",
-            "How varied the words in {} are; a low value means loops."),
     }  # fmt: skip
     if grammar is not None:
         measures["trigrams_allowed"] = (
@@ -111,15 +131,21 @@ def lexicon_figures(
             f"of three heard words in a row that are all in the lexicon, those that some text of the grammar holds; {GUARDS}",
             "How often three words in a row, heard in {}, fit together.",
         )  # fmt: skip
-    figures = {}
-    for measure, (estimates, unit, definition, meaning) in measures.items():
-        for name, estimate in estimates.items():
-            figures[f"{measure}_{_SHORT[name]}"] = Figure.of(
-                estimate, corpus=corpus, unit=unit, definition=definition, meaning=meaning.format(_described(name)),
-                controls={other: own.mean for other, own in estimates.items() if other not in (name, CONTINUATION)},
-                is_control=name in (REAL, CODEC, BABBLE),
-            )  # fmt: skip
-    return {**figures, **_scores(counts, everything, corpus)}
+    return {**_by_system(measures, heard, corpus), **_scores(counts, everything, corpus)}
+
+
+def _by_system(measures: Mapping[str, Measure], heard: Mapping[str, Sequence[HeardClip]], corpus: str) -> dict[str, Figure]:
+    """A figure of each measure and system, with the other systems as controls."""
+    return {
+        f"{measure}_{SHORT[name]}": Figure.of(
+            estimate, names=[clip.name for clip in heard[name]], corpus=corpus, unit=unit, definition=definition,
+            meaning=meaning.format(DESCRIBED[name]), is_control=name in CONTROLS,
+            better="neither" if measure in ("words_per_second", "self_bleu_words") else "higher",
+            controls={other: own.mean for other, own in estimates.items() if other not in (name, CONTINUATION)},
+        )
+        for measure, (estimates, unit, definition, meaning) in measures.items()
+        for name, estimate in estimates.items()
+    }  # fmt: skip
 
 
 def _scores(trusted_words: Mapping[str, LexiconCounts], everything: Mapping[str, LexiconCounts], corpus: str) -> dict[str, Figure]:
@@ -129,11 +155,11 @@ def _scores(trusted_words: Mapping[str, LexiconCounts], everything: Mapping[str,
         ("word_rate_score", "seconds", trusted_words, "lexicon_words_per_second", "real words a second"),
     ]
     return {
-        f"{score}_{_SHORT[name]}": Figure.of(
+        f"{score}_{SHORT[name]}": Figure.of(
             above_babble(counts[name], babble=counts[BABBLE], round_trip=counts[CODEC], of=of), corpus=corpus,
             controls={BABBLE: 0.0, CODEC: 1.0},
             definition=f"({measure} - babble's) / (round trip's - babble's), clips of a prompt resampled together",
-            meaning=f"Where {_described(name)} stands between babble (0) and real speech through the codec (1), by {what}.",
+            meaning=f"Where {DESCRIBED[name]} stands between babble (0) and real speech through the codec (1), by {what}.",
         )
         for score, of, counts, measure, what in scores
         for name in (CONTINUATION, ACOUSTIC) if name in counts and BABBLE in counts
@@ -187,9 +213,3 @@ def _hear(
 def _text(row: Continued) -> str:
     return " ".join(supervision.text for supervision in row.cut.supervisions if supervision.text)
 
-
-def _described(name: str) -> str:
-    return {
-        REAL: "real speech", CODEC: "real speech that went through the codec", ACOUSTIC: "the model's sound of a recording's own units",
-        CONTINUATION: "the model's continuations", BABBLE: "babble, which is the model's sound of shuffled units",
-    }[name]  # fmt: skip

@@ -5,22 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from math import log
+from math import isfinite, log
 from pathlib import Path
 from typing import Any
 
 from valle.corpora.cut_audio import read_cut
 from valle.corpora.manifests import read_cuts
 from valle.errors import UserError
-from valle.evaluation.codec_report import Recording, codec_report
+from valle.evaluation.charts import Chart
+from valle.evaluation.codec_report import Recording, codec_scores
 from valle.evaluation.continuations import in_hashed_order
 from valle.evaluation.figures import Better, Figure
+from valle.evaluation.kept_sounds import KeptSound
 from valle.evaluation.recogniser import Recogniser
 from valle.evaluation.speaker_encoder import SpeakerEncoder
 from valle.evaluation.unit_corpus import choose_cuts, encode_cuts
 from valle.evaluation.unit_report import unit_report
 from valle.inference.pipeline import Pipeline
-from valle.measures.intervals import bootstrap_ratio
+from valle.measures.intervals import bootstrap_mean, bootstrap_ratio
 from valle.progress import TitledProgress
 from valle.training.finetune import EvaluateOptions, batch_sums, scoring_task
 from valle.training.summary import predicted_seconds
@@ -39,6 +41,7 @@ class SuiteSettings:
     seed: int = 0
     recogniser: Recogniser | None = None
     speaker: SpeakerEncoder | None = None
+    sounds: Path | None = None  # folder where what was generated is kept, beside real speech; None keeps nothing
     lexicon: str | None = None  # "espeak", a file of words, or None: espeak where the corpus is made of its words
 
     def corpus_name(self, what: str) -> str:
@@ -49,10 +52,19 @@ class SuiteSettings:
 
 @dataclass
 class SuiteResult:
-    """Figures by name, and what there is none of."""
+    """Figures by name, what there is none of, and what the page shows beside them."""
 
     figures: dict[str, Figure] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
+    charts: list[Chart] = field(default_factory=list)
+    sounds: list[KeptSound] = field(default_factory=list)
+
+    def add(self, other: SuiteResult) -> None:
+        """Take over all of ``other``."""
+        self.figures.update(other.figures)
+        self.left_out += other.left_out
+        self.charts += other.charts
+        self.sounds += other.sounds
 
 
 Suite = Callable[[SuiteSettings, TitledProgress], SuiteResult]
@@ -70,17 +82,18 @@ def codec_suite(settings: SuiteSettings, progress: TitledProgress) -> SuiteResul
     """The codec with as many codebooks as the model uses, on recordings of the test part."""
     codec, levels = settings.pipeline.acoustic, settings.pipeline.model.config.num_quantizers
     cuts = in_hashed_order(read_cuts(part_of(settings)), settings.seed)[: settings.max_items]
-    recordings = [Recording(*read_cut(cut)) for cut in cuts]
-    report = codec_report(codec, recordings, codebooks=[levels], progress=partial(progress, "codec"))
-    systems, corpus = report["systems"], settings.corpus_name(f"{report['recordings']} utterances, at most 15 s each")
+    recordings = (Recording(*read_cut(cut), name=cut.id) for cut in cuts)
+    scores = codec_scores(codec, recordings, total=len(cuts), codebooks=[levels], progress=partial(progress, "codec"))
+    corpus = settings.corpus_name(f"{len(scores.names)} utterances, at most 15 s each")
     result = SuiteResult()
-    for measure, scores in systems[str(levels)].items():
+    for measure, values in scores.systems[str(levels)].items():
         meaning, better, unit = _CODEC[measure]
-        named = {"identity": "recording itself", "silence": "silence"}  # silence has no PESQ
-        controls = {label: systems[name][measure]["mean"] for name, label in named.items() if measure in systems[name]}
+        others = {"recording itself": scores.systems["identity"][measure], "silence": scores.systems["silence"][measure]}
+        controls = {label: bootstrap_mean(own).mean for label, own in others.items()}
         result.figures[f"codec_{measure}"] = Figure.of(
-            scores, corpus=corpus, definition=f"{report['definitions'][measure]}; {levels} codebooks of {codec.identity.name}",
-            meaning=meaning, controls=controls, better=better, unit=unit,
+            bootstrap_mean(values), names=scores.names, corpus=corpus, meaning=meaning, better=better, unit=unit,
+            definition=f"{scores.definitions[measure]}; {levels} codebooks of {codec.identity.name}",
+            controls={label: value for label, value in controls.items() if isfinite(value)},  # PESQ has no score for silence
         )  # fmt: skip
     return result
 
@@ -92,7 +105,9 @@ def units_suite(settings: SuiteSettings, progress: TitledProgress) -> SuiteResul
         return SuiteResult(left_out=["units: the model has none"])
     cuts = choose_cuts(part_of(settings), max_seconds=float("inf"), unseen_voices=False)
     cuts = in_hashed_order(cuts, settings.seed)[: settings.max_items]
+    progress("units", 0, 1)
     report = unit_report(tokenizer.identity, encode_cuts(tokenizer, cuts), seed=settings.seed)
+    progress("units", 1, 1)
     corpus = settings.corpus_name(f"{report['utterances']} utterances, {report['seconds'] / 60:.1f} minutes")
     result = SuiteResult()
 
@@ -134,7 +149,9 @@ def lm_suite(settings: SuiteSettings, progress: TitledProgress) -> SuiteResult:
             init_from=settings.model_source, manifest_dir=settings.corpus, valid_max_cuts=settings.max_items,
             max_duration=1e-3,  # a batch is one cut, so that intervals are over cuts
         ))  # fmt: skip
+        progress("lm", 0, 1)
         batches = batch_sums(task, of_train=False)
+        progress("lm", 1, 1)
     except UserError as error:
         return SuiteResult(left_out=[f"nll: {error}"])
     unigram, result = task.unigram_nll(), SuiteResult()
@@ -144,7 +161,8 @@ def lm_suite(settings: SuiteSettings, progress: TitledProgress) -> SuiteResult:
         estimate = bootstrap_ratio([nats for nats, _, _ in rows], [count for _, count, _ in rows], seed=settings.seed)
         stage, _, what = name.partition("_")
         result.figures[f"nll_{name}"] = Figure.of(
-            estimate, corpus=corpus, better="lower", unit="nats", controls={"unigram": unigram[name]},
+            estimate, names=[f"dev {place}" for place, sums in enumerate(batches) if name in sums], corpus=corpus, better="lower",
+            unit="nats", controls={"unigram": unigram[name]},
             definition="negative log-likelihood by the token on the trainer's fixed crops; not comparable between tokenizers",
             meaning=f"How surprised the {stage} stage is by each token{_of(what)}; the unigram knows only how often each token occurs.",
         )  # fmt: skip

@@ -15,7 +15,7 @@ from lhotse.cut import Cut
 from valle.corpora.manifests import read_cuts
 from valle.decoding.sampling import Sampling
 from valle.evaluation.continuations import Continued, continue_cuts, cut_audio, guard_seconds, in_hashed_order
-from valle.evaluation.voices import VoiceClip, VoiceJudge, VoicesError, VoiceTrial, voice_shares
+from valle.evaluation.voices import VoiceClip, VoiceJudge, VoiceReport, VoicesError, VoiceTrial, voice_shares
 from valle.inference.continuation import ContinueSettings
 from valle.inference.pipeline import Pipeline
 from valle.measures.intervals import bootstrap_mean
@@ -85,18 +85,26 @@ def report_of_voices(
 ) -> dict[str, Any]:
     """:func:`voice_report` of continuations that are there already."""
     rate = pipeline.sample_rate
-    judge = VoiceJudge([VoiceClip(cut.id, voice_of(cut), cut_audio(cut, rate)) for cuts in by_voice.values() for cut in cuts], rate)
-    trials = [
-        VoiceTrial(row.cut.id, voice_of(row.cut), generated=row.generated, real=row.real, round_trip=row.round_trip) for row in continued
-    ]
-    sounds = {"generated": [trial.generated for trial in trials], "real": [trial.real for trial in trials]}
+    sounds = {"generated": [row.generated for row in continued], "real": [row.real for row in continued]}
     return {
-        **voice_shares(judge, trials, seed=settings.seed).to_dict(),
+        **voices_of(pipeline, by_voice, continued, seed=settings.seed).to_dict(),
         "prompt_seconds": settings.prompt_seconds,
         "left_out_after_the_prompt_seconds": guard_seconds(pipeline),
         "judged_seconds": {name: bootstrap_mean([len(wav) / rate for wav in wavs]).to_dict() for name, wavs in sounds.items()},
         "silence_share": {name: bootstrap_mean([silence_share(wav, rate) for wav in wavs]).to_dict() for name, wavs in sounds.items()},
     }
+
+
+def voices_of(
+    pipeline: Pipeline, by_voice: Mapping[str, Sequence[Cut]], continued: Sequence[Continued], *, seed: int
+) -> VoiceReport:
+    """Which voices a judge that is fitted on the cuts of ``by_voice`` hears in continuations."""
+    rate = pipeline.sample_rate
+    judge = VoiceJudge([VoiceClip(cut.id, voice_of(cut), cut_audio(cut, rate)) for cuts in by_voice.values() for cut in cuts], rate)
+    trials = [
+        VoiceTrial(row.cut.id, voice_of(row.cut), generated=row.generated, real=row.real, round_trip=row.round_trip) for row in continued
+    ]
+    return voice_shares(judge, trials, seed=seed)
 
 
 def clips_by_voice(cuts: Iterable[Cut], most: int) -> dict[str, list[Cut]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from valle.audio import Waveform
 from valle.errors import UserError
-from valle.measures.intervals import Estimate, share
+from valle.measures.intervals import Estimate, share_of
 from valle.measures.level import speech_gain_db, with_gain
 from valle.measures.mel import mel_filters
 
@@ -89,6 +89,7 @@ class VoiceTrial:
 class VoiceReport:
     """Shares of clips that the judge gives to the prompt's voice; clips without sound count as missed."""
 
+    measure: ClassVar[str] = "share of clips given to the prompt's voice by a closed-set judge; only what was generated is heard"
     num_voices: int
     generated: Estimate
     real: Estimate
@@ -101,8 +102,7 @@ class VoiceReport:
 
     def to_dict(self) -> dict[str, Any]:
         shares = {name: getattr(self, name).to_dict() for name in ("generated", "real", "round_trip", "shuffled")}
-        measure = "share of clips given to the prompt's voice by a closed-set judge; only what was generated is heard"
-        return {"measure": measure, "num_voices": self.num_voices, "chance": self.chance, **shares}
+        return {"measure": self.measure, "num_voices": self.num_voices, "chance": self.chance, **shares}
 
 
 def voice_shares(judge: VoiceJudge, trials: Sequence[VoiceTrial], *, seed: int = 0) -> VoiceReport:
@@ -117,7 +117,7 @@ def voice_shares(judge: VoiceJudge, trials: Sequence[VoiceTrial], *, seed: int =
         raise VoicesError(f"expected two prompts or more, so that they can be shuffled, found {len(trials)}")
 
     def given_to_own(part: Callable[[VoiceTrial], Waveform]) -> Estimate:
-        return share(sum(judge.name_voice(part(trial)) == trial.voice for trial in trials), len(trials))
+        return share_of([judge.name_voice(part(trial)) == trial.voice for trial in trials])
 
     named = [judge.name_voice(trial.generated) for trial in trials]
     others = [trials[other].voice for other in derangement(len(trials), seed)]
@@ -126,7 +126,7 @@ def voice_shares(judge: VoiceJudge, trials: Sequence[VoiceTrial], *, seed: int =
         generated=given_to_own(lambda trial: trial.generated),
         real=given_to_own(lambda trial: trial.real),
         round_trip=given_to_own(lambda trial: trial.round_trip),
-        shuffled=share(sum(voice == other for voice, other in zip(named, others, strict=True)), len(trials)),
+        shuffled=share_of([voice == other for voice, other in zip(named, others, strict=True)]),
     )
 
 

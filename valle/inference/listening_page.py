@@ -84,11 +84,12 @@ def write_page(
     lead: str | None = None,
     tables: Sequence[PageTable] = (),
     pictures: Sequence[PagePicture] = (),
+    links: Sequence[tuple[str, str]] = (),
 ) -> None:
     """Write the page under a temporary name and rename it; every text is escaped.
 
     Sounds are read from the items' wavs and stand in the page as FLAC, lossless at half the size; where they last more than
-    ten minutes together, the page plays the wavs beside it.
+    ten minutes together, the page plays the wavs beside it.  ``links`` are texts with the pages beside this one that they lead to.
     """
     environment = Environment(
         loader=PackageLoader("valle.inference"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -106,6 +107,7 @@ def write_page(
         embedded=embedded,
         rtf=rtf,
         tables=tables,
+        links=[(text, quote(target)) for text, target in links],
         pictures=[{"picture": picture, "data": _data("image/png", picture.path.read_bytes())} for picture in pictures],
         label_percent=LABEL_PERCENT,
     )

@@ -80,3 +80,17 @@ def _checked(stream: Tokens, size: int) -> Tokens:
     if len(stream) and (stream.min() < 0 or stream.max() >= size):
         raise ValueError(f"expected tokens 0..{size - 1}, found {stream.min()}..{stream.max()}")
     return stream
+
+
+def divergence(one: Counts, other: Counts) -> float:
+    """Jensen-Shannon divergence (Lin 1991) of the distributions of two counts ``(V,)``, in bits: 0 for the same, 1 for disjoint ones.
+
+    NaN where either is empty.
+    """
+    if one.sum() == 0 or other.sum() == 0:
+        return float("nan")
+    shares = [counts / counts.sum() for counts in (one, other)]
+    middle = (shares[0] + shares[1]) / 2
+    present = [share > 0 for share in shares]
+    nats = sum((share[some] * np.log(share[some] / middle[some])).sum() for share, some in zip(shares, present, strict=True)) / 2
+    return float(nats / np.log(2))

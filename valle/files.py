@@ -48,6 +48,15 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
+def keep_whole_lines(path: Path) -> None:
+    """Cut off the half line that a killed program left at the end of a file of lines; a file that is not there stays so."""
+    if path.is_file():
+        with path.open("rb+") as lines:
+            content = lines.read()
+            if not content.endswith(b"\n"):
+                lines.truncate(content.rfind(b"\n") + 1)
+
+
 def plain_stem(stem: str) -> str:
     """A file name's ``stem`` for a file made of it: as it is, or with a hash where it is too long or no valid text.
 

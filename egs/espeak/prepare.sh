@@ -13,6 +13,8 @@ num_test_voices=8        # voices that only test has
 min_seconds=3            # shortest utterance
 max_seconds=12           # longest utterance
 seed=42                  # other seeds give other utterances
+texts=sentences          # unrelated sentences, or discourse: short stories, or mixed: either in turns
+withheld_words=0         # share of nouns, adjectives and verbs never said in train and dev, for tests of words
 acoustic=bundled         # codec: bundled, encodec-24khz, NAME=FILE_OR_FOLDER, or a saved tokenizer's folder
 semantic=bundled         # units: bundled, fit (on this corpus), none, NAME=FILE_OR_FOLDER, or a folder
 num_units=200            # units to fit
@@ -34,7 +36,11 @@ What is done is skipped, and done again when its settings change."
 mkdir -p data download
 take_the_lock
 
-settings 0 "$num_hours" "$dev_minutes" "$test_minutes" "$num_voices" "$num_test_voices" "$min_seconds" "$max_seconds" "$seed"
+said=()  # what is as it always was is no reason to do it again
+[ "$texts $withheld_words" = "sentences 0" ] || said=(--texts "$texts" --withheld-words "$withheld_words")
+
+settings 0 "$num_hours" "$dev_minutes" "$test_minutes" "$num_voices" "$num_test_voices" "$min_seconds" "$max_seconds" "$seed" \
+  "${said[@]}"
 settings 1
 token_settings
 
@@ -42,7 +48,8 @@ if [ $stage -le 0 ] && [ $stop_stage -ge 0 ]; then
   if must_run 0 "audio" download/espeak; then
     $python bin/synthesize_espeak.py --output-dir download/espeak --num-workers "$nj" --seed "$seed" \
       --num-hours "$num_hours" --dev-minutes "$dev_minutes" --test-minutes "$test_minutes" \
-      --num-voices "$num_voices" --num-test-voices "$num_test_voices" --min-seconds "$min_seconds" --max-seconds "$max_seconds"
+      --num-voices "$num_voices" --num-test-voices "$num_test_voices" --min-seconds "$min_seconds" --max-seconds "$max_seconds" \
+      "${said[@]}"
     mark_done 0
   fi
 fi

@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import random
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from types import MappingProxyType
 
 PARTS = ("train", "dev", "test")
@@ -145,12 +145,12 @@ def words_of(text: str) -> list[str]:
     return [word.lower() for word in WORD.findall(text)]
 
 
-def draw_text(rng: random.Random, *, part: str, num_sentences: int) -> str:
-    """A text of ``num_sentences`` different sentences that all belong to ``part``."""
+def draw_text(rng: random.Random, *, part: str, num_sentences: int, withheld: Set[str] = frozenset()) -> str:
+    """A text of ``num_sentences`` different sentences that all belong to ``part`` and say no ``withheld`` word."""
     sentences: list[str] = []
     while len(sentences) < num_sentences:
         sentence = draw_sentence(rng)
-        if part_of(sentence) == part and sentence not in sentences:
+        if part_of(sentence) == part and sentence not in sentences and withheld.isdisjoint(words_of(sentence)):
             sentences.append(sentence)
     return " ".join(sentences)
 

@@ -27,6 +27,8 @@ _OUTPUT_SYNCHRONOUS = 2
 _PHONEME_EVENTS_IN_IPA = 1 | 2
 _POSITION_IN_CHARACTERS = 1
 _TEXT_IS_UTF8 = 1
+_TEXT_HAS_PHONEMES = 0x100  # what stands in [[ ]] is eSpeak's names of phonemes
+_SEPARATED_BY_UNDERSCORES = ord("_") << 8
 _RATE, _VOLUME, _PITCH, _RANGE = 1, 2, 3, 4
 _VOLUME_WITH_HEADROOM = 40  # of 100; louder, a third of the variants clip
 _EVENT_END_OF_LIST, _EVENT_WORD, _EVENT_SENTENCE, _EVENT_END, _EVENT_PHONEME = 0, 1, 2, 5, 7
@@ -57,6 +59,7 @@ class _Espeak:
     def __init__(self) -> None:
         self._library = ctypes.CDLL(espeakng_loader.get_library_path())
         self._library.espeak_Info.restype = ctypes.c_char_p
+        self._library.espeak_TextToPhonemes.restype = ctypes.c_char_p
         data_path = espeakng_loader.get_data_path()
         self.variants_folder = os.path.join(data_path, "voices", "!v")
         self.sample_rate: int = self._library.espeak_Initialize(_OUTPUT_SYNCHRONOUS, 0, data_path.encode(), _PHONEME_EVENTS_IN_IPA)
@@ -75,9 +78,21 @@ class _Espeak:
             self._check(self._library.espeak_SetParameter(parameter, request[key], 0), f"setting {key} to {request[key]}")
         self._library.espeak_SetSynthCallback(self._callback)
         text = request["text"].encode()
-        code = self._library.espeak_Synth(text, ctypes.c_size_t(len(text) + 1), 0, _POSITION_IN_CHARACTERS, 0, _TEXT_IS_UTF8, None, None)
+        flags = _TEXT_IS_UTF8 | (_TEXT_HAS_PHONEMES if request.get("phonemes") else 0)
+        code = self._library.espeak_Synth(text, ctypes.c_size_t(len(text) + 1), 0, _POSITION_IN_CHARACTERS, 0, flags, None, None)
         self._check(code, "speaking")
         return bytes(self._pcm), self._events
+
+    def spell(self, request: dict[str, Any]) -> list[str]:
+        """eSpeak's names of the phonemes of each of several words, separated by underscores, stress marks before vowels."""
+        self._choose_voice(request["voice"])
+        return [self._spell_word(word) for word in request["spell"]]
+
+    def _spell_word(self, word: str) -> str:
+        text = ctypes.create_string_buffer(word.encode())
+        rest = ctypes.c_void_p(ctypes.addressof(text))
+        phonemes: bytes = self._library.espeak_TextToPhonemes(ctypes.byref(rest), _TEXT_IS_UTF8, _SEPARATED_BY_UNDERSCORES)
+        return phonemes.decode()
 
     def _choose_voice(self, name: str) -> None:
         """An unknown voice would speak with the one before, an unknown variant without it, and both unheard."""
@@ -108,8 +123,12 @@ class _Espeak:
 
 def _answer(espeak: _Espeak, line: bytes) -> bytes:
     try:
-        pcm, events = espeak.speak(json.loads(line))
-        head = json.dumps({"events": events}).encode()
+        request = json.loads(line)
+        if "spell" in request:
+            pcm, head = b"", json.dumps({"phonemes": espeak.spell(request)}).encode()
+        else:
+            pcm, events = espeak.speak(request)
+            head = json.dumps({"events": events}).encode()
     except RuntimeError as error:
         pcm, head = b"", json.dumps({"error": str(error)}).encode()
     return HEADER.pack(len(head), len(pcm)) + head + pcm

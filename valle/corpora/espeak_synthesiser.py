@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -69,14 +70,29 @@ class EspeakSynthesiser:
         self._process.stdout.close()
         self._process.wait()
 
-    def speak(self, text: str, voice: Voice) -> Speech:
-        """The speech of ``text``, which depends on nothing but the text and the voice."""
-        loud, events = self._speak_raw(text, voice)
+    def speak(self, text: str, voice: Voice, *, phonemes: bool = False) -> Speech:
+        """The speech of ``text``, which depends on nothing but the text and the voice.
+
+        With ``phonemes``, what stands in ``[[ ]]`` are eSpeak's own names of phonemes, such as those of :meth:`spell`.
+        """
+        loud, events = self._speak_raw(text, voice, phonemes=phonemes)
         samples = soxr.resample(loud * self._gain(voice), self._espeak_rate, SAMPLE_RATE, quality="HQ")
         samples = np.clip(np.rint(samples * 32767), -32768, 32767).astype(np.int16)
         end = len(samples) / SAMPLE_RATE
         words, phones = _spans(events, text=text, sample_rate=self._espeak_rate, end=end)
-        return Speech(samples=samples, words=tuple(words), phones=tuple(phones))
+        starts = _starts(events, sample_rate=self._espeak_rate)
+        return Speech(samples=samples, words=tuple(words), phones=tuple(phones), starts=starts)
+
+    def spell(self, words: Sequence[str], voice: Voice) -> list[tuple[str, ...]]:
+        """eSpeak's names of the phonemes of each word in the voice's accent; a stress mark stands before its vowel.
+
+        >>> with EspeakSynthesiser() as synthesiser:  # doctest: +SKIP
+        ...     synthesiser.spell(["hammer"], voice)
+        [('h', "'a", 'm', '3')]
+        """
+        self._send({"voice": voice.espeak_name, "spell": list(words)})
+        answer, _ = self._receive()
+        return [tuple(phoneme for phoneme in spelled.split("_") if phoneme) for spelled in answer["phonemes"]]
 
     def pronounce(self, text: str, voice: Voice) -> list[tuple[int, str]]:
         """The phones of ``text``, each with the place in it of the word that it belongs to."""
@@ -90,17 +106,19 @@ class EspeakSynthesiser:
             self._gains[voice] = TARGET_RMS / float(np.sqrt(np.mean(np.square(loud, dtype=np.float64))))
         return self._gains[voice]
 
-    def _speak_raw(self, text: str, voice: Voice) -> tuple[NDArray[np.float32], list[list[Any]]]:
+    def _speak_raw(self, text: str, voice: Voice, *, phonemes: bool = False) -> tuple[NDArray[np.float32], list[list[Any]]]:
         settings = asdict(voice)
         request = {key: settings[key] for key in ("rate", "pitch", "pitch_range")}
-        line = json.dumps({**request, "voice": voice.espeak_name, "text": text}) + "\n"
-        assert self._process.stdin is not None
-        self._process.stdin.write(line.encode())
-        self._process.stdin.flush()
+        self._send({**request, "voice": voice.espeak_name, "text": text, **({"phonemes": True} if phonemes else {})})
         answer, pcm = self._receive()
         if not pcm:
             raise SynthesisError(f"eSpeak NG gave no sound for {text!r} with the voice {voice.espeak_name!r}")
         return np.frombuffer(pcm, dtype="<i2").astype(np.float32) / np.float32(32768), answer["events"]
+
+    def _send(self, request: dict[str, Any]) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write((json.dumps(request) + "\n").encode())
+        self._process.stdin.flush()
 
     def _receive(self) -> tuple[dict[str, Any], bytes]:
         head_bytes, pcm_bytes = HEADER.unpack(self._read(HEADER.size))
@@ -135,6 +153,15 @@ def _spans(events: list[list[Any]], *, text: str, sample_rate: int, end: float) 
     places = [(match.start(), match.group()) for match in WORD.finditer(text)]
     words = [_span(word.lower(), *bounds[position]) for position, word in places if position in bounds]
     return words, phones
+
+
+def _starts(events: list[list[Any]], *, sample_rate: int) -> dict[int, float]:
+    """Where the first phone of the word at each place of the text sounds, in seconds."""
+    starts: dict[int, float] = {}
+    for kind, sample, position, _, name in events:
+        if kind == "phone" and _symbol(name).strip("_ː"):
+            starts.setdefault(position, sample / sample_rate)
+    return starts
 
 
 def _symbol(name: str) -> str:

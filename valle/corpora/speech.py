@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,11 +22,15 @@ class Span:
 
 @dataclass(frozen=True, kw_only=True)
 class Speech:
-    """What was spoken.  ``samples``: (T,) int16 at 16 kHz.  Words and phones are empty where nothing times them."""
+    """What was spoken.  ``samples``: (T,) int16 at 16 kHz.  Words and phones are empty where nothing times them.
+
+    ``starts``: where the word at a place of the text begins, in seconds.
+    """
 
     samples: NDArray[np.int16]
     words: tuple[Span, ...] = ()
     phones: tuple[Span, ...] = ()
+    starts: Mapping[int, float] = field(default_factory=dict)
 
     @property
     def seconds(self) -> float:

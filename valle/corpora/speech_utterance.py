@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Generic, Protocol, Self, TypeVar
 
-from valle.corpora.espeak_grammar import draw_text, words_of
+from valle.corpora.espeak_grammar import words_of
 from valle.corpora.speech import Span, Speech
 from valle.corpora.speech_config import CorpusConfigError, SpeechConfig
 
@@ -27,6 +27,7 @@ class NamedVoice(Protocol):
     def name(self) -> str: ...
 
 
+DrawText = Callable[[random.Random, int], str]
 VoiceType = TypeVar("VoiceType", bound=NamedVoice)
 
 
@@ -97,18 +98,18 @@ def whose_turn(config: SpeechConfig, *, part: str, number: int) -> tuple[int, bo
 
 
 def speak_text(
-    config: SpeechConfig, *, part: str, number: int, voice_name: str, speak: Callable[[str, str], Speech]
+    config: SpeechConfig, *, part: str, number: int, voice_name: str, draw: DrawText, speak: Callable[[str, str], Speech]
 ) -> tuple[str, Speech]:
     """The text of utterance ``number`` of ``part`` and its speech: texts are drawn until one lasts as long as the settings want.
 
-    A text of which the synthesiser times two words as one is drawn again, too.  ``speak(text, draw)`` gets a name of the draw, to
-    seed what is random in the sound.
+    A text of which the synthesiser times two words as one is drawn again, too.  ``draw(rng, num_sentences)`` gives a text;
+    ``speak(text, name)`` gets a name of the attempt, to seed what is random in the sound.
     """
     fewest, most = (max(1, int(limit / SENTENCE_SECONDS)) for limit in (config.min_seconds, config.max_seconds))
-    for draw in range(MAX_DRAWS):
-        name = f"{config.seed} {part} utterance {number} draw {draw}"
+    for attempt in range(MAX_DRAWS):
+        name = f"{config.seed} {part} utterance {number} draw {attempt}"
         rng = random.Random(name)
-        text = draw_text(rng, part=part, num_sentences=fewest + int(rng.random() * (most - fewest + 1)))
+        text = draw(rng, fewest + int(rng.random() * (most - fewest + 1)))
         speech = speak(text, name)
         is_timed = not speech.words or [word.symbol for word in speech.words] == words_of(text)
         if is_timed and config.min_seconds <= speech.seconds <= config.max_seconds:

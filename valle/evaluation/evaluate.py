@@ -17,12 +17,14 @@ from valle.evaluation.figures import Figure, figures_table
 from valle.evaluation.judged_model import judged_model, refuse_two_models
 from valle.evaluation.kept_sounds import FOLDER as SOUNDS
 from valle.evaluation.kept_suites import read_suite, suite_to_json
+from valle.evaluation.language.load import items_mark
 from valle.evaluation.recogniser import Recogniser, whisper_recogniser
 from valle.evaluation.remembered import RememberingRecogniser
 from valle.evaluation.report_page import write_report_page
 from valle.evaluation.scalars import write_scalars
 from valle.evaluation.speaker_encoder import speaker_encoder
 from valle.evaluation.suite_continuation import continuation_suite
+from valle.evaluation.suite_language import SCORED, language_suite
 from valle.evaluation.suite_words import refuse_no_lexicon
 from valle.evaluation.suites import Suite, SuiteResult, SuiteSettings, codec_suite, lm_suite, part_of, units_suite
 from valle.files import write_text
@@ -34,9 +36,12 @@ from valle.outputs import Outputs, claim_outputs
 from valle.progress import TitledProgress
 from valle.settings import setting
 
-SUITES: dict[str, Suite] = {"codec": codec_suite, "units": units_suite, "lm": lm_suite, "continuation": continuation_suite}
+SUITES: dict[str, Suite] = {
+    "codec": codec_suite, "units": units_suite, "lm": lm_suite, "language": language_suite, "continuation": continuation_suite,
+}  # fmt: skip
 PROGRAM = "evaluate"
 REPORT, PAGE, HEARD, SCALARS = "report.json", "report.html", "suites/heard.jsonl", "tensorboard"
+KEPT = {"continuation": (HEARD, SOUNDS), "language": (f"suites/{SCORED}",)}  # what suites go on from, and leave beside their figures
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,12 +52,15 @@ class EvaluateOptions:
     output_dir: Path = field(metadata={"help": "where report.json, report.html and suites/ go"})
     model: Path | None = setting(None, "a released folder, or a model's name on the hub (org/name); not given: the bundled model")
     exp_dir: Path | None = setting(None, "a trainer's folder: its weights with best dev loss")
-    suite: Literal["all", "codec", "units", "lm", "continuation"] = setting("all", "what to measure")
+    suite: Literal["all", "codec", "units", "lm", "language", "continuation"] = setting("all", "what to measure")
     max_items: int = setting(64, "utterances or prompts of each suite")
     prompt_seconds: float = setting(3.0, "how much of an utterance is the prompt")
     max_seconds: float = setting(7.0, "longest new audio")
     whisper: str | None = setting(None, "folder of a Whisper model for faster-whisper, or its name if it was downloaded before")
     language: str = setting("en", "what the recogniser is told to hear")
+    language_items: list[Path] = setting(
+        [], "folders of make_language_suites.py's items, ZeroSpeech 2021's or SALMon's; not given: made on the spot for the embedded corpus"
+    )
     lexicon: str | None = setting(None, "espeak, or a file of words; not given: espeak where the corpus's texts are made of its words")
     speaker: str | None = setting(None, "speaker encoder: resemblyzer, or a folder of WavLM with an x-vector head")
     compare: list[Path] = setting([], "two or more folders of earlier reports, or models to measure: differences on the same items")
@@ -85,16 +93,15 @@ def evaluate(options: EvaluateOptions, *, progress: TitledProgress = lambda titl
     """Measure what is not measured yet -> the report, which also goes into ``options.output_dir``."""
     corpus = _corpus(options)
     names = [f"suites/{name}.json" for name in SUITES]
-    written = [REPORT, PAGE, HEARD, SOUNDS, SCALARS, *names]
-    outputs = claim_outputs(options.output_dir, written, program=PROGRAM, inputs=[corpus])
+    names += [name for kept in KEPT.values() for name in kept]
+    outputs = claim_outputs(options.output_dir, [REPORT, PAGE, SCALARS, *names], program=PROGRAM, inputs=[corpus])
     settings = _settings(options)
-    model = _hash(settings.pipeline.model)
+    model = settings.model_mark
     marks = {name: _marks(options, model, name) for name in SUITES}
     found = {name: kept for name in SUITES if (kept := _kept(options.output_dir / f"suites/{name}.json", marks[name])) is not None}
     for name in options.suites:
         if name not in found:
-            more = (HEARD, SOUNDS) if name == "continuation" else ()
-            own = Outputs(options.output_dir, (f"suites/{name}.json", *more), outputs.program)
+            own = Outputs(options.output_dir, (f"suites/{name}.json", *KEPT.get(name, ())), outputs.program)
             with own.being_written():
                 found[name] = SUITES[name](settings, progress)
                 write_text(options.output_dir / own.names[0], suite_to_json(found[name], marks[name], _about(settings.pipeline)))
@@ -149,6 +156,8 @@ def _settings(options: EvaluateOptions) -> SuiteSettings:
         max_seconds=options.max_seconds, seed=options.seed, lexicon=options.lexicon,
         recogniser=_recogniser(options), speaker=None if options.speaker is None else speaker_encoder(options.speaker),
         sounds=options.output_dir / SOUNDS,
+        language_items=tuple(options.language_items), work_dir=options.output_dir / "suites",
+        model_mark=_hash(pipeline.model),
     )  # fmt: skip
     if not part_of(settings).is_file():
         raise UserError(f"expected test cuts in {part_of(settings)}, found none; run a recipe's prepare.sh")
@@ -173,6 +182,8 @@ def _hash(model: AudioLM) -> str:
 def _marks(options: EvaluateOptions, model_sha256: str, suite: str) -> dict[str, Any]:
     """What a suite's figures depend on: kept ones with other marks are not of this measurement."""
     marks = {"model_sha256": model_sha256, "corpus": str(_corpus(options).resolve()), "max_items": options.max_items, "seed": options.seed}
+    if suite == "language":
+        return {**marks, "language_items": items_mark(options.language_items)}
     if suite != "continuation":
         return marks
     whisper = None if options.whisper is None else Path(options.whisper).name

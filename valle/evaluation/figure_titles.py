@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 TITLES = {"codec": "What the codec keeps", "units": "What the units tell", "lm": "How well tokens are predicted",
-          "continuation": "What the model says"}  # fmt: skip
+          "language": "What the model knows of language", "continuation": "What the model says"}  # fmt: skip
 BETTER = {"higher": "higher is better", "lower": "lower is better", "neither": "nearest to real speech is best"}
 HEADLINES = (  # shown first, as many as there is room for
     "voice_kept", "wer_acoustic", "word_rate_score_continuation", "syn_wuggy", "syn_blimp", "abx_across", "codec_stoi", "spectrum_drift",

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from valle.audio import Waveform
 from valle.evaluation.recogniser import Heard, Recogniser, Segment
+from valle.files import keep_whole_lines
 
 
 class RememberingRecogniser:
@@ -19,10 +20,8 @@ class RememberingRecogniser:
         self.name, self.language = recogniser.name, recogniser.language
         self.known: dict[str, Heard] = {}
         if path.is_file():
-            text = path.read_text(encoding="utf-8")
-            if not text.endswith("\n"):
-                path.write_text(text[: text.rfind("\n") + 1], encoding="utf-8")  # without half a line, of a run that was killed
-            for line in text.splitlines():
+            keep_whole_lines(path)
+            for line in path.read_text(encoding="utf-8").splitlines():
                 try:
                     row = json.loads(line)
                     self.known[row["key"]] = Heard(tuple(Segment(**segment) for segment in row["segments"]))

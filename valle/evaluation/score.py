@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,10 +49,11 @@ class ScoreOptions:
 
 @dataclass(frozen=True)
 class Likelihood:
-    """Log-likelihoods in nats of a recording's tokens under one stage, in order."""
+    """Log-likelihoods in nats of a recording's tokens under one stage, in order, and where in the recording each ends, in seconds."""
 
     stage: str
     tokens: list[float]
+    ends: list[float] = field(default_factory=list)
 
     @property
     def sum(self) -> float:
@@ -108,28 +109,54 @@ def score_recordings(
     Units and codes are what the model's stages hear: speech at the level they were trained on.  The recording's start and end are
     taken as the utterance's own, so the end counts as a token of the semantic stage.
     """
+    clips = [clip_of(pipeline, wav, name=str(number)) for number, wav in enumerate(recordings)]
+    return score_clips(pipeline, clips, stages=stages, batch_size=batch_size)
+
+
+def score_clips(
+    pipeline: Pipeline, clips: Sequence[CroppedTokens], *, stages: Sequence[str] | None = None, batch_size: int = 8
+) -> list[list[Likelihood]]:
+    """:func:`score_recordings` of tokens that :func:`clip_of` made."""
     chosen = scored_stages(pipeline) if stages is None else list(stages)
-    clips = [_clip(pipeline, wav, name=str(number)) for number, wav in enumerate(recordings)]
-    found: list[list[Likelihood]] = [[] for _ in recordings]
+    found: list[list[Likelihood]] = [[] for _ in clips]
     for name in chosen:
         stage, each = pipeline.model.stages()[name], pipeline.timeline.periods_for(pipeline.continuer.trained_seconds[name])
         pieces = [(row, piece) for row, clip in enumerate(clips) for piece in _pieces(pipeline, clip, max(1, each))]
-        series: list[list[float]] = [[] for _ in recordings]
+        likelihoods = [Likelihood(name, []) for _ in clips]
+        lengths = [0.0] * len(clips)  # seconds of the pieces before
         for first in range(0, len(pieces), batch_size):
             batch = pieces[first : first + batch_size]
             tensors = type(stage).collate([piece for _, piece in batch], ExampleSettings(pipeline.model.config))
+            tensors = {key: value.to(pipeline.device) for key, value in tensors.items()}
             with torch.inference_mode():
-                nats = stage.token_nats(**{key: value.to(pipeline.device) for key, value in tensors.items()})
-            assert nats is not None
-            for (row, _), values in zip(batch, nats.double().cpu(), strict=True):
-                series[row] += (-values[~values.isnan()]).tolist()
-        for row, tokens in enumerate(series):
-            found[row].append(Likelihood(name, tokens))
+                nats, ends = stage.token_nats(**tensors), stage.token_ends(**tensors)
+            assert nats is not None and ends is not None
+            for (row, piece), values, shares in zip(batch, nats.double().cpu(), ends.double().cpu(), strict=True):
+                seconds, is_target = seconds_of(pipeline, piece), ~values.isnan()
+                likelihoods[row].tokens.extend((-values[is_target]).tolist())
+                likelihoods[row].ends.extend((lengths[row] + seconds * shares[is_target]).tolist())
+                lengths[row] += seconds
+        for row, likelihood in enumerate(likelihoods):
+            found[row].append(likelihood)
     return found
 
 
-def _clip(pipeline: Pipeline, wav: Waveform, *, name: str) -> CroppedTokens:
-    """Both streams of a recording in whole periods."""
+def seconds_of(pipeline: Pipeline, clip: CroppedTokens) -> float:
+    """How long the sound of a clip is."""
+    return float(len(clip.codes) // pipeline.timeline.frames_per_period * pipeline.timeline.period)
+
+
+def rest_of(pipeline: Pipeline, clip: CroppedTokens, seconds: float) -> CroppedTokens | None:
+    """The tokens after ``seconds``, to the nearest period, as a recording of its own; None where none are left."""
+    timeline, periods = pipeline.timeline, round(seconds / pipeline.timeline.period)
+    if not 0 <= periods < len(clip.codes) // timeline.frames_per_period:
+        return None
+    units, codes = clip.units[periods * timeline.units_per_period :], clip.codes[periods * timeline.frames_per_period :]
+    return replace(clip, units=units, codes=codes)
+
+
+def clip_of(pipeline: Pipeline, wav: Waveform, *, name: str) -> CroppedTokens:
+    """Both streams of a recording ``(T,)`` at the pipeline's rate, in whole periods."""
     heard = wav if pipeline.semantic is None else with_gain(wav, speech_gain_db(wav, pipeline.sample_rate))
     with torch.inference_mode():
         codes = encode_pieces(pipeline.acoustic, [heard])[:, : pipeline.model.config.num_quantizers].cpu()

@@ -42,6 +42,9 @@ class SuiteSettings:
     recogniser: Recogniser | None = None
     speaker: SpeakerEncoder | None = None
     sounds: Path | None = None  # folder where what was generated is kept, beside real speech; None keeps nothing
+    language_items: tuple[Path, ...] = ()  # folders of pairs of recordings
+    work_dir: Path | None = None  # where suites keep what they can go on from
+    model_mark: str = ""  # tells models apart
     lexicon: str | None = None  # "espeak", a file of words, or None: espeak where the corpus is made of its words
 
     def corpus_name(self, what: str) -> str:

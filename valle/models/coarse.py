@@ -132,6 +132,10 @@ class CoarseLM(Stage):
     def token_nats(self, **tensors: Tensor) -> Tensor:
         return nats_of_each(*self.predictions(**tensors))
 
+    def token_ends(self, *, codes: Tensor, lengths: Tensor, **others: Tensor | None) -> Tensor:
+        frame = torch.arange(codes.shape[1] * self.num_coarse, device=codes.device) // self.num_coarse + 1
+        return frame.clamp(max=lengths[:, None]) / lengths[:, None].double()
+
     def hidden(
         self,
         *,

@@ -116,6 +116,18 @@ class LongTokens(_Continuation):
         """How many frames each of ``tokens (B, T, *token_shape)`` lasts ``(B, T)``, an end none."""
 
 
+def placed(values: Tensor, starts: Tensor) -> Tensor:
+    """``values (B, R)`` of runs where ``SemanticLM.tokens`` puts them: ``(B, R + 2)``, 0 at BOS, EOS and past the end."""
+    batch, length = values.shape
+    shifted = torch.arange(length, device=values.device) + starts.long()[:, None]
+    return values.new_zeros(batch, length + 2).scatter(1, shifted, values)
+
+
+def ends_of(durations: Tensor, lengths: Tensor, starts: Tensor) -> Tensor:
+    """Where the tokens that last ``durations (B, R)`` frames end, and EOS: ``(B, R + 1)``, shares of rows of ``lengths (B,)`` frames."""
+    return placed(durations, starts).cumsum(1)[:, 1:] / lengths[:, None].double()
+
+
 def tokens_in(window: int, frames_per_token: float) -> int:
     """Tokens that usually last ``window`` frames, which is what a model was trained on."""
     return max(2, round(window / frames_per_token))

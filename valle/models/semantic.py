@@ -74,6 +74,10 @@ class SemanticLM(SemanticStage):
         hidden, targets, valid = self._hidden(units, lengths, starts, ends)
         return nats_of_each(self.head(hidden), targets, valid)
 
+    def token_ends(self, *, units: Tensor, lengths: Tensor, starts: Tensor, ends: Tensor) -> Tensor:
+        after = torch.arange(units.shape[1] + 1, device=units.device) + 1 + (~starts).long()[:, None]
+        return after.clamp(max=lengths[:, None]) / lengths[:, None].double()
+
     def _terms(self, units: Tensor, lengths: Tensor, starts: Tensor, ends: Tensor) -> tuple[LossTerm, list[LossTerm]]:
         """Of the next token, and of every draft head."""
         hidden, targets, valid = self._hidden(units, lengths, starts, ends)

@@ -11,7 +11,7 @@ from valle.decoding.engine import DecodingRequest, Known
 from valle.decoding.sampling import Sampling
 from valle.errors import UserError
 from valle.models.config import AudioLMConfig
-from valle.models.long_tokens import LongTokenLM, LongTokens, tokens_in
+from valle.models.long_tokens import LongTokenLM, LongTokens, ends_of, tokens_in
 from valle.tokenizers.unit_bpe import UnitBpe
 
 
@@ -36,6 +36,13 @@ class BpeSemanticLM(LongTokenLM):
         """Over tokens; the arguments are frames, as ``SemanticLM.loss`` has them."""
         tokens, token_lengths = self._encoded(units, lengths, ends)
         return super()._hidden(tokens, token_lengths, starts, ends)
+
+    def token_ends(self, *, units: Tensor, lengths: Tensor, starts: Tensor, ends: Tensor) -> Tensor:
+        tokens, token_lengths = self._encoded(units, lengths, ends)
+        rows = [row[:length] for row, length in zip(tokens.tolist(), token_lengths.tolist(), strict=True)]
+        said = [[len(self.bpe.decode([token])) for token in row] for row in rows]
+        durations = torch.tensor([row + [0] * (tokens.shape[1] - len(row)) for row in said], device=units.device)
+        return ends_of(durations, lengths, starts)
 
     def histograms(self, *, units: Tensor, lengths: Tensor, starts: Tensor, ends: Tensor) -> dict[str, list[Tensor]]:
         tokens, token_lengths = self._encoded(units, lengths, ends)

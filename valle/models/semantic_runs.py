@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from valle.decoding.engine import DecodingRequest, Drawn, Known, draw_token
 from valle.decoding.sampling import Noise, Sampling, sample
 from valle.models.config import AudioLMConfig
-from valle.models.long_tokens import LongTokenLM, LongTokens, tokens_in
+from valle.models.long_tokens import LongTokenLM, LongTokens, ends_of, placed, tokens_in
 from valle.models.loss import LossTerm, loss_term, nats_of_each, small_head
 from valle.modules.masks import valid_mask
 from valle.modules.transformer import Attend
@@ -60,6 +60,9 @@ class RunSemanticLM(LongTokenLM):
         nats = nats_of_each(*unit)
         nats[lasting] += self._duration_nats(*duration)[0]
         return nats
+
+    def token_ends(self, *, units: Tensor, lengths: Tensor, starts: Tensor, ends: Tensor) -> Tensor:
+        return ends_of(collapse_rows(units, lengths, self.longest).durations, lengths, starts)
 
     def _runs_predicted(self, units: Tensor, lengths: Tensor, starts: Tensor, ends: Tensor) -> tuple[_Units, Tensor, _Durations]:
         """What ``loss_term`` takes of units, which of those have a duration ``(B, R + 1)``, and what ``_duration_nats`` takes of these."""
@@ -134,13 +137,6 @@ class RunSemanticLM(LongTokenLM):
     def frames_said_by(self, tokens: Tensor) -> Tensor:
         """Units and durations ``(n, 2)`` -> units ``(T,)``, one a frame."""
         return restore(tokens[:, 0] - self.first_unit, tokens[:, 1])
-
-
-def placed(values: Tensor, starts: Tensor) -> Tensor:
-    """``values (B, R)`` of runs where ``SemanticLM.tokens`` puts them: ``(B, R + 2)``, 0 at BOS, EOS and past the end."""
-    batch, length = values.shape
-    shifted = torch.arange(length, device=values.device) + starts.long()[:, None]
-    return values.new_zeros(batch, length + 2).scatter(1, shifted, values)
 
 
 class _Runs(LongTokens):

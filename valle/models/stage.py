@@ -91,6 +91,10 @@ class Stage(nn.Module, ABC):
         """
         return None
 
+    def token_ends(self, *args: Any, **tensors: Any) -> Tensor | None:
+        """Where each token of ``token_nats`` ends ``(B, N)``, as a share 0..1 of its row; None where ``token_nats`` is."""
+        return None
+
     def start_from_codebooks(self, codebooks: Tensor) -> None:
         """Before training: start from the codec's ``codebooks (Q, K, D)``, if the stage knows codes."""
 

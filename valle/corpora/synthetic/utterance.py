@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import zlib
 from contextlib import ExitStack
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from valle.corpora.espeak_grammar import draw_text
 from valle.corpora.speech import Speech
 from valle.corpora.speech_utterance import SpokenUtterance, speak_text, whose_turn
 from valle.corpora.synthetic.config import SyntheticConfig
@@ -43,9 +45,14 @@ class SyntheticSpeaker:
     def speak_utterance(self, part: str, number: int) -> tuple[SyntheticUtterance, NDArray[np.int16]]:
         """Utterance ``number`` of ``part``, and its samples (T,) at 16 kHz."""
         voice, is_in_train = self.voice_of(part, number)
+
+        def draw(rng: random.Random, num_sentences: int) -> str:
+            return draw_text(rng, part=part, num_sentences=num_sentences)
+
         text, speech = speak_text(
-            self._config, part=part, number=number, voice_name=voice.name, speak=lambda text, draw: self.speak(text, voice, seed=draw)
-        )
+            self._config, part=part, number=number, voice_name=voice.name, draw=draw,
+            speak=lambda text, name: self.speak(text, voice, seed=name),
+        )  # fmt: skip
         utterance = SyntheticUtterance.of(part, number, text=text, speech=speech, voice=voice, voice_is_in_train=is_in_train)
         return utterance, speech.samples
 

@@ -38,6 +38,7 @@ setup(
             "valle-tokenize = valle.bin.commands:tokenize",
             "valle-evaluate = valle.bin.commands:evaluate",
             "valle-serve = valle.bin.commands:serve",
+            "valle-detect = valle.bin.commands:detect",
         ]
     },
     install_requires=[
@@ -74,5 +75,6 @@ setup(
         "synthetic": ["hibari-tts", "onnxruntime"],
         "live": ["aiohttp>=3.10", "prometheus-client"],
         "browser": ["playwright"],
+        "sign": ["cryptography"],
     },
 )

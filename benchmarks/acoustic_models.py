@@ -167,7 +167,7 @@ def speak(pipeline: Pipeline, wavs: Sequence[Waveform]) -> dict[str, Any]:
     how: dict[str, Any] = {"prompt_seconds": PROMPT_SECONDS, "max_seconds": length}
     generated, again = [], []
     for wav in wavs:
-        [result] = pipeline.continue_audio([wav], rate, settings=ContinueSettings(mode="acoustic", **how))
+        [result] = pipeline.continue_audio([wav], rate, settings=ContinueSettings(mode="acoustic", **how), watermark=False)
         new = slice(result.prompt_samples, min(len(result.wav), len(wav)))
         levels = pipeline.model.config.num_quantizers
         round_trip = round_trips(pipeline.acoustic, wav, [levels])[1][str(levels)]

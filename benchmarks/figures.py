@@ -293,6 +293,40 @@ def levels(values: Mapping[str, Any]) -> str:
     return markdown(columns, rows, note + where(values))
 
 
+def watermark(values: Mapping[str, Any]) -> str:
+    """What is found of the mark, attack by attack."""
+    names = {
+        "none": "cropped to 1 s, nothing else", "mp3_64k": "mp3, 64 kbit/s", "opus_32k": "Opus, 32 kbit/s",
+        "resample_8khz": "8 kHz and back",
+        "noise_20db": "white noise, 20 dB", "noise_10db": "white noise, 10 dB", "gain_minus_20db": "20 dB quieter, 16 bits",
+        "speed_1.02": "2 % slower and lower",
+    }  # fmt: skip
+    rows = []
+    for name, row in values["watermark_tpr"].items():
+        share = f"{100 * row['value']:.0f} % ({100 * row['low']:.0f} to {100 * row['high']:.0f})"
+        told = names.get(name, f"round trip by the codec `{name.removeprefix('codec_')}`")
+        rows.append((told, share, f"{100 * row['whole_recordings']:.0f} %"))
+    pesq, null = values["pesq"], values["negatives"]
+    note = (
+        f"PESQ of marked against unmarked speech: {pesq['value']:.2f} ({pesq['lowest']:.2f} to {pesq['highest']:.2f}; 4.64 is the "
+        "same sound). "
+        f"Threshold from {null['windows']} overlapping windows of {null['speakers']} other speakers, "
+        f"{null['files_called_watermarked']} of whose {null['files']} recordings are called watermarked. "
+    )
+    return markdown(("after", "found in 1 s", "whole recordings called watermarked"), rows, note + where(values))
+
+
+def detector(values: Mapping[str, Any]) -> str:
+    """What the detector finds, and falsely finds, in crops of a second."""
+    names = {"none": "raw", "mp3_64k": "mp3", "opus_32k": "Opus", "resample_8khz": "8 kHz", "codec_own": "our codec"}
+    rows = [(f"real speech, {names[kind]}", interval(row)) for kind, row in values["false_alarms"].items()]
+    for name, kinds in values["found"].items():
+        rows += [(f"{name}, {names[kind]}", interval(row)) for kind, row in kinds.items()]
+    told = ", ".join(f"{name} {100 * share:.0f} %" for name, share in values["detector_accuracy"].items())
+    note = f"Accuracy of generated against real speech through the codec, equal shares: {told}. "
+    return markdown(("crops of 1 s", "called generated"), rows, note + where(values))
+
+
 def alignment(results: Results) -> str | None:
     """Phone times against exact ones, and on recordings against controls, a row a round."""
     if "alignment" not in results:
@@ -412,6 +446,8 @@ BLOCKS: dict[str, Callable[[Results], str | None]] = {
     "codec-limits": written_from("codec_limits", limits),
     "voices-kept": written_from("voices_kept", voices_kept),
     "levels": written_from("levels", levels),
+    "watermark": written_from("watermark", watermark),
+    "detector": written_from("detector", detector),
     "temperatures": written_from("temperatures", voices_kept),
     "unit-curves": written_from("unit_curves", curves),
     "codec-curves": written_from("codec_curves", curves),

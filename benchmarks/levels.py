@@ -90,7 +90,7 @@ def run(pipeline: Pipeline, prompts: Sequence[Prompt], db: float, sort: str, lev
     if sort == "16 bits":
         rows = [np.round(row * 32768).astype(np.int16) for row in rows]
     settings = ContinueSettings(level=level, prompt_seconds=PROMPT_SECONDS, max_seconds=NEW_SECONDS, min_seconds=NEW_SECONDS)
-    return pipeline.continue_audio(rows, pipeline.sample_rate, seed=SEED, settings=settings)
+    return pipeline.continue_audio(rows, pipeline.sample_rate, seed=SEED, settings=settings, watermark=False)
 
 
 def compare(

@@ -157,22 +157,24 @@ class Resampler:
         return np.pad(output, (0, max(0, wanted - len(output))))[:wanted]
 
 
-def write_wav(path: Path | str, wav: Waveform, sample_rate: int) -> None:
-    """Write ``wav (T,)`` as 16-bit PCM, clipped to -1..1; under a temporary name, then renamed.
+def write_wav(path: Path | str, wav: Waveform, sample_rate: int, *, comment: str = "") -> None:
+    """Write ``wav (T,)`` as 16-bit PCM, clipped to -1..1, with a ``comment`` in its header; under a temporary name, then renamed.
 
     >>> from valle import read_audio, write_wav
     >>> wav, sample_rate = read_audio("hello.wav")
     >>> write_wav("quieter.wav", wav / 2, sample_rate)
     """
-    content = wav_bytes(wav, sample_rate)  # libsndfile would not say that a disk is full
+    content = wav_bytes(wav, sample_rate, comment=comment)  # libsndfile would not say that a disk is full
     with replacing(Path(path)) as temporary:
         temporary.write_bytes(content)
 
 
-def wav_bytes(wav: Waveform, sample_rate: int) -> memoryview:
+def wav_bytes(wav: Waveform, sample_rate: int, *, comment: str = "") -> memoryview:
     """The content of the file that ``write_wav`` writes."""
     packed = io.BytesIO()
     with soundfile.SoundFile(packed, "w", sample_rate, channels=1, subtype="PCM_16", format="WAV") as file:
+        if comment:
+            file.comment = comment
         for start in range(0, len(wav), WRITTEN_AT_ONCE):
             file.write(to_int16(wav[start : start + WRITTEN_AT_ONCE]))
     return packed.getbuffer()

@@ -3,6 +3,7 @@
 A program's settings are one dataclass; a field ``max_duration: float = field(default=80, metadata={"help": ...})``
 is the flag ``--max-duration`` and the key ``max_duration`` of a YAML file.  Settings with presets name the folder that holds
 them, ``preset_folder: ClassVar[Path]``: ``--preset small``, or ``preset: small`` in a YAML file, reads ``small.yaml`` there.
+Settings whose ``first_words: ClassVar[str]`` names a field take words before the first flag for it: ``detect.py a.wav b.wav``.
 """
 
 from __future__ import annotations
@@ -59,6 +60,9 @@ def parse_flags(
     """
     arguments = [_underscored(argument) for argument in (sys.argv[1:] if argv is None else argv)]
     known = {entry.name: entry for entry in fields(settings)}  # type: ignore[arg-type]
+    first_words: str | None = getattr(settings, "first_words", None)
+    if first_words is not None and arguments and not arguments[0].startswith("-"):
+        arguments = [f"--{first_words}", *arguments]
     presets: Path | None = getattr(settings, "preset_folder", None)
     own = {"config": "a YAML file of these settings"}
     if presets is not None:

@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[2]
 PROGRAMS = {
     "valle-infer": "infer", "valle-train": "trainer_audiolm", "valle-tokenize": "tokenizer", "valle-evaluate": "evaluate",
     "valle-serve": "serve",
+    "valle-detect": "detect",
 }  # fmt: skip
 
 

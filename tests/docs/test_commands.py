@@ -21,11 +21,11 @@ from valle.training.options import AudioLMOptions
 
 SHELL = fences("bash")
 KNOWN = {  # programs of others, and what they may be given
-    "source": [".venv/bin/activate"], "tensorboard": ["--logdir"], "ffplay": ["-nodisp"],
+    "source": [".venv/bin/activate"], "tensorboard": ["--logdir"], "ffplay": ["-nodisp"], "openssl": ["genpkey"],
 }  # fmt: skip
 COMMANDS = {
     "valle-infer": "infer", "valle-train": "trainer_audiolm", "valle-tokenize": "tokenizer", "valle-evaluate": "evaluate",
-    "valle-serve": "serve",
+    "valle-detect": "detect", "valle-serve": "serve",
 }  # fmt: skip
 NESTED = {"--train-options": "trainer_audiolm", "--infer-options": "infer"}
 

@@ -109,7 +109,19 @@ ENGINE_ROW = {
 }  # fmt: skip
 LEVELS = {"median": -1.0, "least": -4.0, "most": 3.0, "within_3_db": 0.8}
 VOICES = {**dict.fromkeys(("generated", "round_trip", "shuffled", "real"), ESTIMATE), "silence_share": {"generated": 0.1, "real": 0.05}}
+FOUND = {"value": 0.9, "low": 0.8, "high": 1.0, "whole_recordings": 1.0}
+MARKS = {
+    "watermark": {
+        **BENCH, "watermark_tpr": {"mp3_64k": FOUND, "codec_valle": FOUND}, "pesq": {"value": 4.4, "lowest": 4.3, "highest": 4.5},
+        "negatives": {"windows": 10000, "speakers": 9, "files": 20, "files_called_watermarked": 0},
+    },
+    "detector": {
+        **BENCH, "false_alarms": {"none": ESTIMATE, "codec_own": ESTIMATE},
+        "found": {"rq": {"none": ESTIMATE}}, "detector_accuracy": {"rq": 0.8},
+    },
+}  # fmt: skip
 RESULTS = {
+    **MARKS,
     **dict.fromkeys(("librispeech", "atepp", "mixed"), RUN),
     **dict.fromkeys(("demo", "demo_former", "demo_former_bfloat16", "demo_former_bundled_units"), DEMO),
     "codec": {"speech": REPORT}, "codec_piano": {"piano": REPORT}, "codec_hour": {"speech": REPORT},

@@ -32,6 +32,11 @@ def serve() -> None:
     _run("serve")
 
 
+def detect() -> None:
+    """``valle-detect``: what marks files carry, and whether they sound generated."""
+    _run("detect")
+
+
 def _run(program: str) -> None:
     end_on_ctrl_c()  # also while what follows is imported
     run_program(import_module(f"valle.bin.{program}").main)

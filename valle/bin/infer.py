@@ -38,6 +38,8 @@ def main() -> None:
         print(f"{item['wav']}: {item['prompt_seconds']:.2f} s of prompt, {item['generated_seconds']:.2f} s generated{waited}", file=told)
     for stage, engine in summary["steps_taken_by"].items():
         print(f"steps of the {stage} stage: {engine}", file=told)
+    if summary["watermark"] == "none":
+        print("watermark: off; nothing in the sound tells that it is generated, so say it where you pass it on", file=told)
     print(f"{summary['rtf']:.2f} s of work per second of new audio; listen: {summary['page']}", file=told)
 
 

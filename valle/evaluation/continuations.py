@@ -76,7 +76,7 @@ def continue_cuts(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> list[Continued]:
-    """Continue every cut after its first ``settings.prompt_seconds`` by up to ``settings.max_seconds``."""
+    """Continue every cut after its first ``settings.prompt_seconds`` by up to ``settings.max_seconds``, without a watermark."""
     rate = pipeline.sample_rate
     length, guard = round(settings.max_seconds * rate), round(guard_seconds(pipeline) * rate)
     done: list[Continued] = []
@@ -85,7 +85,7 @@ def continue_cuts(
     for first in range(0, len(cuts), batch_size):
         batch = cuts[first : first + batch_size]
         recordings = [cut_audio(cut, rate) for cut in batch]
-        results = pipeline.continue_audio(recordings, rate, seed=seed, settings=settings)
+        results = pipeline.continue_audio(recordings, rate, seed=seed, settings=settings, watermark=False)
         for cut, wav, result in zip(batch, recordings, results, strict=True):
             done.append(_continued(pipeline, cut, wav, result, stop=result.prompt_samples + length, guard=guard))
         if progress is not None:

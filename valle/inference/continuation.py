@@ -11,6 +11,8 @@ from torch import Tensor
 from valle.audio import Waveform
 from valle.decoding.sampling import Drafts, Sampling
 from valle.errors import UserError
+from valle.marks.embed import Marking, NoMark, Watermark
+from valle.marks.pattern import PUBLIC_KEY, MarkKey
 from valle.measures.level import Level
 
 MIN_PROMPT_SECONDS = 0.2
@@ -42,6 +44,8 @@ class ContinueSettings:
     level: Level | None = None
     drafts: Drafts | None = None  # of the stages that have draft heads; None draws one token a step
     block_seconds: float | None = None  # new audio at once of stages that look ahead; None: a stage's window, in a stream half a second
+    watermark: bool = True  # in all that is generated; the prompt's own samples stay as they are
+    watermark_key: MarkKey = PUBLIC_KEY
 
     def __post_init__(self) -> None:
         if self.mode not in ("continue", "resynthesize", "acoustic"):
@@ -61,6 +65,10 @@ class ContinueSettings:
     def least_seconds(self) -> float:
         """New audio before which no end is drawn."""
         return min(1.0, self.max_seconds) if self.min_seconds is None else self.min_seconds
+
+    def marking(self, sample_rate: int) -> Marking:
+        """What marks one row's generated sound, from its first sample on."""
+        return Watermark(sample_rate, self.watermark_key) if self.watermark else NoMark()
 
 
 @dataclass(frozen=True, kw_only=True)

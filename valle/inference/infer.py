@@ -7,7 +7,7 @@ import time
 from dataclasses import asdict, dataclass, field
 from itertools import count
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 import numpy as np
 import torch
@@ -24,12 +24,17 @@ from valle.inference.pipeline import BUNDLED_MODEL, Pipeline
 from valle.inference.sound_output import SoundOutput
 from valle.inference.spectrogram import write_spectrogram
 from valle.inference.trained_model import check_choice, trained_model
+from valle.marks.pattern import read_key
+from valle.marks.provenance import Marked, Provenance, read_sign_key
 from valle.models.hub import find_model
 from valle.models.registry import all_stages
 from valle.models.released import Released, load_released
 from valle.models.stage import Stage
 from valle.models.stage_flags import a_flag_per_stage, of_stage
 from valle.outputs import claim_outputs
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 PAGE, SUMMARY = "index.html", "summary.json"
 SAMPLE_STRIDE = 7919  # between the seeds of a prompt's samples; a prompt has the same seed alone and among others
@@ -96,6 +101,13 @@ class InferOptions:
         None, "new audio that stages which look ahead make at once; not given: as much as they were trained on, with --stream half a second"
     )
     chunk_seconds: float = _flag(0.1, "of --stream: new audio that is written at once")
+    watermark: bool = _flag(True, "mark what is generated, inaudibly, so that bin/detect.py finds it")
+    watermark_key: Path | None = field(
+        default=None, metadata={"help": "file with a key of your own for the watermark; not given: the public key, which everyone can read"}
+    )
+    sign_key: Path | None = field(
+        default=None, metadata={"help": "Ed25519 private key (PEM) that signs the record of provenance in each wav; not given: unsigned"}
+    )
     engine: Literal["auto", "torch", "native"] = _flag("auto", "what takes the steps: torch, native (numba, CPU), or the faster of the two")
 
     def __post_init__(self) -> None:
@@ -108,6 +120,8 @@ class InferOptions:
         check_choice(exp_dir=self.exp_dir, epoch=self.epoch, avg=self.avg, use_averaged_model=self.use_averaged_model)
         if self.stream != "no" and self.mode != "continue":
             raise UserError(f"--stream continues its prompts, found --mode {self.mode}; leave out one of them")
+        if not self.watermark and self.watermark_key is not None:
+            raise UserError("expected a watermark for --watermark-key, found --watermark false; leave out one of them")
         if not self.audio_prompts:
             raise UserError("expected audio files after --audio-prompts, found none")
 
@@ -134,6 +148,8 @@ class InferOptions:
             level=self.level,
             drafts=Drafts(self.draft_tokens, self.draft_rule) if self.draft_tokens else None,
             block_seconds=self.block_seconds,
+            watermark=self.watermark,
+            watermark_key=read_key(self.watermark_key),
         )
 
 
@@ -176,6 +192,7 @@ class Streamed:
 def infer(options: InferOptions, *, player: BinaryIO | None = None) -> dict[str, Any]:
     """Continue every prompt ``num_samples`` times -> the summary that is written; with ``--stream``, ``player`` gets the new audio."""
     settings = options.settings()
+    sign_key = None if options.sign_key is None else read_sign_key(options.sign_key)
     check_inputs(options)
     jobs = [(row, sample) for row in range(len(options.audio_prompts)) for sample in range(options.num_samples)]
     names = _names(options, jobs)
@@ -205,7 +222,8 @@ def infer(options: InferOptions, *, player: BinaryIO | None = None) -> dict[str,
         seeds = [options.seed + SAMPLE_STRIDE * sample for _, sample in batch]
         results += pipeline.continue_audio([audio[row] for row, _ in batch], rate, seed=seeds, settings=settings)
     with outputs.being_written():
-        return _write(options, names, jobs, results, time.perf_counter() - started, steps_taken_by=pipeline.steps_taken_by)
+        taken = time.perf_counter() - started
+        return _write(options, names, jobs, results, taken, steps_taken_by=pipeline.steps_taken_by, sign_key=sign_key)
 
 
 def _played(live: LiveContinuation, output: SoundOutput) -> Waveform:
@@ -260,10 +278,14 @@ def _write(
     seconds: float,
     *,
     steps_taken_by: dict[str, str],
+    sign_key: Ed25519PrivateKey | None,
 ) -> dict[str, Any]:
     items, page_items = [], []
     for name, (row, _), result in zip(names, jobs, results, strict=True):
-        write_wav(options.output_dir / f"{name}.wav", result.wav, result.sample_rate)
+        provenance = Provenance.of(
+            result.wav, result.sample_rate, generated_from=result.own_samples, mode=options.mode, watermark=_marked(options)
+        )
+        write_wav(options.output_dir / f"{name}.wav", result.wav, result.sample_rate, comment=provenance.to_comment(sign_key))
         write_spectrogram(options.output_dir / f"{name}.png", result.wav, result.sample_rate, prompt_seconds=result.prompt_seconds)
         items.append({
             "prompt": str(options.audio_prompts[row]), "wav": f"{name}.wav", "prompt_seconds": result.prompt_seconds,
@@ -280,6 +302,7 @@ def _write(
     summary: dict[str, Any] = {
         "settings": {key: _plain(value) for key, value in asdict(options).items()},
         "items": items,
+        "watermark": _marked(options),
         "rtf": seconds / generated if generated else 0.0,
         "steps_taken_by": steps_taken_by,
         "page": str(options.output_dir / PAGE),
@@ -287,6 +310,10 @@ def _write(
     write_page(options.output_dir / PAGE, page_items, mode=options.mode, rtf=summary["rtf"])
     write_text(options.output_dir / SUMMARY, json.dumps(summary, indent=2) + "\n")
     return summary
+
+
+def _marked(options: InferOptions) -> Marked:
+    return "none" if not options.watermark else "public" if options.watermark_key is None else "own"
 
 
 def _names(options: InferOptions, jobs: list[tuple[int, int]]) -> list[str]:

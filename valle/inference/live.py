@@ -13,6 +13,7 @@ from torch import Tensor
 
 from valle.audio import Waveform
 from valle.inference.joint import Joint
+from valle.marks.embed import Marking
 from valle.measures.level import LevelHold, active_level, with_gain
 from valle.timeline import ceil_division
 from valle.tokenizers.base import AcousticTokenizer
@@ -94,11 +95,21 @@ class LiveContinuation(Iterator[Waveform]):
 
 
 def new_sound(
-    codec: AcousticTokenizer, prompt: Waveform, codes: Tensor, more: Iterator[Tensor], notes: LiveNotes, *, fade: int, most: int, chunk: int
+    codec: AcousticTokenizer,
+    prompt: Waveform,
+    codes: Tensor,
+    more: Iterator[Tensor],
+    notes: LiveNotes,
+    *,
+    fade: int,
+    most: int,
+    chunk: int,
+    marking: Marking,
 ) -> Iterator[Waveform]:
     """Sound after ``prompt (T,)``, of its ``codes (T_f, Q)`` and the new ones of ``more``, in chunks of about ``chunk`` samples.
 
-    ``most`` samples are made at most.  ``notes.gain_db`` is taken back, and the prompt's level held, as nothing later matters for it.
+    ``most`` samples are made at most.  ``notes.gain_db`` is taken back, and the prompt's level held, as nothing later matters for it;
+    ``marking`` marks what was generated, from the first sample of the crossfade on.
     """
     joint = Joint.after(prompt, known=len(codes) * codec.hop_length, fade=fade)
     level = active_level(prompt, codec.sample_rate) if notes.gain_db else None
@@ -107,16 +118,15 @@ def new_sound(
     for wav in _decoded(codec, codes, more, start=joint.own, until=len(prompt) + chunk, chunk=chunk):
         old, new = np.split(with_gain(wav, -notes.gain_db), [max(0, len(prompt) - place)])
         place += len(wav)
-        anew.append(old)
+        anew.append(marking.next(old.clip(-1, 1) if notes.gain_db else old))
         if place < len(prompt):
             continue
         if not given:
-            end = np.concatenate(anew)
-            notes.prompt, notes.own_samples = joint.join(prompt, end.clip(-1, 1) if notes.gain_db else end), joint.own
+            notes.prompt, notes.own_samples = joint.join(prompt, np.concatenate(anew)), joint.own
         new = new[: most - given] if hold is None else hold.next(new[: most - given])
         given += len(new)
         if len(new):
-            yield new.clip(-1, 1) if notes.gain_db else new
+            yield marking.next(new.clip(-1, 1) if notes.gain_db else new)
         if given >= most:
             return
 

@@ -182,20 +182,23 @@ class Pipeline:
         prompt_seconds: float | None = None,
         max_seconds: float | None = None,
         min_seconds: float | None = None,
+        watermark: bool | None = None,
     ) -> list[Continuation]:
         """Continue one recording ``(T,)`` or several, each after its first ``prompt_seconds`` (all of a shorter one).
 
         Samples are floats about -1..1, or integers, which are scaled by their type; ``(1, T)`` is mono, several channels are refused.
-        Times that are given replace those of ``settings``.  A row depends on its own recording and seed only; one ``seed``
-        is every row's.  Raises ``PromptError``.
+        What is given replaces what ``settings`` say; what is generated carries a watermark unless ``watermark`` is False.  A row depends on
+        its own recording and seed only; one ``seed`` is every row's.  Raises ``PromptError``.
         """
-        settings = self._settings(settings, prompt_seconds=prompt_seconds, max_seconds=max_seconds, min_seconds=min_seconds)
+        settings = self._settings(
+            settings, prompt_seconds=prompt_seconds, max_seconds=max_seconds, min_seconds=min_seconds, watermark=watermark
+        )
         recordings, seeds = self._rows(wav, sample_rate, seed)
         if not recordings:
             return []
         with torch.inference_mode():
             if settings.mode == "resynthesize":
-                return [self._resynthesized(row, row_seed) for row, row_seed in zip(recordings, seeds, strict=True)]
+                return [self._resynthesized(row, row_seed, settings) for row, row_seed in zip(recordings, seeds, strict=True)]
             if settings.mode == "acoustic":
                 return self._spoken(recordings, seeds, settings)
             return self._continued(recordings, seeds, settings)
@@ -211,6 +214,7 @@ class Pipeline:
         max_seconds: float | None = None,
         min_seconds: float | None = None,
         chunk_seconds: float = 0.1,
+        watermark: bool | None = None,
     ) -> LiveContinuation:
         """What ``continue_audio`` has after the prompt, in chunks of about ``chunk_seconds`` while later ones are still to be made.
 
@@ -224,7 +228,9 @@ class Pipeline:
         ...     print(sum(len(chunk) for chunk in chunks) / chunks.sample_rate)
         1.0
         """
-        settings = self._settings(settings, prompt_seconds=prompt_seconds, max_seconds=max_seconds, min_seconds=min_seconds)
+        settings = self._settings(
+            settings, prompt_seconds=prompt_seconds, max_seconds=max_seconds, min_seconds=min_seconds, watermark=watermark
+        )
         if settings.mode != "continue":
             raise UserError(f"a stream continues its prompt, found the mode {settings.mode}; use continue_audio")
         if settings.block_seconds is None and self.model.acoustic.looks_ahead:
@@ -255,8 +261,9 @@ class Pipeline:
             block_seconds=settings.block_seconds,
         )  # fmt: skip
         yield from new_sound(
-            self.acoustic, prompt.wav, prompt.tokens.codes, codes, notes, fade=self._samples(FADE_SECONDS), most=most, chunk=chunk
-        )
+            self.acoustic, prompt.wav, prompt.tokens.codes, codes, notes, fade=self._samples(FADE_SECONDS), most=most, chunk=chunk,
+            marking=settings.marking(self.sample_rate),
+        )  # fmt: skip
 
     def _heard(
         self, pieces: Iterable[Recording], sample_rate: int, seed: int, settings: ContinueSettings, notes: LiveNotes
@@ -304,12 +311,13 @@ class Pipeline:
             units.append(torch.cat([true, true[-1:].expand(-len(true) % per_period)]))  # whole periods
         return self._speak(prompts, units, [min(len(recording), cut + new) for recording in recordings], settings)
 
-    def _resynthesized(self, wav: Waveform, seed: int) -> Continuation:
+    def _resynthesized(self, wav: Waveform, seed: int, settings: ContinueSettings) -> Continuation:
         if len(wav) == 0:
             raise PromptError("expected sound to resynthesize, found a recording of 0 s; give a longer one")
         codes = self._codes(wav)
+        generated = settings.marking(self.sample_rate).next(self._decode(codes)[: len(wav)])
         return Continuation(
-            wav=self._decode(codes)[: len(wav)], sample_rate=self.sample_rate, prompt_samples=0, own_samples=0, seed=seed,
+            wav=generated, sample_rate=self.sample_rate, prompt_samples=0, own_samples=0, seed=seed,
             codes=codes.cpu(), units=None if self.semantic is None else self._units(wav).cpu(),
         )  # fmt: skip
 
@@ -370,15 +378,18 @@ class Pipeline:
             [prompt.tokens for prompt in prompts], units=units, sampling=settings.sampling,
             num_frames=[ceil_division(total, self.acoustic.hop_length) for total in most], block_seconds=settings.block_seconds,
         )  # fmt: skip
-        return [self._joined(prompts[row], codes, None if units is None else units[row], most[row]) for row, codes in enumerate(rows)]
+        return [
+            self._joined(prompts[row], codes, None if units is None else units[row], most[row], settings) for row, codes in enumerate(rows)
+        ]
 
-    def _joined(self, prompt: _Prompt, codes: Tensor, units: Tensor | None, most: int) -> Continuation:
+    def _joined(self, prompt: _Prompt, codes: Tensor, units: Tensor | None, most: int, settings: ContinueSettings) -> Continuation:
         """The prompt's own samples as far as its tokens were kept, a short crossfade there, then what was generated."""
         generated = self._at_level_of(prompt, self._decode(codes)[:most])
         known = len(prompt.tokens.codes) * self.acoustic.hop_length
         joint = Joint.after(prompt.wav, known=known, fade=self._samples(FADE_SECONDS))
+        generated = settings.marking(self.sample_rate).next(generated[joint.own :])
         return Continuation(
-            wav=joint.join(prompt.wav, generated[joint.own :]), sample_rate=self.sample_rate, seed=prompt.tokens.seed,
+            wav=joint.join(prompt.wav, generated), sample_rate=self.sample_rate, seed=prompt.tokens.seed,
             prompt_samples=len(prompt.wav), own_samples=joint.own, codes=codes.cpu(), units=None if units is None else units.cpu(),
             gain_db=prompt.gain_db,
         )  # fmt: skip

@@ -34,6 +34,7 @@ from valle.inference.pipeline import ContinueSettings, Pipeline
 from valle.inference.trained_model import trained_model
 from valle.measures.intervals import bootstrap_mean
 from valle.measures.sound import stoi
+from valle.memory import peak_memory_gib
 from valle.models.audio_lm import count_parameters
 from valle.models.registry import acoustic_type
 from valle.modules.transformer import Engine
@@ -77,6 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.only:
         row = measure(options.only, options, work=options.output.parent)
+        row["peak_memory_mib"] = round(1024 * peak_memory_gib())  # here, so that it is in the row though this process' parent may end
         options.output.write_text(json.dumps(row), encoding="utf-8")
         return
     manifests = options.manifest_dir.resolve()
@@ -89,9 +91,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             command = [sys.executable, "-P", "-m", "benchmarks.acoustic_models", "--only", name, "--manifest-dir", manifests]
             sizes = ["--minutes", f"{options.minutes:g}", "--dtype", options.dtype, "--num-prompts", str(options.num_prompts)]
             places = ["--num-spoken", str(options.num_spoken), "--semantic", options.semantic.resolve(), "--output", output]
-            finished = run_child([*command, *sizes, *places], cwd=manifests.parents[1], environment={"OMP_NUM_THREADS": "1"})
+            run_child([*command, *sizes, *places], cwd=manifests.parents[1], environment={"OMP_NUM_THREADS": "1"})
             row: dict[str, Any] = json.loads(output.read_text(encoding="utf-8"))
-            return {**row, "peak_memory_mib": round(finished.peak_bytes / 2**20)}
+            return row
 
         rows = list(pool.map(run, options.models))
     command = ["python -m benchmarks.acoustic_models --manifest-dir", str(options.manifest_dir), "--semantic", str(options.semantic)]

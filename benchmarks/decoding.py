@@ -76,7 +76,9 @@ def our_decoder(shape: Shape, span: Span, *, engine: Engine = "torch", dtype: st
     stepping = model.coarse.transformer.stepping
     stepping.engine, stepping.weights = engine, "int8" if dtype == "int8" else "own"
     moments: list[float] = []
-    model.coarse.head.register_forward_hook(lambda *_: moments.append(time.perf_counter()))
+    # The native step draws many tokens in one call and does not call the head: of it, the ends of the prompt's pass and of all tokens.
+    watched = model.coarse.head if engine == "torch" else model.coarse.transformer
+    watched.register_forward_hook(lambda *_: moments.append(time.perf_counter()))
 
     def decode(prompt_length: int, num_new: int) -> list[float]:
         moments.clear()
@@ -85,7 +87,7 @@ def our_decoder(shape: Shape, span: Span, *, engine: Engine = "torch", dtype: st
             list(codes), num_frames=[prompt_length + num_new] * shape.batch, units=None,
             sampling=Sampling(), seeds=list(range(shape.batch)), window=2 * span.last,
         )  # fmt: skip
-        return list(moments)
+        return list(moments) if engine == "torch" else [*moments, *[time.perf_counter()] * (num_new - 1)]
 
     return decode
 

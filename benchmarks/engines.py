@@ -180,7 +180,7 @@ def continue_once(engine: Any, seconds: float, output: str, *, started: float) -
     torch.set_num_threads(1)
     pipeline = Pipeline.from_pretrained(engine=engine)
     moments: list[float] = []
-    pipeline.model.get_submodule("semantic.head").register_forward_hook(lambda *_: moments.append(time.time()))
+    pipeline.model.get_submodule("semantic.transformer").register_forward_hook(lambda *_: moments.append(time.time()))  # of the prompt
     wav, rate = read_audio(sorted(SAMPLES.glob("*.flac"))[0])
     pipeline.continue_audio(wav, rate, settings=ContinueSettings(prompt_seconds=3.0, max_seconds=seconds, min_seconds=seconds))
     measured = {"first_token_s": moments[0] - started, "total_s": time.time() - started}

@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from twin_decoding import Heard, coarse_logits, coarse_twin, semantic_twin
 
-from valle.decoding.engine import Decoder, DecodingRequest, Drawn, Known, decode, evaluating
+from valle.decoding.drawing import Drawn, Known
+from valle.decoding.engine import Decoder, DecodingRequest, decode, evaluating
 from valle.decoding.sampling import Noise, Sampling
 from valle.decoding.steps import CACHE_BLOCK
 from valle.models.semantic import SemanticLM, _Continuation

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from valle.decoding.engine import Drawn
+from valle.decoding.drawing import Drawn
 from valle.decoding.guidance import agreed, beside_none, guide, guided, in_place, of_told, unknown_alone
 from valle.decoding.sampling import Sampling
 from valle.errors import UserError

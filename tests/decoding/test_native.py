@@ -16,10 +16,12 @@ import torch
 from tiny_models import CODES, KINDS, UNITS, shaken, tiny_model
 from torch import Tensor
 
+from valle.decoding.engine import Decoder, DecodingRequest
 from valle.decoding.sampling import Sampling
 from valle.decoding.steps import COMPILING, LOADING, TorchSteps, choose_steps, reason_against, verify_steps
 from valle.errors import UserError
 from valle.models import AudioLM
+from valle.models.semantic import _Continuation
 from valle.modules.transformer import Attend, Transformer, TransformerConfig
 
 pytest.importorskip("numba")
@@ -172,6 +174,42 @@ def test_units_equal_torchs_where_rows_end_by_themselves(batch: int) -> None:
         rows.append(model.semantic.generate(prompts, sampling=Sampling(temperature=0.9), window=30, **limits))
     assert [row.tolist() for row in rows[0]] == [row.tolist() for row in rows[1]]
     assert batch == 1 or len({len(row) for row in rows[0]}) > 1
+
+
+@torch.inference_mode()
+def steps_of(sampling: Sampling, *, forgets: bool = False) -> list[int]:
+    """Tokens of each step of the first row of two."""
+    model = natively(tiny_model(num_units=UNITS).float()).semantic
+    model.head.bias.data[model.eos] = -1e9
+    request = DecodingRequest(
+        prompts=[torch.tensor([3, 4]), torch.tensor([5])], max_new=[90, 70], seeds=[0, 1], sampling=sampling, window=200, forgets=forgets
+    )
+    return [len(step.new[0]) for step in Decoder(_Continuation(model), request)]
+
+
+def test_the_kernel_draws_many_tokens_a_call_up_to_a_rows_end_or_its_block_of_noise() -> None:
+    assert steps_of(Sampling()) == [64, 6, 20] and steps_of(Sampling(temperature=0)) == [70, 20]
+    assert steps_of(Sampling(repetition_window=3)) == [32, 32, 6, 20]
+
+
+def test_what_the_kernel_cannot_draw_and_what_is_wanted_at_once_comes_a_token_at_a_step() -> None:
+    for options in ({"top_k": 3}, {"top_p": 0.9}):
+        assert steps_of(Sampling(**options)) == [1] * 90
+    assert steps_of(Sampling(), forgets=True) == [1] * 90
+
+
+@pytest.mark.parametrize("sampling", [Sampling(temperature=0.7), Sampling(temperature=0), Sampling(repetition_window=4)])
+@pytest.mark.parametrize("fields", [{}, {"num_coarse": 2}, {"pooled_voice": True}, {"num_coarse": 2, "coarse_conditioning": "prefix"}])
+def test_tokens_that_the_kernel_draws_are_those_of_torch_and_its_inputs_too(fields: dict[str, Any], sampling: Sampling) -> None:
+    """Levels, units around a frame, a voice; ends of blocks of noise."""
+    units = [torch.randint(UNITS, (90,), generator=torch.Generator().manual_seed(seed)) for seed in (0, 1)]
+    voices, rows = [torch.randint(CODES, (4, 3), generator=torch.Generator().manual_seed(seed)) for seed in (0, 1)], []
+    for model in (tiny_model(num_units=UNITS, **fields).float(), natively(tiny_model(num_units=UNITS, **fields).float())):
+        prompts = [voice[:size, : model.coarse.num_coarse] for voice, size in zip(voices, (4, 1), strict=True)]
+        rows.append(model.coarse.generate(
+            prompts, num_frames=[90, 80], units=units, sampling=sampling, seeds=[1, 2], window=200, voices=voices
+        ))  # fmt: skip
+    assert [row.tolist() for row in rows[0]] == [row.tolist() for row in rows[1]]
 
 
 def test_weights_are_packed_once_and_anew_when_they_have_changed() -> None:

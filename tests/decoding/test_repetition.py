@@ -11,16 +11,20 @@ from hypothesis import strategies as st
 from tiny_models import UNITS, tiny_model
 from torch import Tensor
 
-import valle.decoding.engine
-from valle.decoding.engine import Known
+import valle.decoding.drawing
+from valle.decoding.drawing import Known
 from valle.decoding.sampling import Sampling, sample
+from valle.decoding.seats import Seats
 
 lasting = st.lists(st.tuples(st.integers(0, 3), st.integers(1, 5)), max_size=8)
 
 
+ONE = Seats.of([0])
+
+
 def known(tokens: list[int]) -> Known:
     padded = torch.tensor([[*tokens, 0, 0]])
-    return Known(tokens=padded, positions=torch.tensor([len(tokens)]), counts=[len(tokens)], prompt_lengths=[0], min_new=None)
+    return Known(tokens=padded, positions=torch.tensor([len(tokens)]), counts=[len(tokens)], prompt_lengths=[0], min_new=None, seats=ONE)
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
@@ -66,5 +70,5 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
             seen.append([token for token in recent[0].tolist() if token >= 0])
         return sample(logits, sampling, noise, recent)
 
-    monkeypatch.setattr(valle.decoding.engine, "sample", watch)
+    monkeypatch.setattr(valle.decoding.drawing, "sample", watch)
     return seen

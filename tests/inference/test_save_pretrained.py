@@ -112,13 +112,13 @@ def test_infer_computes_in_the_dtype_of_its_flag(folder: Path, tmp_path: Path, m
     write_sound(tmp_path / "a.wav", 1.0)
     flags = f"--audio-prompts {tmp_path}/a.wav --output-dir {tmp_path}/out --model {folder} --max-seconds 1"
     formats = []
-    watched = Pipeline.continue_audio
+    watched = Pipeline.continue_each
 
-    def continue_audio(pipeline: Pipeline, *args: object, **options: object) -> object:
+    def continue_each(pipeline: Pipeline, *args: object, **options: object) -> object:
         formats.append(pipeline.dtype)
         return watched(pipeline, *args, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Pipeline, "continue_audio", continue_audio)
+    monkeypatch.setattr(Pipeline, "continue_each", continue_each)
     for dtype in ("float32", "bfloat16"):
         monkeypatch.setattr(sys, "argv", ["infer.py", *flags.split(), "--dtype", dtype])
         infer.main()

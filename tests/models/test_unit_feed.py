@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import valle.models.unit_feed
+from valle.decoding.seats import Seats
 from valle.models.unit_feed import UnitFeed
 from valle.models.unit_window import AroundAll, AroundFed, UnitWindow
 from valle.timeline import Periods
@@ -68,6 +69,7 @@ def test_what_is_said_around_a_frame_is_the_same_of_units_that_are_made_and_of_a
     units = torch.randint(7, (12,))
     whole = AroundAll(window, [units], 24)
     fed = AroundFed(window, UnitFeed(units[:2], one_by_one(units[2:]), periods).reader(reach=2))
+    seats = Seats.of([0])
     for frame in range(22):  # past the last frame, too
-        assert torch.allclose(fed.of_rows(torch.tensor([frame])), whole.of_rows(torch.tensor([frame])), atol=1e-6)
+        assert torch.allclose(fed.of_rows(torch.tensor([frame]), seats), whole.of_rows(torch.tensor([frame]), seats), atol=1e-6)
     assert torch.allclose(fed.of_row(0, torch.arange(3, 20)), whole.of_row(0, torch.arange(3, 20)), atol=1e-6)

@@ -50,6 +50,7 @@ class BigramLM(SemanticStage):
         sampling: Sampling,
         seeds: Sequence[int],
         window: int,
+        at_once: int | None = None,
     ) -> list[Tensor]:
         rows = []
         for prompt, most, seed in zip(prompts, max_new, seeds, strict=True):

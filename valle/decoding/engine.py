@@ -1,6 +1,6 @@
 """Cached autoregressive decoding of ragged batches, for any model that offers ``Autoregressor``; an iterator over its steps.
 
-A row's tokens depend on its own prompt and seed only: rows may have prompts of different lengths, stop at
+A row's tokens depend on its own prompt and seed only: rows may have prompts of different lengths, begin and stop at
 different times, and slide their windows at different steps.
 """
 
@@ -15,65 +15,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from valle.decoding.sampling import Noise, Sampling, distribution, sample
+from valle.decoding.drawing import Drawn, Known, first_numbers
+from valle.decoding.runs import Runs, runs_of
+from valle.decoding.sampling import Noise, Sampling
+from valle.decoding.seats import Seating, Seats
 from valle.decoding.steps import choose_steps
 from valle.errors import UserError
 from valle.modules.transformer import Attend, Transformer
 
 TOKENS_AT_ONCE = 1024  # for which a request that forgets has room, and as many that it keeps
+NEVER = 2**40  # tokens before a row that has ended may end again
 MOST_TOKENS_A_FRAME = 64  # which no stage passes; repetition is judged by so many tokens at most
-
-
-@dataclass(frozen=True)
-class Known:
-    """What a draw may look at beside the model's state: all tokens so far, and what each row is asked for."""
-
-    tokens: Tensor  # (B, capacity, *token_shape) int64 from number ``first`` on; what a row's token number ``positions`` follows is there
-    positions: Tensor  # (B,) numbers of the rows' next tokens
-    counts: Sequence[int]  # the same on the host
-    prompt_lengths: Sequence[int]
-    min_new: Sequence[int] | None  # tokens before which the end is not drawn
-    first: int = 0  # tokens before it are forgotten
-
-    @property
-    def numbers(self) -> Tensor:
-        """Tokens ``(B, capacity)``, of several numbers the first."""
-        return first_numbers(self.tokens)
-
-    def recent(self, window: int, frames: Tensor | None = None) -> Tensor:
-        """The last ``window`` tokens before each row's next one ``(B, window)``, -1 where there are fewer.
-
-        With ``frames (B, capacity)`` that each token lasts, what stood in the last ``window`` frames: a token as often as it lasted.
-        """
-        place = torch.arange(window, device=self.tokens.device)
-        index = self.positions[:, None] - (1 + self.first) - place
-        tokens = torch.where(index >= 0, self.numbers.gather(1, index.clamp(min=0)), -1)
-        if frames is None:
-            return tokens
-        lasting = torch.where(index >= 0, frames.gather(1, index.clamp(min=0)), 1)
-        which = torch.searchsorted(lasting.cumsum(1), place.expand(len(tokens), -1).contiguous(), right=True)
-        return tokens.gather(1, which.clamp(max=window - 1)).masked_fill(which >= window, -1)
-
-    def new(self, values: Tensor) -> Tensor:
-        """``values (B, capacity)`` of tokens, kept where a token is new to its row and 0 elsewhere."""
-        place = torch.arange(self.first, self.first + values.shape[1], device=values.device)
-        prompts = torch.tensor(self.prompt_lengths, device=values.device)
-        return torch.where((place >= prompts[:, None]) & (place < self.positions[:, None]), values, 0)
-
-    def too_early(self) -> Tensor | None:
-        """Rows ``(B,)`` bool whose end may not be drawn yet; None where there are none."""
-        if self.min_new is None:
-            return None
-        early = [known - prompt < least for known, prompt, least in zip(self.counts, self.prompt_lengths, self.min_new, strict=True)]
-        return torch.tensor(early, device=self.tokens.device) if any(early) else None
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """The tokens of one step: ``tokens (B, n, *token_shape)`` int64, of which each row keeps the first ``counts`` (all, if None)."""
-
-    tokens: Tensor
-    counts: Sequence[int] | None = None
 
 
 class Autoregressor(Protocol):
@@ -96,15 +48,18 @@ class Autoregressor(Protocol):
         ...
 
     def window_inputs(self, row: int, start: int, tokens: Tensor) -> Tensor:
-        """Inputs ``(S, D)`` of a window from token ``start`` on that holds ``tokens (n, *token_shape)``; the last predicts the next."""
+        """Inputs ``(S, D)`` of a window from token ``start`` on that holds ``tokens (n, *token_shape)``; the last predicts the next.
+
+        ``row`` is the request's number of it.
+        """
         ...
 
     def draw(self, hidden: Tensor, known: Known, sampling: Sampling, noise: Noise) -> Drawn:
-        """``hidden (B, D)`` -> the next token of every row, or several."""
+        """``hidden (B, D)`` -> the next token of each of the rows ``known.seats``, or several."""
         ...
 
-    def next_inputs(self, tokens: Tensor, positions: Tensor) -> Tensor:
-        """Inputs ``(B, D)`` made of ``tokens (B, *token_shape)``, the rows' tokens number ``positions (B,)`` just drawn."""
+    def next_inputs(self, tokens: Tensor, positions: Tensor, seats: Seats) -> Tensor:
+        """Inputs ``(B, D)`` made of ``tokens (B, *token_shape)``, tokens number ``positions (B,)`` just drawn of the rows ``seats``."""
         ...
 
     def attend_window(self, lengths: Tensor, max_length: int) -> Attend:
@@ -114,41 +69,6 @@ class Autoregressor(Protocol):
     def window_start(self, num_tokens: int, window: int) -> int:
         """First token of the window that takes over when ``num_tokens`` are known."""
         ...
-
-
-def draw_token(
-    logits: Tensor,
-    known: Known,
-    sampling: Sampling,
-    noise: Noise,
-    *,
-    end_token: int | None,
-    frames: Tensor | None = None,
-    tokens_a_frame: int = 1,
-) -> Drawn:
-    """One token a row from ``logits (B, V)``, which are written to: the end not before its time, repetitions drawn again.
-
-    Repetitions are counted in frames: a token lasts as many as ``frames (B, capacity)`` says, or one frame has ``tokens_a_frame``.
-    """
-    recent = _rules(logits, known, sampling, end_token=end_token, frames=frames, tokens_a_frame=tokens_a_frame)
-    return Drawn(sample(logits, sampling, noise.of(logits.shape[-1]), recent)[:, None])
-
-
-def token_distribution(logits: Tensor, known: Known, sampling: Sampling, *, end_token: int | None, tokens_a_frame: int = 1) -> Tensor:
-    """Probabilities ``(B, V)`` with which ``draw_token`` draws from ``logits (B, V)``, which are written to."""
-    recent = _rules(logits, known, sampling, end_token=end_token, frames=None, tokens_a_frame=tokens_a_frame)
-    return distribution(logits, sampling, recent)
-
-
-def _rules(
-    logits: Tensor, known: Known, sampling: Sampling, *, end_token: int | None, frames: Tensor | None, tokens_a_frame: int
-) -> Tensor | None:
-    """Take the end out of ``logits`` before its time -> the tokens that repetition is judged by."""
-    early = known.too_early() if end_token is not None else None
-    if early is not None:
-        logits[early, end_token] = -torch.inf
-    window = sampling.repetition_window * tokens_a_frame
-    return known.recent(window, frames) if window else None
 
 
 @dataclass(frozen=True)
@@ -162,70 +82,124 @@ class DecodingRequest:
     window: int  # tokens after which a row's window slides: the length that was trained
     min_new: Sequence[int] | None = None  # tokens before which the end is not drawn
     forgets: bool = False  # tokens that no later step looks at are let go, so that memory does not grow with what is drawn
+    at_once: int | None = None  # rows in the batch, the others wait until one ends; None: all
+    together: int = 1  # 2: row r and row r + n, of 2 n, are drawn together, and count as one of ``at_once``
 
     def __post_init__(self) -> None:
         if not len(self.prompts) == len(self.max_new) == len(self.seeds) == len(self.min_new or self.prompts):
             raise ValueError(f"expected limits and seeds for {len(self.prompts)} prompts, found {len(self.max_new)} and {len(self.seeds)}")
         if self.window < 2:
             raise ValueError(f"a window that slides by half must hold at least 2 tokens, found {self.window}")
+        if self.at_once is not None and self.at_once < 1:
+            raise ValueError(f"at least 1 row must be decoded at once, found {self.at_once}")
 
 
 @dataclass(frozen=True)
 class DecodedStep:
-    """What one step added for good: of each row a slice of new tokens ``(n_b, *token_shape)``, without an end; 0 once it has ended."""
+    """What one step added for good: at each place of the batch new tokens ``(n_b, *token_shape)``, without an end; 0 once it has ended."""
 
     new: Sequence[Tensor]
     ended: Sequence[bool]
+    rows: Sequence[int]  # of the request, at these places; 0, 1, ... where all are decoded at once
 
 
 class Decoder:
-    """The state of one request: tokens so far, caches, and where every row stands in them.
+    """The state of one request: tokens so far, caches, and where every row stands in them, by its place in the batch.
 
-    All rows take every step; what a row draws after its end falls behind its stop and is cut off.  The host counts
+    All places take every step; what a row draws after its end falls behind its stop and is cut off.  The host counts
     in integers and looks at the device once a step, for the end token, and not at all where there is none.
     """
 
     def __init__(self, model: Autoregressor, request: DecodingRequest) -> None:
         self.model, self.request = model, request
-        self.batch = len(request.prompts)
         self.device = model.transformer.device
-        self.known = [len(prompt) for prompt in request.prompts]  # tokens a row, prompt included
-        self.prompt_lengths = list(self.known)
-        self.stop = list(self.known)  # the same without what follows an end
-        self.limit = [known + new for known, new in zip(self.known, request.max_new, strict=True)]
+        self.seating = Seating(request.max_new, at_once=request.at_once, together=request.together, device=self.device)
+        self.batch = places = len(self.seating.seats.rows)
+        self.known = [0] * places  # tokens a row, prompt included
+        self.prompt_lengths, self.stop, self.limit = [0] * places, [0] * places, [0] * places  # ``stop``: known, less what follows an end
+        self.ended, self.start = [False] * places, [0] * places
+        self.min_new = None if request.min_new is None else [0] * places
         self.first = 0  # number of the first token that is kept
         most = max(request.max_new)
-        self.tokens = self._new_tokens(max(self.known) + (min(most, TOKENS_AT_ONCE) if request.forgets else most) + 1)
-        for row, prompt in enumerate(request.prompts):
-            self.tokens[row, : len(prompt)] = prompt
-        self.rows = torch.arange(self.batch, device=self.device)
-        self.position = torch.tensor(self.known, device=self.device)  # of the token to be drawn, as ``known``
-        self.ended = [new <= 0 for new in request.max_new]
-        self.start = [model.window_start(known, request.window) if known >= request.window else 0 for known in self.known]
-        self.steps = choose_steps(model.transformer, self.batch, max(request.max_new))
-        self.filled = [0] * self.batch  # cached positions a row
+        longest = max(len(prompt) for prompt in request.prompts)
+        self.tokens = self._new_tokens(longest + (min(most, TOKENS_AT_ONCE) if request.forgets else most) + 1)
+        self.rows = torch.arange(places, device=self.device)
+        self.position = torch.zeros(places, dtype=torch.int64, device=self.device)  # of the token to be drawn, as ``known``
+        self.steps = choose_steps(model.transformer, places, max(most, sum(request.max_new) // places))
+        self.filled = [0] * places  # cached positions a row
         self.slots = torch.zeros_like(self.position)  # the same on the device
-        self.noise = Noise(list(request.seeds), self.device)
+        self.noise = Noise([request.seeds[row] for row in self.seating.seats.rows], self.device)
+        self._sit(range(places))
+
+    def _sit(self, places: Sequence[int]) -> None:
+        """The rows that have just taken ``places`` begin with their prompts."""
+        request = self.request
+        for place in places:
+            row = self.seating.seats.rows[place]
+            prompt, new = request.prompts[row], request.max_new[row]
+            known = self.known[place] = self.prompt_lengths[place] = self.stop[place] = len(prompt)
+            self.limit[place], self.ended[place] = known + new, new <= 0
+            self.start[place] = self.model.window_start(known, request.window) if known >= request.window else 0
+            if self.min_new is not None and request.min_new is not None:
+                self.min_new[place] = request.min_new[row]
+            self.tokens[place, :known] = prompt
+            self.position[place] = known
 
     def __iter__(self) -> Iterator[DecodedStep]:
         """Step by step until every row has ended or reached its limit; the prompts are read at the first."""
         model, hidden = self.model, self._prefill(range(self.batch))
-        while not all(self.ended):
-            drawn = model.draw(hidden, self._seen(), self.request.sampling, self._noise())
+        runs = runs_of(model, self.steps, self.request)
+        while not self.is_done:
+            drawn = None if runs is None else self._run(runs, hidden)
+            if drawn is None:
+                drawn = model.draw(hidden, self._seen(), self.request.sampling, self._noise())
             counts = list(drawn.counts) if drawn.counts is not None else [drawn.tokens.shape[1]] * self.batch
             self._write(drawn.tokens, counts)
             before, still = list(self.stop), sum(self.ended)
             self._count(drawn.tokens, counts)
             if sum(self.ended) > still:
                 self._level_ended()
-            yield DecodedStep([self._between(row, before[row], self.stop[row]) for row in range(self.batch)], list(self.ended))
-            if not all(self.ended):
-                hidden = self._advance(drawn.tokens, counts)
+            yield self._decoded(before)
+            if not self.is_done:
+                self.position += drawn.fed
+                hidden = self._advance(drawn.tokens[:, drawn.fed :], [count - drawn.fed for count in counts])
+
+    def _run(self, runs: Runs, hidden: Tensor) -> Drawn | None:
+        """A run of tokens of every row, as far as no row's end, limit or window comes in between; None where it would be one token."""
+        rooms = [
+            min(limit - known, self.request.window - (known - start))
+            for limit, known, start, ended in zip(self.limit, self.known, self.start, self.ended, strict=True) if not ended
+        ]  # fmt: skip
+        numbers = [known - prompt for known, prompt in zip(self.known, self.prompt_lengths, strict=True)]
+        least = self.min_new or [0] * self.batch
+        early = [
+            NEVER if ended else at_least - number for ended, at_least, number in zip(self.ended, least, numbers, strict=True)
+        ]  # fmt: skip
+        tokens = runs.draw(
+            hidden, self.seating.seats, self._seen().recent(runs.window), rooms=rooms, early=early, numbers=numbers,
+            positions=self.known, filled=self.filled, noise=self.noise,
+        )  # fmt: skip
+        if tokens is None:
+            return None
+        fed = tokens.shape[1] - 1
+        self.filled = [filled + fed for filled in self.filled]
+        self.slots += fed
+        return Drawn(tokens, fed=fed)
+
+    @property
+    def is_done(self) -> bool:
+        """All rows have ended, and none waits."""
+        return all(self.ended) and not self.seating.waiting
+
+    def _decoded(self, before: Sequence[int]) -> DecodedStep:
+        """What has come since the rows stopped at ``before``."""
+        new = [self._between(place, before[place], self.stop[place]) for place in range(self.batch)]
+        return DecodedStep(new, list(self.ended), self.seating.seats.rows)
 
     def _seen(self, ahead: int = 0) -> Known:
         """What a draw may look at, ``ahead`` tokens after the next one."""
         position, counts = (self.position + ahead, [known + ahead for known in self.known]) if ahead else (self.position, self.known)
-        return Known(self.tokens, position, counts, self.prompt_lengths, self.request.min_new, self.first)
+        return Known(self.tokens, position, counts, self.prompt_lengths, self.min_new, self.seating.seats, self.first)
 
     def _noise(self, ahead: int = 0) -> Noise:
         """The noise of every row's next token, or of one ``ahead``."""
@@ -233,10 +207,13 @@ class Decoder:
 
     def run(self) -> list[Tensor]:
         """Draw to the end -> new tokens of each row, without the end token."""
-        for _ in self:
-            pass
-        assert self.first == 0, "of a request that forgets, the steps are all that there is"
-        return [self.tokens[row, len(prompt) : self.stop[row]].clone() for row, prompt in enumerate(self.request.prompts)]
+        found: dict[int, Tensor] = {}
+        for step in self:
+            assert self.first == 0, "of a request that forgets, the steps are all that there is"
+            for place, (row, ended) in enumerate(zip(step.rows, step.ended, strict=True)):
+                if ended and row not in found:
+                    found[row] = self._between(place, self.prompt_lengths[place], self.stop[place]).clone()
+        return [found.get(row, prompt[:0]) for row, prompt in enumerate(self.request.prompts)]
 
     def end_after(self, limit: int) -> None:
         """Between steps: the first row ends after ``limit`` tokens, prompt included, and others after as many new ones, if not before."""
@@ -293,15 +270,24 @@ class Decoder:
         """Hidden ``(B, D)`` of the next position: a cached step, or a window anew for rows that have filled theirs."""
         inputs = self._inputs(tokens)
         self.position += self._on_device(counts)
-        sliding = self._sliding()
-        step_is_needed = len(sliding) < self.batch - sum(self.ended)
+        step_is_needed = len(self._sliding()) < self.batch - sum(self.ended)
         hidden = self._keep(self._step(inputs), counts) if step_is_needed else torch.zeros_like(inputs[:, 0])
-        return self._slide(sliding, hidden)
+        return self._renew(hidden)
+
+    def _renew(self, hidden: Tensor) -> Tensor:
+        """``hidden (B, D)`` with that of rows whose windows slide, and of rows that take the places of others."""
+        sliding = self._sliding()
+        joining = self.seating.take(self.ended)
+        self._sit(joining)
+        for place in joining:
+            self.noise.restart(place, self.request.seeds[self.seating.seats.rows[place]])
+        return self._slide([*sliding, *joining], hidden)
 
     def _inputs(self, tokens: Tensor) -> Tensor:
         """``(B, n, D)`` of ``tokens (B, n, *token_shape)``, the rows' next ones."""
         places = range(tokens.shape[1])
-        return torch.stack([self.model.next_inputs(tokens[:, place], self.position + place) for place in places], 1)
+        seats = self.seating.seats
+        return torch.stack([self.model.next_inputs(tokens[:, place], self.position + place, seats) for place in places], 1)
 
     def _sliding(self) -> list[int]:
         """Rows that have filled their windows."""
@@ -312,7 +298,8 @@ class Decoder:
         """``hidden (B, D)`` with that of new windows in ``rows``."""
         if rows:
             for row in rows:
-                self.start[row] = self.model.window_start(self.known[row], self.request.window)
+                if self.known[row] - self.start[row] >= self.request.window:
+                    self.start[row] = self.model.window_start(self.known[row], self.request.window)
             hidden[torch.tensor(rows, device=self.device)] = self._prefill(rows)
             if self.request.forgets:
                 self._forget()
@@ -323,7 +310,8 @@ class Decoder:
 
     def _prefill(self, rows: Sequence[int]) -> Tensor:
         """Run the windows of ``rows`` from their starts and cache them -> last hidden ``(len(rows), D)``."""
-        inputs = [self.model.window_inputs(row, self.start[row], self._between(row, self.start[row], self.known[row])) for row in rows]
+        of = self.seating.seats.rows
+        inputs = [self.model.window_inputs(of[row], self.start[row], self._between(row, self.start[row], self.known[row])) for row in rows]
         lengths = torch.tensor([len(row) for row in inputs], device=self.device)
         padded = pad_sequence(inputs, batch_first=True)  # (b, S, D)
         remaining = max(limit - known for limit, known in zip(self.limit, self.known, strict=True))
@@ -356,11 +344,6 @@ class Decoder:
         kept = self._on_device(counts)
         self.slots += kept
         return hidden[:, kept - 1] if isinstance(kept, int) else hidden[self.rows, kept - 1]
-
-
-def first_numbers(tokens: Tensor) -> Tensor:
-    """``tokens (B, T, *token_shape)`` -> ``(B, T)``, of several numbers the first."""
-    return tokens if tokens.ndim == 2 else tokens.flatten(2)[..., 0]
 
 
 @contextmanager

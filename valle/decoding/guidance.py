@@ -20,7 +20,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from valle.decoding.engine import Drawn
+from valle.decoding.drawing import Drawn
 from valle.decoding.sampling import Sampling
 
 

@@ -21,16 +21,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from valle.decoding.engine import (
-    Autoregressor,
-    DecodedStep,
-    Decoder,
-    DecodingRequest,
-    decode,
-    draw_token,
-    evaluating,
-    token_distribution,
-)
+from valle.decoding.drawing import draw_token, token_distribution
+from valle.decoding.engine import Autoregressor, DecodedStep, Decoder, DecodingRequest, decode, evaluating
 from valle.decoding.sampling import Drafts, Noise
 from valle.errors import UserError
 
@@ -90,7 +82,7 @@ class DraftingDecoder(Decoder):
 
     def __iter__(self) -> Iterator[DecodedStep]:
         hidden = self._prefill(range(self.batch))
-        while not all(self.ended):
+        while not self.is_done:
             first = torch.where(self.replaced >= 0, self.replaced, self._draw(self.model.scores(hidden), 0))
             self.replaced = torch.full_like(self.replaced, -1)
             self.row_steps += self.batch - sum(self.ended)
@@ -108,9 +100,16 @@ class DraftingDecoder(Decoder):
                 hidden = self._keep(fed, counts)
             if sum(self.ended) > still:
                 self._level_ended()
-            yield DecodedStep([self._between(row, before[row], self.stop[row]) for row in range(self.batch)], list(self.ended))
-            if not all(self.ended):
-                hidden = self._advance(tokens, counts) if fed is None else self._slide(self._sliding(), hidden)
+            yield self._decoded(before)
+            if not self.is_done:
+                hidden = self._advance(tokens, counts) if fed is None else self._renew(hidden)
+
+    def _renew(self, hidden: Tensor) -> Tensor:
+        before, hidden = self.seating.seats.rows, super()._renew(hidden)
+        for place, (old, new) in enumerate(zip(before, self.seating.seats.rows, strict=True)):
+            if old != new:
+                self.replaced[place] = -1
+        return hidden
 
     def _draw(self, logits: Tensor, ahead: int, noise: Noise | None = None) -> Tensor:
         """The token ``(B,)`` that stands ``ahead`` of the rows' next ones, by ``logits (B, V)``."""

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -79,10 +78,15 @@ def _pack(layers: Sequence[nn.Linear], kind: str) -> tuple[Array, Array]:
         elif kind == "float32":
             packed[index] = weight.numpy()
         else:
-            scale = (weight.float().abs().amax(1) / 127).clamp(min=1e-12)
-            packed[index] = (weight.float() / scale[:, None]).round().to(torch.int8).numpy()
-            scales[index] = scale.numpy()
+            whole, scale = pack_matrix(weight)
+            packed[index], scales[index] = whole.numpy(), scale.numpy()
     return packed, scales
+
+
+def pack_matrix(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """``weight (O, K)`` as int8 and what each row is multiplied by ``(O,)``: 255 values a row, its largest among them."""
+    scale = (weight.float().abs().amax(1) / 127).clamp(min=1e-12)
+    return (weight.float() / scale[:, None]).round().to(torch.int8), scale
 
 
 def compile_kernels() -> None:
@@ -93,6 +97,15 @@ def compile_kernels() -> None:
         steps = NativeSteps(transformer.to(torch.bfloat16 if kind == "bfloat16" else torch.float32), 1)
         steps.reserve(1)
         steps.step(torch.zeros(1, 1, 8), [0], torch.zeros(1, dtype=torch.int64))
+
+
+def nothing_drawn() -> tuple[Any, ...]:
+    """What ``run_tokens`` is given beside the rest where it draws nothing: arrays of the kinds that it knows, from ``embedding`` on."""
+    matrix, vector, whole = np.zeros((1, 1), np.float32), np.zeros(1, np.float32), np.zeros((1, 2), np.int64)
+    cube, numbers = matrix[None], np.zeros(2, np.int64)
+    return (
+        (matrix, matrix, cube, matrix), (matrix, vector, vector, whole, matrix), vector, -1, numbers, whole, cube, numbers, whole, numbers
+    )  # fmt: skip
 
 
 class NativeSteps:
@@ -109,6 +122,7 @@ class NativeSteps:
         self.capacity = 0
         self.keys, self.values = (torch.zeros(*self.shape, 0), torch.zeros(*self.shape[:3], 0, self.shape[3]))
         self.work: tuple[Array, ...] = ()
+        self.nothing = nothing_drawn()
 
     def __str__(self) -> str:
         return f"native ({self.packed.kind}, {self.threads} thread{'s' * (self.threads > 1)})"
@@ -136,20 +150,48 @@ class NativeSteps:
     def step(self, inputs: Tensor, filled: Sequence[int], slots: Tensor) -> Tensor:
         x = np.array(inputs.detach().float().flatten(0, 1).numpy())
         places = np.array(filled, np.int64)
-        if not self.work or self.work[-1].shape[0] != len(x):
-            self.work = self._new_work(len(x))
+        given = (0, x, places, places, *self._given(len(x)))
+        self._load(places)
+        self._share(lambda part, parts: step(*given, part, parts, *self.nothing))
+        return torch.from_numpy(x).view(inputs.shape).to(inputs.dtype)
+
+    def run(
+        self, count: int, hidden: Tensor, *, positions: Array, filled: Array, embedding: tuple[Array, ...], drawing: tuple[Array, ...],
+        law: Array, end_token: int, early: Array, recent: Array, noise: Array, noise_places: Array,
+    ) -> Array:  # fmt: skip
+        """Draw up to ``count`` tokens a row -> ``(B, n)`` int64, all but the last of them fed; arguments as of ``run_tokens``."""
+        x, drawn, done = np.array(hidden.detach().float().numpy()), np.zeros((len(hidden), count), np.int64), np.zeros(2, np.int64)
+        drawn_by = (embedding, drawing, law, end_token, early, recent, noise, noise_places, drawn, done)
+        self._load(filled)
+        given = (count, x, filled, positions, *self._given(len(x)))
+        self._share(lambda part, parts: step(*given, part, parts, *drawn_by))
+        return drawn[:, : done[0]]
+
+    def _given(self, rows: int) -> tuple[Any, ...]:
+        """What every call of a kernel is given."""
+        if not self.work or self.work[-1].shape[0] != rows:
+            self.work = self._new_work(rows)
         counters = np.zeros(self.threads * LANES, np.int64)
-        norm_first = self.transformer.config.norm_first
-        given = (x, places, self.packed.weights, self.cache, self.tables, norm_first, self.work, counters)
-        if self.packed.kind not in LOADED:  # first by one thread, while which the others would wait for it or compile as well
-            step(x.copy(), *given[1:], 0, 1)
-            LOADED.add(self.packed.kind)
-            native_cache.note_compiled(self.packed.kind)
-        others = [self.pool.submit(partial(step, *given, part, self.threads)) for part in range(1, self.threads)] if self.pool else []
-        step(*given, 0, self.threads)
+        return (self.packed.weights, self.cache, self.tables, self.transformer.config.norm_first, self.work, counters)
+
+    def _share(self, kernel: Callable[[int, int], None]) -> None:
+        """Call ``kernel(part, parts)`` for every part, each by a thread of its own."""
+        others = [self.pool.submit(kernel, part, self.threads) for part in range(1, self.threads)] if self.pool else []
+        kernel(0, self.threads)
         for other in others:
             other.result()
-        return torch.from_numpy(x).view(inputs.shape).to(inputs.dtype)
+
+    def _load(self, slots: Array) -> None:
+        """The kernel, at the first call: by one thread, while which the others would wait for it or compile as well.
+
+        What it leaves in the cache stands at ``slots``, which the call that follows writes to.
+        """
+        if self.packed.kind in LOADED:
+            return
+        x = np.zeros((self.batch, self.transformer.config.d_model), np.float32)
+        step(0, x, slots.copy(), slots.copy(), *self._given(self.batch), 0, 1, *self.nothing)
+        LOADED.add(self.packed.kind)
+        native_cache.note_compiled(self.packed.kind)
 
     def _new_work(self, rows: int) -> tuple[Array, ...]:
         """Room for what lies between the products."""

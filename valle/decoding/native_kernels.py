@@ -248,11 +248,13 @@ def add_to(x, change):
             x[row, i] += change[row, i]
 
 
-def run_layers(x, slots, weights, cache, tables, norm_first, work, counters, part, parts):
+@njit(fastmath=FAST)
+def run_layers(x, slots, weights, cache, tables, norm_first, work, counters, meeting, part, parts):
     """New positions of every row through all layers, by ``parts`` threads that each call this with a ``part`` of their own.
 
     ``x (R, D)``: inputs, and at the end the hidden, of R = B * n rows: the n new positions of each row of the batch;
     ``slots (B,)``: places of the first of them in the cache.  ``weights``, ``cache``, ``tables`` and ``work`` as ``native`` packs them.
+    ``meeting``: how often the threads have met before; they meet five times a layer.
     """
     qkv_weight, out_weight, expand_weight, project_weight, scales, vectors, last_norm = weights
     keys, values = cache
@@ -262,7 +264,6 @@ def run_layers(x, slots, weights, cache, tables, norm_first, work, counters, par
     inner = expand_weight.shape[1]
     residual, h, scores = residuals[part], normed[part], all_scores[part]
     residual[:] = x
-    meeting = 0
     for layer in range(layers):
         vector, scale = vectors[layer], scales[layer]
         norm_1, norm_2 = vector[: 2 * dim], vector[2 * dim : 4 * dim]
@@ -305,6 +306,112 @@ def run_layers(x, slots, weights, cache, tables, norm_first, work, counters, par
         x[:] = residual
 
 
+@njit(fastmath=FAST)
+def likeliest(scores, first, stop):
+    """The first place of the largest of ``scores[first:stop]``; in two passes, as the first of them is done many at a time."""
+    largest = scores[first]
+    for t in range(first, stop):
+        largest = max(largest, scores[t])
+    for t in range(first, stop):
+        if scores[t] == largest:
+            return t
+    return first
+
+
+@njit(fastmath=FAST)
+def draw(logits, first, stop, law, recent, noise, place):
+    """A token in ``first..stop`` by ``logits (V,)``, written over: the likeliest of probability / noise (``sampling.sample``).
+
+    ``noise (BLOCK, V)`` from ``place`` on; where more than ``law[1]`` of ``recent`` are the token, it is drawn again by the next noise.
+    """
+    temperature = law[0]
+    if temperature == np.float32(0.0):
+        return likeliest(logits, first, stop)
+    largest = logits[likeliest(logits, first, stop)]
+    scores = noise[place]
+    for t in range(first, stop):
+        logits[t] = exponential((logits[t] - largest) / temperature)
+    best = np.float32(-1.0)
+    for t in range(first, stop):
+        best = max(best, logits[t] / scores[t])
+    token = first
+    for t in range(first, stop):
+        if logits[t] / scores[t] == best:
+            token = t
+            break
+    if len(recent) == 0:
+        return token
+    same = 0
+    for t in range(len(recent)):
+        same += recent[t] == token
+    if same <= law[1]:
+        return token
+    for t in range(first, stop):
+        logits[t] = logits[t] / noise[place + 1, t]
+    return likeliest(logits, first, stop)
+
+
+@njit(fastmath=FAST)
+def draw_rows(x, positions, number, embedding, drawing, law, end_token, early, recent, noise, noise_places, drawn):
+    """Token ``number`` of every row into ``drawn (B, n)``, and the inputs of the next step into ``x (B, D)`` -> did a row end?"""
+    inputs, level_inputs, around, voices = embedding
+    _, _, _, allowed, logits = drawing
+    period, window, ended = len(allowed), recent.shape[1], False
+    vectors = 2 if window else 1
+    for row in range(len(x)):
+        level = positions[row] % period
+        if end_token >= 0 and number < early[row]:
+            logits[row, end_token] = -np.inf
+        place = noise_places[row] + number * vectors
+        token = draw(logits[row], allowed[level, 0], allowed[level, 1], law, recent[row], noise[row], place)
+        drawn[row, number] = token
+        ended |= token == end_token
+        for back in range(window - 1, 0, -1):
+            recent[row, back] = recent[row, back - 1]
+        if window:
+            recent[row, 0] = token
+        after = positions[row] + 1
+        frame = min(after // period, around.shape[1] - 1)
+        for i in range(x.shape[1]):
+            x[row, i] = inputs[token, i] + level_inputs[after % period, i] + around[row, frame, i] + voices[row, i]
+    return ended
+
+
+def run_tokens(count, x, slots, positions, weights, cache, tables, norm_first, work, counters, part, parts,
+               embedding, drawing, law, end_token, early, recent, noise, noise_places, drawn, done):  # fmt: skip
+    """Up to ``count`` tokens of every row, each fed but for the last; ``x (B, D)``: the hidden states that predict the first.
+
+    With a ``count`` of 0 nothing is drawn, and ``x (R, D)`` goes through the layers: all is one function, so that one is compiled.
+    ``done[0]`` is the number of tokens: fewer than asked for where a row drew ``end_token``.  Arguments as ``native_run`` makes them.
+    """
+    head, ones, bias, _, logits = drawing
+    size, meeting = len(bias), 0
+    if count == 0:
+        run_layers(x, slots, weights, cache, tables, norm_first, work, counters, meeting, part, parts)
+    layers = len(weights[0])
+    for number in range(count):
+        product(x, head, ones, bias, logits, size * part // parts, size * (part + 1) // parts)
+        meet(counters, part, parts, meeting + 1)
+        if part == 0:
+            ended = draw_rows(
+                x, positions, number, embedding, drawing, law, end_token, early, recent, noise, noise_places, drawn
+            )  # fmt: skip
+            done[0] = number + 1
+            done[1] = ended or number + 1 == count
+        meet(counters, part, parts, meeting + 2)
+        if done[1]:
+            return
+        run_layers(x, slots, weights, cache, tables, norm_first, work, counters, meeting + 2, part, parts)
+        meeting += 3 + 5 * layers
+        meet(counters, part, parts, meeting)
+        if part == 0:
+            for row in range(len(slots)):
+                slots[row] += 1
+                positions[row] += 1
+        meet(counters, part, parts, meeting + 1)
+        meeting += 1
+
+
 def cached(function):
     """Compiled at its first call for each kind of weights, and kept on disk: beside this file, else in the user's cache folder.
 
@@ -317,5 +424,5 @@ def cached(function):
         return njit(**options)(function)
 
 
-step = cached(run_layers)
-LOADED: set[str] = set()  # kinds of weights of which this process has run a step
+step = cached(run_tokens)
+LOADED: set[str] = set()  # kinds of weights of which this process has the kernels

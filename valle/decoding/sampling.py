@@ -113,16 +113,16 @@ class RowNoise:
     """
 
     def __init__(self, seeds: list[int], size: int, device: torch.device) -> None:
-        self.generators = [torch.Generator("cpu").manual_seed(index(seed) % 2**63) for seed in seeds]
+        self.rows = [_Blocks(seed, size) for seed in seeds]
         self.size, self.device = size, device
-        self.blocks: list[Tensor] = []  # (NOISE_BLOCK, B, size) each: those that may still be asked for
-        self.forgotten = 0  # blocks before these
+        self.block = torch.empty(len(seeds), NOISE_BLOCK, size, device=device)  # the block of every row that it drew from last
+        self.held = [-1] * len(seeds)  # their numbers
         self.used = 0  # vectors that ``next`` has given
 
     def next(self) -> Tensor:
         """Fresh noise ``(B, size)``."""
         self.used += 1
-        return self._vectors(self.used - 1)
+        return self.at([self.used - 1] * len(self.rows))
 
     def take(self, count: int) -> Tensor:
         """The next ``count`` at once, ``(B, count, size)``; a longer take begins with the same numbers."""
@@ -134,33 +134,45 @@ class RowNoise:
     def at(self, numbers: Sequence[int]) -> Tensor:
         """Of each row the vector of that number in the order in which ``next`` gives them ``(B, size)``.
 
-        Rows may go back by less than a block, which is as far as drafts reach.
+        Each row may go back by less than a block, which is as far as drafts reach.
         """
-        if len(set(numbers)) == 1:
-            return self._vectors(numbers[0])
-        places = [divmod(number, NOISE_BLOCK) for number in numbers]
-        blocks = {block: self._block(block) for block in sorted({block for block, _ in places})}
-        self._forget(min(numbers))
-        return torch.stack([blocks[block][place, row] for row, (block, place) in enumerate(places)])
+        block, places = self.blocks_of(numbers), [number % NOISE_BLOCK for number in numbers]
+        if len(set(places)) == 1:
+            return block[:, places[0]].clone()
+        return block[torch.arange(len(places), device=self.device), torch.tensor(places, device=self.device)]
 
-    def _vectors(self, number: int) -> Tensor:
-        block = self._block(number // NOISE_BLOCK)
-        self._forget(number)
-        return block[number % NOISE_BLOCK]
+    def blocks_of(self, numbers: Sequence[int]) -> Tensor:
+        """The blocks in which each row's vector of that number lies ``(B, NOISE_BLOCK, size)``, until others are asked for."""
+        for row, number in enumerate(numbers):
+            if number // NOISE_BLOCK != self.held[row]:
+                self.held[row] = number // NOISE_BLOCK
+                self.block[row] = self.rows[row].number(self.held[row])
+        return self.block
 
-    def _block(self, number: int) -> Tensor:
+    def restart(self, row: int, seed: int) -> None:
+        """From now on, the noise of ``row`` is that of another ``seed``, from its first vector on."""
+        self.rows[row], self.held[row] = _Blocks(seed, self.size), -1
+
+
+class _Blocks:
+    """The noise of one row, NOISE_BLOCK vectors at once, on the host."""
+
+    def __init__(self, seed: int, size: int) -> None:
+        self.generator, self.size = torch.Generator("cpu").manual_seed(index(seed) % 2**63), size
+        self.blocks: list[Tensor] = []  # (NOISE_BLOCK, size) each: those that may still be asked for
+        self.forgotten = 0  # blocks before these
+
+    def number(self, number: int) -> Tensor:
+        """Block ``number``; those that lie a whole one before it are dropped."""
         if number < self.forgotten:
             raise ValueError(f"the noise of block {number} is no longer kept; the first one that is is {self.forgotten}")
         while self.forgotten + len(self.blocks) <= number:
-            rows = [torch.empty(NOISE_BLOCK, self.size).exponential_(generator=generator) for generator in self.generators]
-            self.blocks.append(torch.stack(rows, 1).clamp_(min=1e-20).to(self.device))
-        return self.blocks[number - self.forgotten]
-
-    def _forget(self, number: int) -> None:
-        """Drop blocks that lie a whole one before ``number``."""
-        useless = max(0, number // NOISE_BLOCK - 1 - self.forgotten)
+            block = torch.empty(NOISE_BLOCK, self.size).exponential_(generator=self.generator)
+            self.blocks.append(block.clamp_(min=1e-20))
+        useless = max(0, number - 1 - self.forgotten)
         del self.blocks[:useless]
         self.forgotten += useless
+        return self.blocks[number - self.forgotten]
 
 
 @dataclass(frozen=True)
@@ -191,11 +203,21 @@ class Noise:
         placed.places, placed._streams = places, self._streams
         return placed
 
+    def restart(self, row: int, seed: int) -> None:
+        """A new row has taken the place of ``row``."""
+        self.seeds[row] = seed
+        for (_, salt), stream in self._streams.items():
+            stream.restart(row, seed ^ salt)
+
     def of(self, size: int, *, salt: int = 0) -> TokenNoise:
         """Noise for distributions over ``size``; another ``salt`` is another stream."""
+        return PlacedNoise(self.stream(size, salt=salt), self.places)
+
+    def stream(self, size: int, *, salt: int = 0) -> RowNoise:
+        """Where ``of`` takes it from."""
         if (size, salt) not in self._streams:
             self._streams[size, salt] = RowNoise([seed ^ salt for seed in self.seeds], size, self.device)
-        return PlacedNoise(self._streams[size, salt], self.places)
+        return self._streams[size, salt]
 
 
 def sample(logits: Tensor, sampling: Sampling, noise: TokenNoise, recent: Tensor | None = None) -> Tensor:

@@ -1,4 +1,4 @@
-"""What takes a request's cached steps: torch, or the native step where it is there, fits, and saves time."""
+"""What takes a request's cached steps: torch, the native step where it is there, fits, and saves time, or one captured graph."""
 
 from __future__ import annotations
 
@@ -45,6 +45,11 @@ def choose_steps(transformer: Transformer, batch: int, num_steps: int) -> StepEn
     """
     verify_steps(transformer)
     stepping = transformer.stepping
+    if stepping.engine == "captured":
+        from valle.decoding.captured import CapturedSteps
+
+        stepping.ran = f"captured (compiled, {transformer.device.type})"
+        return CapturedSteps(transformer, batch)
     against = "as asked for" if stepping.engine == "torch" else reason_against(transformer)
     if against is None and stepping.engine == "auto" and stepping.weights == "own":
         against = _not_worth_it(transformer, num_steps)
@@ -63,9 +68,10 @@ def verify_steps(transformer: Transformer) -> None:
     stepping = transformer.stepping
     if stepping.engine not in get_args(Engine):
         raise UserError(f"the engine must be {', '.join(get_args(Engine))}, found {stepping.engine!r}")
-    if stepping.engine == "torch" and stepping.weights == "int8":
+    if stepping.engine in ("torch", "captured") and stepping.weights == "int8":
         raise UserError(
-            "int8 weights are read by the native step alone, and the engine torch was asked for; use --engine auto or another --dtype"
+            f"int8 weights are read by the native step alone, and the engine {stepping.engine} was asked for; "
+            "use --engine auto or another --dtype"
         )
     if stepping.engine == "native" or stepping.weights == "int8":
         against = reason_against(transformer)

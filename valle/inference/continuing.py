@@ -37,11 +37,13 @@ class Continuer:
     trained_seconds: Mapping[str, float]
 
     def units(
-        self, prompts: Sequence[TokenPrompt], *, shortest: Sequence[int], longest: Sequence[int], sampling: Mapping[str, Sampling]
-    ) -> list[Tensor] | None:
+        self, prompts: Sequence[TokenPrompt], *, shortest: Sequence[int], longest: Sequence[int], sampling: Mapping[str, Sampling],
+        at_once: int | None = None,
+    ) -> list[Tensor] | None:  # fmt: skip
         """Units ``(T_u,)`` of prompt and continuation, in whole periods; None for a model without units.
 
         ``shortest`` and ``longest`` count periods, the prompt's included: no end is drawn before the one, and none is needed at the other.
+        ``at_once`` rows are decoded together, and one that ends makes room for the next; all, if None.
         """
         stage, each = self.model.unit_stage, self.timeline.units_per_period
         if stage is None:
@@ -54,6 +56,7 @@ class Continuer:
             sampling=sampling.get(stage.name, stage.sampling),
             seeds=[stage_seed(prompt.seed, 0) for prompt in prompts],
             window=self._window(stage.name) * each,
+            at_once=at_once,
         )
         rows = [torch.cat([prompt.units, tokens]) for prompt, tokens in zip(prompts, new, strict=True)]
         return [row[: len(row) // each * each] for row in rows]
@@ -66,10 +69,11 @@ class Continuer:
         num_frames: Sequence[int],
         sampling: Mapping[str, Sampling],
         block_seconds: float | None = None,
+        at_once: int | None = None,
     ) -> list[Tensor]:
         """Codes ``(T_f, Q)`` of prompt and continuation: along ``units`` of the whole time, or without them ``num_frames`` in all.
 
-        With ``block_seconds``, stages that look ahead fill so much at once.
+        With ``block_seconds``, stages that look ahead fill so much at once.  ``at_once`` as in ``units``.
         """
         if units is not None:
             num_frames = [self.timeline.frames_for_units(len(row)) for row in units]
@@ -81,6 +85,7 @@ class Continuer:
             sampling=sampling,
             windows=self._windows,
             block=self._block(block_seconds),
+            at_once=at_once,
         )
         return self.model.acoustic.generate(request)
 

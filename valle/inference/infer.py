@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
@@ -21,6 +22,7 @@ from valle.inference.continuation import Continuation, ContinueSettings
 from valle.inference.listening_page import PageItem, write_page
 from valle.inference.live import LiveContinuation
 from valle.inference.pipeline import BUNDLED_MODEL, Pipeline
+from valle.inference.recordings import Recordings
 from valle.inference.sound_output import SoundOutput
 from valle.inference.spectrogram import write_spectrogram
 from valle.inference.trained_model import check_choice, trained_model
@@ -85,7 +87,7 @@ class InferOptions:
     )
     seed: int = _flag(0, "seed of all random choices")
     num_samples: int = _flag(1, "continuations of each prompt")
-    batch_size: int = _flag(8, "continuations made at once")
+    batch_size: int = _flag(8, "continuations decoded at once, which sets the memory; one that ends makes room for the next")
     device: str = _flag("auto", "cpu, cuda or mps; auto takes the fastest available")
     num_threads: int = _flag(0, "CPU threads; 0 leaves torch's choice")
     dtype: Literal["float32", "bfloat16", "float16", "int8"] = _flag(
@@ -108,7 +110,9 @@ class InferOptions:
     sign_key: Path | None = field(
         default=None, metadata={"help": "Ed25519 private key (PEM) that signs the record of provenance in each wav; not given: unsigned"}
     )
-    engine: Literal["auto", "torch", "native"] = _flag("auto", "what takes the steps: torch, native (numba, CPU), or the faster of the two")
+    engine: Literal["auto", "torch", "native", "captured"] = _flag(
+        "auto", "what takes the steps: torch, native (numba, CPU), the faster of the two (auto), or captured (one compiled graph, for GPUs)"
+    )
 
     def __post_init__(self) -> None:
         if self.num_samples < 1 or self.batch_size < 1:
@@ -206,33 +210,53 @@ def infer(options: InferOptions, *, player: BinaryIO | None = None) -> dict[str,
         torch.set_num_threads(options.num_threads)
     pipeline = Pipeline(choose_model(options), device=find_device(options.device), dtype=options.dtype, engine=options.engine)
     rate = pipeline.sample_rate
-    audio = [read_prompt(path, rate, settings) for path in options.audio_prompts]  # every prompt is read before work begins
-    started = time.perf_counter()
-    results: list[Continuation | Streamed] = []
+    prompts = Recordings(lambda job: read_prompt(options.audio_prompts[jobs[job][0]], rate, settings), count=len(jobs))
+    if options.mode == "resynthesize" or options.stream != "no":  # otherwise each is read before the first result
+        for _ in prompts:
+            pass
+    seeds = [options.seed + SAMPLE_STRIDE * sample for _, sample in jobs]
+    work = Work()
     if options.stream != "no":
         assert player is not None, "whoever streams says where to"
         output = SoundOutput(player, options.stream, rate)
-        for row, sample in jobs:
-            live = pipeline.stream(
-                audio[row], rate, seed=options.seed + SAMPLE_STRIDE * sample, settings=settings, chunk_seconds=options.chunk_seconds
-            )
-            results.append(Streamed(wav=_played(live, output), live=live))
-    for first in range(0, len(jobs) if options.stream == "no" else 0, options.batch_size):
-        batch = jobs[first : first + options.batch_size]
-        seeds = [options.seed + SAMPLE_STRIDE * sample for _, sample in batch]
-        results += pipeline.continue_audio([audio[row] for row, _ in batch], rate, seed=seeds, settings=settings)
+        results = work.timed(
+            _played(pipeline.stream(prompt, rate, seed=seed, settings=settings, chunk_seconds=options.chunk_seconds), output)
+            for prompt, seed in zip(prompts, seeds, strict=True)
+        )
+    else:
+        results = work.timed(pipeline.continue_each(prompts, rate, seed=seeds, settings=settings, batch_size=options.batch_size))
+    first = next(results)  # whatever is wrong with a prompt is said before anything is written
     with outputs.being_written():
-        taken = time.perf_counter() - started
-        return _write(options, names, jobs, results, taken, steps_taken_by=pipeline.steps_taken_by, sign_key=sign_key)
+        done = [
+            _write_result(options, name, options.audio_prompts[row], result, sign_key)
+            for name, (row, _), result in zip(names, jobs, chain([first], results), strict=True)
+        ]
+        return _write_summary(options, done, work.seconds, steps_taken_by=pipeline.steps_taken_by)
 
 
-def _played(live: LiveContinuation, output: SoundOutput) -> Waveform:
-    """Prompt and new audio ``(T,)``, once all of the latter was written."""
+class Work:
+    """How long it takes to make results, without what is done with them in between."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def timed(self, results: Iterator[Continuation | Streamed]) -> Iterator[Continuation | Streamed]:
+        while True:
+            started = time.perf_counter()
+            result = next(results, None)
+            self.seconds += time.perf_counter() - started
+            if result is None:
+                return
+            yield result
+
+
+def _played(live: LiveContinuation, output: SoundOutput) -> Streamed:
+    """Prompt and new audio, once all of the latter was written."""
     chunks = []
     for chunk in live:
         output.write(chunk)
         chunks.append(chunk)
-    return np.concatenate([live.prompt, *chunks])
+    return Streamed(wav=np.concatenate([live.prompt, *chunks]), live=live)
 
 
 def read_passes(text: str) -> tuple[int, ...]:
@@ -270,44 +294,48 @@ def choose_model(options: InferOptions) -> Released:
     )
 
 
-def _write(
-    options: InferOptions,
-    names: list[str],
-    jobs: list[tuple[int, int]],
-    results: list[Continuation | Streamed],
-    seconds: float,
-    *,
-    steps_taken_by: dict[str, str],
-    sign_key: Ed25519PrivateKey | None,
-) -> dict[str, Any]:
-    items, page_items = [], []
-    for name, (row, _), result in zip(names, jobs, results, strict=True):
-        provenance = Provenance.of(
-            result.wav, result.sample_rate, generated_from=result.own_samples, mode=options.mode, watermark=_marked(options)
-        )
-        write_wav(options.output_dir / f"{name}.wav", result.wav, result.sample_rate, comment=provenance.to_comment(sign_key))
-        write_spectrogram(options.output_dir / f"{name}.png", result.wav, result.sample_rate, prompt_seconds=result.prompt_seconds)
-        items.append({
-            "prompt": str(options.audio_prompts[row]), "wav": f"{name}.wav", "prompt_seconds": result.prompt_seconds,
-            "seconds": result.seconds, "generated_seconds": result.generated_seconds, "seed": result.seed,
-            "own_seconds": result.own_samples / result.sample_rate, "gain_db": round(result.gain_db, 2),
-        })  # fmt: skip
-        if isinstance(result, Streamed) and result.live.first_audio_seconds is not None:
-            items[-1].update(first_audio_ms=1000 * result.live.first_audio_seconds, rtf=result.live.real_time_factor)
-        page_items.append(PageItem(
-            title=shown(options.audio_prompts[row].name), wav=f"{name}.wav", picture=f"{name}.png", prompt_seconds=result.prompt_seconds,
-            generated_seconds=result.generated_seconds, seed=result.seed,
-        ))  # fmt: skip
-    generated = sum(result.generated_seconds for result in results)
+@dataclass(frozen=True)
+class _Written:
+    """What the summary and the page say of a result whose files are there."""
+
+    item: dict[str, Any]
+    page: PageItem
+
+
+def _write_result(
+    options: InferOptions, name: str, prompt: Path, result: Continuation | Streamed, sign_key: Ed25519PrivateKey | None
+) -> _Written:
+    """Its wav and its picture."""
+    provenance = Provenance.of(
+        result.wav, result.sample_rate, generated_from=result.own_samples, mode=options.mode, watermark=_marked(options)
+    )
+    write_wav(options.output_dir / f"{name}.wav", result.wav, result.sample_rate, comment=provenance.to_comment(sign_key))
+    write_spectrogram(options.output_dir / f"{name}.png", result.wav, result.sample_rate, prompt_seconds=result.prompt_seconds)
+    item = {
+        "prompt": str(prompt), "wav": f"{name}.wav", "prompt_seconds": result.prompt_seconds,
+        "seconds": result.seconds, "generated_seconds": result.generated_seconds, "seed": result.seed,
+        "own_seconds": result.own_samples / result.sample_rate, "gain_db": round(result.gain_db, 2),
+    }  # fmt: skip
+    if isinstance(result, Streamed) and result.live.first_audio_seconds is not None:
+        item.update(first_audio_ms=1000 * result.live.first_audio_seconds, rtf=result.live.real_time_factor)
+    page = PageItem(
+        title=shown(prompt.name), wav=f"{name}.wav", picture=f"{name}.png", prompt_seconds=result.prompt_seconds,
+        generated_seconds=result.generated_seconds, seed=result.seed,
+    )  # fmt: skip
+    return _Written(item, page)
+
+
+def _write_summary(options: InferOptions, done: list[_Written], seconds: float, *, steps_taken_by: dict[str, str]) -> dict[str, Any]:
+    generated = sum(one.page.generated_seconds for one in done)
     summary: dict[str, Any] = {
         "settings": {key: _plain(value) for key, value in asdict(options).items()},
-        "items": items,
+        "items": [one.item for one in done],
         "watermark": _marked(options),
         "rtf": seconds / generated if generated else 0.0,
         "steps_taken_by": steps_taken_by,
         "page": str(options.output_dir / PAGE),
     }
-    write_page(options.output_dir / PAGE, page_items, mode=options.mode, rtf=summary["rtf"])
+    write_page(options.output_dir / PAGE, [one.page for one in done], mode=options.mode, rtf=summary["rtf"])
     write_text(options.output_dir / SUMMARY, json.dumps(summary, indent=2) + "\n")
     return summary
 

@@ -9,7 +9,7 @@ Nothing of the training is needed here, and no manifests.
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import ceil
@@ -25,13 +25,14 @@ from valle.audio import Waveform, resample
 from valle.decoding.steps import verify_steps
 from valle.device import find_device, find_dtype
 from valle.errors import UserError
-from valle.given_audio import PromptError, Recording, as_rows, as_seeds
+from valle.given_audio import PromptError, Recording, as_rows, as_seeds, as_waveform
 from valle.inference.continuation import MIN_PROMPT_SECONDS, Continuation, ContinueSettings
 from valle.inference.continuing import Continuer, TokenPrompt
 from valle.inference.drafting import with_drafts
 from valle.inference.joint import Joint
 from valle.inference.live import BLOCK_SECONDS, LiveContinuation, LiveNotes, new_sound
 from valle.inference.prompt_stream import HeardPrompt, PromptStream
+from valle.inference.recordings import Recordings
 from valle.measures.level import Level, active_level, hold_level, speech_gain_db, with_gain
 from valle.models.dropping import refuse_guidance
 from valle.models.folder import refuse_other_content, smallest_dtype
@@ -48,9 +49,9 @@ FADE_SECONDS = 0.02  # over which the prompt's own samples give way to generated
 
 @dataclass(frozen=True)
 class _Prompt:
-    """A row on its way through the stages."""
+    """A row on its way through the stages, without its sound."""
 
-    wav: Waveform  # (T,) at the codec's rate: the prompt's own samples
+    samples: int  # of the prompt, at the codec's rate
     tokens: TokenPrompt  # those that stay as they are whatever follows
     gain_db: float  # of the sound that the tokens are of
 
@@ -194,14 +195,54 @@ class Pipeline:
             settings, prompt_seconds=prompt_seconds, max_seconds=max_seconds, min_seconds=min_seconds, watermark=watermark
         )
         recordings, seeds = self._rows(wav, sample_rate, seed)
-        if not recordings:
-            return []
-        with torch.inference_mode():
-            if settings.mode == "resynthesize":
-                return [self._resynthesized(row, row_seed, settings) for row, row_seed in zip(recordings, seeds, strict=True)]
-            if settings.mode == "acoustic":
-                return self._spoken(recordings, seeds, settings)
-            return self._continued(recordings, seeds, settings)
+        return list(self._each(recordings, seeds, settings, at_once=None))
+
+    def continue_each(
+        self,
+        wavs: Sequence[Recording],
+        sample_rate: int,
+        *,
+        seed: SupportsIndex | Sequence[SupportsIndex] = 0,
+        settings: ContinueSettings | None = None,
+        batch_size: int = 8,
+    ) -> Iterator[Continuation]:
+        """As ``continue_audio``, for thousands of recordings: every result in its turn, as soon as its sound is there.
+
+        At each stage ``batch_size`` rows are decoded together, and one that ends makes room for the next; the sound of one row is made
+        at a time.  Of all rows, tokens alone are in memory: ``wavs`` is asked for each recording twice, so it may read them from files
+        (``Recordings``).  A row's result is the same with any ``batch_size``.  Raises ``PromptError`` before the first result.
+
+        >>> from valle import Pipeline, read_audio
+        >>> wav, sample_rate = read_audio("hello.wav")
+        >>> for one in Pipeline.from_pretrained().continue_each([wav, wav[8000:]], sample_rate, seed=[1, 2], batch_size=1):
+        ...     print(one.seed)
+        1
+        2
+        """
+        if batch_size < 1:
+            raise UserError(f"the batch size must be 1 or more, found {batch_size}")
+        settings, seeds = self._settings(settings), as_seeds(seed, len(wavs))
+        recordings = Recordings(lambda number: self._at_own_rate(as_waveform(wavs[number]), sample_rate), count=len(wavs))
+        return self._each(recordings, seeds, settings, at_once=batch_size)
+
+    @torch.inference_mode()
+    def _each(
+        self, recordings: Sequence[Waveform], seeds: Sequence[int], settings: ContinueSettings, *, at_once: int | None
+    ) -> Iterator[Continuation]:
+        """All rows through one stage after another, then the sound of each."""
+        if settings.mode == "resynthesize":
+            for recording, seed in zip(recordings, seeds, strict=True):
+                yield self._resynthesized(recording, seed, settings)
+        elif recordings:
+            ask = self._asked_to_speak if settings.mode == "acoustic" else self._asked_to_continue
+            prompts, units, most = ask(recordings, seeds, settings, at_once)
+            codes = self.continuer.codes(
+                [prompt.tokens for prompt in prompts], units=units, sampling=settings.sampling, at_once=at_once,
+                num_frames=[ceil_division(total, self.acoustic.hop_length) for total in most], block_seconds=settings.block_seconds,
+            )  # fmt: skip
+            for row, prompt in enumerate(prompts):
+                own = recordings[row][: prompt.samples]
+                yield self._joined(prompt, own, codes[row], None if units is None else units[row], most[row], settings)
 
     def stream(
         self,
@@ -250,24 +291,23 @@ class Pipeline:
     ) -> Generator[Waveform, None, None]:
         if isinstance(wav, np.ndarray):
             notes.prompt_ended = time.perf_counter()
-            cut = wav[: self._samples(settings.prompt_seconds)]
-            prompt = self._prompt(cut, seed, self._gain_db(cut, settings))
+            own = wav[: self._samples(settings.prompt_seconds)]
+            prompt = self._prompt(own, seed, self._gain_db(own, settings))
         else:
-            prompt = self._heard(wav, sample_rate, seed, settings, notes)
+            heard = self._heard(wav, sample_rate, settings, notes)
+            own, prompt = heard.wav, self._with_tokens(heard, seed)
         notes.gain_db, most = prompt.gain_db, self._samples(settings.max_seconds)
         codes = self.continuer.stream(
             prompt.tokens, shortest=self._periods(prompt, settings.least_seconds), longest=self._periods(prompt, settings.max_seconds),
-            num_frames=ceil_division(len(prompt.wav) + most, self.acoustic.hop_length), sampling=settings.sampling,
+            num_frames=ceil_division(len(own) + most, self.acoustic.hop_length), sampling=settings.sampling,
             block_seconds=settings.block_seconds,
         )  # fmt: skip
         yield from new_sound(
-            self.acoustic, prompt.wav, prompt.tokens.codes, codes, notes, fade=self._samples(FADE_SECONDS), most=most, chunk=chunk,
+            self.acoustic, own, prompt.tokens.codes, codes, notes, fade=self._samples(FADE_SECONDS), most=most, chunk=chunk,
             marking=settings.marking(self.sample_rate),
         )  # fmt: skip
 
-    def _heard(
-        self, pieces: Iterable[Recording], sample_rate: int, seed: int, settings: ContinueSettings, notes: LiveNotes
-    ) -> _Prompt:
+    def _heard(self, pieces: Iterable[Recording], sample_rate: int, settings: ContinueSettings, notes: LiveNotes) -> HeardPrompt:
         """A prompt that comes in pieces."""
         stream = PromptStream(
             self.acoustic, self.semantic, sample_rate=sample_rate, most=self._samples(settings.prompt_seconds),
@@ -278,7 +318,7 @@ class Pipeline:
             if stream.is_full:
                 break
         notes.prompt_ended = time.perf_counter()
-        return self._with_tokens(stream.finish(), seed)
+        return stream.finish()
 
     def _settings(self, settings: ContinueSettings | None, **given: Any) -> ContinueSettings:
         """``settings`` with what was ``given`` beside them, for this model."""
@@ -286,18 +326,29 @@ class Pipeline:
         refuse_guidance(self.model.config, self.model.stages(), settings.sampling)
         return replace(settings, sampling=with_drafts(self.model, settings.sampling, settings.drafts))
 
-    def _continued(self, recordings: list[Waveform], seeds: list[int], settings: ContinueSettings) -> list[Continuation]:
-        cut = self._samples(settings.prompt_seconds)
+    def _asked_to_continue(
+        self, recordings: Sequence[Waveform], seeds: Sequence[int], settings: ContinueSettings, at_once: int | None
+    ) -> tuple[list[_Prompt], list[Tensor] | None, list[int]]:
+        """Prompts, the units of the whole time (None for a model without units), and the most samples of every row."""
+        cut, new = self._samples(settings.prompt_seconds), self._samples(settings.max_seconds)
         prompts = [self._prompt(row[:cut], seed, self._gain_db(row[:cut], settings)) for row, seed in zip(recordings, seeds, strict=True)]
-        units = self._continue_units(prompts, settings)
-        return self._speak(prompts, units, [len(prompt.wav) + self._samples(settings.max_seconds) for prompt in prompts], settings)
+        longest, shortest = (
+            [self._periods(prompt, seconds) for prompt in prompts] for seconds in (settings.max_seconds, settings.least_seconds)
+        )
+        units = self.continuer.units(
+            [prompt.tokens for prompt in prompts], shortest=shortest, longest=longest, sampling=settings.sampling, at_once=at_once
+        )
+        return prompts, units, [prompt.samples + new for prompt in prompts]
 
-    def _spoken(self, recordings: list[Waveform], seeds: list[int], settings: ContinueSettings) -> list[Continuation]:
+    def _asked_to_speak(
+        self, recordings: Sequence[Waveform], seeds: Sequence[int], settings: ContinueSettings, at_once: int | None
+    ) -> tuple[list[_Prompt], list[Tensor], list[int]]:
+        """The same with each recording's own units."""
         if self.semantic is None:
             raise UserError("this model knows no units, so it cannot speak from a recording's; use the mode continue or resynthesize")
         cut, new = self._samples(settings.prompt_seconds), self._samples(settings.max_seconds)
         per_period = self.timeline.units_per_period
-        prompts, units = [], []
+        prompts, units, most = [], [], []
         for recording, seed in zip(recordings, seeds, strict=True):
             if len(recording) <= cut:
                 found = len(recording) / self.sample_rate
@@ -309,7 +360,8 @@ class Pipeline:
             prompts.append(self._prompt(recording[:cut], seed, gain_db) if cut else self._no_prompt(seed, gain_db))
             true = self._units(with_gain(recording[: cut + new], gain_db))
             units.append(torch.cat([true, true[-1:].expand(-len(true) % per_period)]))  # whole periods
-        return self._speak(prompts, units, [min(len(recording), cut + new) for recording in recordings], settings)
+            most.append(min(len(recording), cut + new))
+        return prompts, units, most
 
     def _resynthesized(self, wav: Waveform, seed: int, settings: ContinueSettings) -> Continuation:
         if len(wav) == 0:
@@ -325,8 +377,11 @@ class Pipeline:
         """Recordings as mono float32 at the codec's rate, and a seed for each."""
         if sample_rate <= 0:
             raise PromptError(f"expected a sample rate above 0 Hz, found {sample_rate}")
-        rows = [resample(samples, sample_rate, self.sample_rate) if len(samples) else samples for samples in as_rows(wav)]
+        rows = [self._at_own_rate(samples, sample_rate) for samples in as_rows(wav)]
         return rows, as_seeds(seed, len(rows))
+
+    def _at_own_rate(self, wav: Waveform, sample_rate: int) -> Waveform:
+        return resample(wav, sample_rate, self.sample_rate) if len(wav) else wav
 
     def _level(self, settings: ContinueSettings) -> Level:
         return settings.level or ("none" if self.semantic is None else "speech")
@@ -358,56 +413,40 @@ class Pipeline:
             found = len(heard.wav) / self.sample_rate
             raise PromptError(f"expected a prompt longer than the tokenizers' right context, found {found:.2f} s; give a longer one")
         tokens = TokenPrompt(codes=codes[:num_frames], units=units[:num_units], seed=seed)
-        return _Prompt(wav=heard.wav, tokens=tokens, gain_db=heard.gain_db)
+        return _Prompt(samples=len(heard.wav), tokens=tokens, gain_db=heard.gain_db)
 
     def _no_prompt(self, seed: int, gain_db: float) -> _Prompt:
         empty = torch.zeros(0, dtype=torch.int64, device=self.device)
         codes = empty.new_zeros(0, self.model.config.num_quantizers)
-        return _Prompt(wav=np.zeros(0, np.float32), tokens=TokenPrompt(codes=codes, units=empty, seed=seed), gain_db=gain_db)
+        return _Prompt(samples=0, tokens=TokenPrompt(codes=codes, units=empty, seed=seed), gain_db=gain_db)
 
-    def _continue_units(self, prompts: list[_Prompt], settings: ContinueSettings) -> list[Tensor] | None:
-        """Units of the whole time of every row, in whole periods; None for a model without units."""
-        longest, shortest = (
-            [self._periods(prompt, seconds) for prompt in prompts] for seconds in (settings.max_seconds, settings.least_seconds)
-        )
-        return self.continuer.units([prompt.tokens for prompt in prompts], shortest=shortest, longest=longest, sampling=settings.sampling)
-
-    def _speak(self, prompts: list[_Prompt], units: list[Tensor] | None, most: list[int], settings: ContinueSettings) -> list[Continuation]:
-        """Codes along ``units``, or without them for ``most`` samples a row; then sound, of ``most`` samples at most."""
-        rows = self.continuer.codes(
-            [prompt.tokens for prompt in prompts], units=units, sampling=settings.sampling,
-            num_frames=[ceil_division(total, self.acoustic.hop_length) for total in most], block_seconds=settings.block_seconds,
-        )  # fmt: skip
-        return [
-            self._joined(prompts[row], codes, None if units is None else units[row], most[row], settings) for row, codes in enumerate(rows)
-        ]
-
-    def _joined(self, prompt: _Prompt, codes: Tensor, units: Tensor | None, most: int, settings: ContinueSettings) -> Continuation:
-        """The prompt's own samples as far as its tokens were kept, a short crossfade there, then what was generated."""
-        generated = self._at_level_of(prompt, self._decode(codes)[:most])
+    def _joined(
+        self, prompt: _Prompt, own: Waveform, codes: Tensor, units: Tensor | None, most: int, settings: ContinueSettings
+    ) -> Continuation:
+        """The prompt's ``own`` samples as far as its tokens were kept, a short crossfade, then what was generated, ``most`` in all."""
+        generated = self._decode(codes)[:most]
+        if prompt.gain_db != 0:
+            generated = self._at_level_of(own, with_gain(generated, -prompt.gain_db))
         known = len(prompt.tokens.codes) * self.acoustic.hop_length
-        joint = Joint.after(prompt.wav, known=known, fade=self._samples(FADE_SECONDS))
+        joint = Joint.after(own, known=known, fade=self._samples(FADE_SECONDS))
         generated = settings.marking(self.sample_rate).next(generated[joint.own :])
         return Continuation(
-            wav=joint.join(prompt.wav, generated), sample_rate=self.sample_rate, seed=prompt.tokens.seed,
-            prompt_samples=len(prompt.wav), own_samples=joint.own, codes=codes.cpu(), units=None if units is None else units.cpu(),
+            wav=joint.join(own, generated), sample_rate=self.sample_rate, seed=prompt.tokens.seed,
+            prompt_samples=len(own), own_samples=joint.own, codes=codes.cpu(), units=None if units is None else units.cpu(),
             gain_db=prompt.gain_db,
         )  # fmt: skip
 
-    def _at_level_of(self, prompt: _Prompt, generated: Waveform) -> Waveform:
-        """What was generated at the prompt's own level: the gain is taken back, and the new sound is kept from drifting."""
-        if prompt.gain_db == 0:
-            return generated
-        generated = with_gain(generated, -prompt.gain_db)
-        level = active_level(prompt.wav, self.sample_rate)
+    def _at_level_of(self, prompt: Waveform, generated: Waveform) -> Waveform:
+        """What was generated, prompt included, whose new sound is kept from drifting from the prompt's level."""
+        level = active_level(prompt, self.sample_rate)
         if level is not None:
-            new = hold_level(generated[len(prompt.wav) :], self.sample_rate, level)
-            generated = np.concatenate([generated[: len(prompt.wav)], new])
+            new = hold_level(generated[len(prompt) :], self.sample_rate, level)
+            generated = np.concatenate([generated[: len(prompt)], new])
         return generated.clip(-1, 1)
 
     def _periods(self, prompt: _Prompt, seconds: float) -> int:
         """Periods that cover the prompt and ``seconds`` more."""
-        return ceil(Fraction(len(prompt.wav) + self._samples(seconds), self.sample_rate) / self.timeline.period)
+        return ceil(Fraction(prompt.samples + self._samples(seconds), self.sample_rate) / self.timeline.period)
 
     def _samples(self, seconds: float) -> int:
         return round(seconds * self.sample_rate)

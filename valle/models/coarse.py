@@ -8,10 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from valle.crops import CroppedTokens
-from valle.decoding.engine import DecodingRequest, Drawn, Known, draw_token
+from valle.decoding.drawing import Drawn, Known, draw_token
+from valle.decoding.engine import DecodingRequest
 from valle.decoding.guidance import agreed, beside_none, guided
 from valle.decoding.multi_token import decode_drafting, decoder_of
 from valle.decoding.sampling import Noise, Sampling
+from valle.decoding.seats import Seats, num_seats
+from valle.decoding.tables import TokenTables
 from valle.models.code_geometry import embeddings_like, heads_like
 from valle.models.config import AudioLMConfig
 from valle.models.draft_heads import DraftingView, descending_too, draft_heads, draft_terms
@@ -232,23 +235,25 @@ class CoarseLM(Stage):
         seeds: Sequence[int],
         window: int,
         voices: Sequence[Tensor] | None = None,
+        at_once: int | None = None,
     ) -> list[Tensor]:
         """Continue prompt codes ``(T_b, Q')`` to ``num_frames`` in all, along ``units (T_u,)`` of all that -> codes ``(num_frames_b, Q')``.
 
         ``window`` counts frames; the number of frames is given, so there is no end token.  ``voices (T_v, Q)`` are the codes from which
         a model with a pooled voice takes it.  With guidance, each row is decoded beside itself without units, prompt and voice.
+        ``at_once`` rows are decoded together, and one that ends makes room for the next; all, if None.
         """
         window = self.periods.window(window)
         new_frames = [total - len(prompt) for prompt, total in zip(prompts, num_frames, strict=True)]
         voices = [prompt[:0] for prompt in prompts] if voices is None else voices
-        rows, units_of_rows = list(prompts), units
+        rows, units_of_rows, together = list(prompts), units, 1
         if sampling.is_guided:
             rows, voices, seeds, new_frames = beside_none(prompts), beside_none(voices), [*seeds, *seeds], new_frames * 2
-            units_of_rows = None if units is None else beside_none(units)
+            units_of_rows, together = None if units is None else beside_none(units), 2
         around = None
         if self.unit_window is not None:
             assert units_of_rows is not None
-            around = AroundAll(self.unit_window, units_of_rows, max(num_frames))
+            around = AroundAll(self.unit_window, units_of_rows, max(num_frames), seats=together * num_seats(len(prompts), at_once))
         decoding = _Continuation(self, units_of_rows, around, window, voices)
         request = DecodingRequest(
             prompts=[self.flatten(prompt) for prompt in rows],
@@ -256,6 +261,8 @@ class CoarseLM(Stage):
             seeds=seeds,
             sampling=sampling,
             window=window * self.num_coarse,
+            at_once=at_once,
+            together=together,
         )
         drawn = decode_drafting(decoding, request)[: len(prompts)]
         new = [tokens.view(-1, self.num_coarse) % self.codebook_size for tokens in drawn]
@@ -341,12 +348,23 @@ class _Continuation(DraftingView):
         assert self.units is not None
         return self.units[row][self.model.periods.units_of_frames(start, stop)]
 
-    def next_inputs(self, tokens: Tensor, positions: Tensor) -> Tensor:
+    def next_inputs(self, tokens: Tensor, positions: Tensor, seats: Seats) -> Tensor:
         following = positions + 1
         x = self.model.embed(tokens) + self.model.level_embed(following % self.model.num_coarse)
         if self.around is not None:
-            x = x + self.around.of_rows(torch.div(following, self.model.num_coarse, rounding_mode="floor"))
-        return x if self.voices is None else x + self.voices
+            x = x + self.around.of_rows(torch.div(following, self.model.num_coarse, rounding_mode="floor"), seats)
+        return x if self.voices is None else x + self.voices[seats.index]
+
+    def tables(self, seats: Seats) -> TokenTables | None:
+        if not (self.around is None or isinstance(self.around, AroundAll)):
+            return None
+        model, size = self.model, self.model.codebook_size
+        first = torch.arange(model.num_coarse) * size
+        return TokenTables(
+            head=model.head.weight, bias=model.head.bias, inputs=model.embed.weight, places=model.level_embed.weight,
+            allowed=torch.stack([first, first + size], 1), around=None if self.around is None else self.around.of_seats(seats),
+            voices=None if self.voices is None else self.voices[seats.index],
+        )  # fmt: skip
 
     def draw(self, hidden: Tensor, known: Known, sampling: Sampling, noise: Noise) -> Drawn:
         logits = self.possible(guided(self.scores(hidden), sampling), known.positions)

@@ -10,9 +10,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from valle.crops import CroppedTokens
-from valle.decoding.engine import Decoder, DecodingRequest, Drawn, Known, decode
+from valle.decoding.drawing import Drawn, Known
+from valle.decoding.engine import Decoder, DecodingRequest, decode
 from valle.decoding.guidance import beside_none, guided, of_told
 from valle.decoding.sampling import Noise, Sampling, sample, sample_all
+from valle.decoding.seats import Seats, num_seats
 from valle.models.code_geometry import embeddings_like, heads_like
 from valle.models.config import AudioLMConfig
 from valle.models.live_frames import frames_as_drawn
@@ -154,20 +156,22 @@ class DelayLM(Stage):
         sampling: Sampling,
         seeds: Sequence[int],
         window: int,
+        at_once: int | None = None,
     ) -> list[Tensor]:
         """Continue prompt codes ``(T_b, Q)`` to ``num_frames`` in all, along ``units (T_u,)`` of all that -> codes ``(num_frames_b, Q)``.
 
         ``window`` counts frames.  A row begins at the first step that holds a frame after its prompt; of the steps from there on, the
         prompt's delayed codes are put where they belong, and the rest is drawn.  Frames after the last, of which the tail's steps
         hold the lower levels, are drawn too and cut off: the model has learned of steps with codes of all levels only.
-        With guidance, each row is decoded beside itself without units and prompt.
+        With guidance, each row is decoded beside itself without units and prompt.  ``at_once`` rows are decoded together, and one that
+        ends makes room for the next; all, if None.
         """
-        pattern = self.pattern
+        pattern, together = self.pattern, 1
         new_frames = [total - len(prompt) for prompt, total in zip(prompts, num_frames, strict=True)]
         max_new = [pattern.steps_per_frame * frames + pattern.tail if frames else 0 for frames in new_frames]
         known_codes = list(prompts)
         if sampling.is_guided:
-            known_codes, seeds, max_new = beside_none(prompts), [*seeds, *seeds], max_new * 2
+            known_codes, seeds, max_new, together = beside_none(prompts), [*seeds, *seeds], max_new * 2, 2
             units = None if units is None else beside_none(units)
         request = DecodingRequest(
             prompts=[self._steps_of(codes)[: pattern.steps_per_frame * len(codes)] for codes in known_codes],
@@ -175,10 +179,13 @@ class DelayLM(Stage):
             seeds=seeds,
             sampling=sampling,
             window=self._steps_in(window),
+            at_once=at_once,
+            together=together,
         )
         around = None
         if self.unit_window is not None and units:
-            around = AroundAll(self.unit_window, units, max(num_frames) + pattern.delays[-1] + 1)
+            seats = together * num_seats(len(prompts), at_once)
+            around = AroundAll(self.unit_window, units, max(num_frames) + pattern.delays[-1] + 1, seats=seats)
         decoded = decode(_Continuation(self, known_codes, around), request)
         rows, each = [], len(prompts)
         for prompt, known, new, total in zip(prompts, request.prompts[:each], decoded[:each], num_frames, strict=True):
@@ -240,9 +247,9 @@ class _Continuation:
         x = model.embed_steps(steps)
         return x if self.around is None else x + self.around.of_row(row, self._newest(places))
 
-    def next_inputs(self, tokens: Tensor, positions: Tensor) -> Tensor:
+    def next_inputs(self, tokens: Tensor, positions: Tensor, seats: Seats) -> Tensor:
         x = self.model.embed_steps(tokens)
-        return x if self.around is None else x + self.around.of_rows(self._newest(positions + 1))
+        return x if self.around is None else x + self.around.of_rows(self._newest(positions + 1), seats)
 
     def draw(self, hidden: Tensor, known: Known, sampling: Sampling, noise: Noise) -> Drawn:
         pattern, size = self.model.pattern, self.model.codebook_size
@@ -254,8 +261,9 @@ class _Continuation:
             drawn = torch.cat([first[:, None], drawn[:, 1:]], 1)
         drawn = of_told(drawn, sampling)
         frames = pattern.frames_at(known.positions)  # (B, Q)
-        prompt = self.prompts.gather(1, frames.clamp(0, self.prompts.shape[1] - 1)[:, None])[:, 0]
-        codes = torch.where(frames < self.prompt_lengths[:, None], prompt, drawn)
+        rows, places = known.seats.index[:, None], frames.clamp(0, self.prompts.shape[1] - 1)
+        prompt = self.prompts[rows, places, torch.arange(frames.shape[1], device=frames.device)]
+        codes = torch.where(frames < self.prompt_lengths[rows], prompt, drawn)
         return Drawn(torch.where(frames >= 0, codes, self.model.special)[:, None])
 
     def attend_window(self, lengths: Tensor, max_length: int) -> Attend:

@@ -78,8 +78,13 @@ class FlatFineLM(Stage):
         valid, levels = valid_mask(lengths, codes.shape[1]), range(self.num_given, self.num_levels)
         return {f"{self.name}_{level}": [code_counts(codes, valid, level=level, size=self.codebook_size)] for level in levels}
 
-    def generate(self, codes: Sequence[Tensor], *, known: Sequence[int], sampling: Sampling, seeds: Sequence[int]) -> list[Tensor]:
-        """Fill the fine levels of chunks ``(T_b, Q)``, of which the first ``known`` frames have theirs -> ``(T_b, Q)`` each."""
+    def generate(
+        self, codes: Sequence[Tensor], *, known: Sequence[int], sampling: Sampling, seeds: Sequence[int], at_once: int | None = None
+    ) -> list[Tensor]:
+        """Fill the fine levels of chunks ``(T_b, Q)``, of which the first ``known`` frames have theirs -> ``(T_b, Q)`` each.
+
+        ``at_once`` chunks are decoded together, and one that ends makes room for the next; all, if None.
+        """
         fine = self.lm.generate(
             [chunk[:frames, self.num_given : self.num_levels] for chunk, frames in zip(codes, known, strict=True)],
             num_frames=[len(chunk) for chunk in codes],
@@ -87,6 +92,7 @@ class FlatFineLM(Stage):
             sampling=sampling,
             seeds=seeds,
             window=max(len(chunk) for chunk in codes) + 1,  # a chunk is whole: nothing slides
+            at_once=at_once,
         )
         return [torch.cat([chunk[:, : self.num_given], levels], 1) for chunk, levels in zip(codes, fine, strict=True)]
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from valle.decoding.engine import Decoder, DecodingRequest, Drawn, Known, decode, draw_token
+from valle.decoding.drawing import Drawn, Known, draw_token
+from valle.decoding.engine import Decoder, DecodingRequest, decode
 from valle.decoding.sampling import Noise, Sampling
+from valle.decoding.seats import Seats
+from valle.decoding.tables import TokenTables
 from valle.models.semantic import SemanticLM, _Continuation
 
 
@@ -25,8 +29,10 @@ class LongTokenLM(SemanticLM):
         sampling: Sampling,
         seeds: Sequence[int],
         window: int,
+        at_once: int | None = None,
     ) -> list[Tensor]:
         decoding, request = self.asked(prompts, max_new=max_new, min_new=min_new, sampling=sampling, seeds=seeds, window=window)
+        request = replace(request, at_once=at_once)
         return [
             self.frames_said_by(tokens)[len(edge) : len(edge) + most]
             for tokens, edge, most in zip(decode(decoding, request), decoding.edges, max_new, strict=True)
@@ -69,6 +75,10 @@ class LongTokens(_Continuation):
         self.edges = [list(edge) for edge in edges]
         self.least, self.most = list(min_new), list(max_new)
 
+    def tables(self, seats: Seats) -> TokenTables | None:
+        """What may follow depends on how long the tokens before last."""
+        return None
+
     @property
     def max_draws(self) -> list[int]:
         """Tokens that a row draws at most, its end included; each lasts a frame or more."""
@@ -85,22 +95,22 @@ class LongTokens(_Continuation):
 
     def edges_left(self, known: Known) -> list[list[int]]:
         """What of each row's edge is still to be said."""
-        return [edge[said:] for edge, said in zip(self.edges, self.frames_said(known), strict=True)]
+        return [self.edges[row][said:] for row, said in zip(known.seats.rows, self.frames_said(known), strict=True)]
 
     def allowed(self, logits: Tensor, edges: Sequence[list[int]], known: Known) -> Tensor:
         """``logits (B, V)``, written to, with what may not follow at minus infinity."""
-        for row, (edge, said) in enumerate(zip(edges, self.frames_said(known), strict=True)):
+        for own, row, edge, said in zip(logits, known.seats.rows, edges, self.frames_said(known), strict=True):
             beyond = said - len(self.edges[row])  # frames after the prompt
             if edge:
                 allowed = torch.tensor(self.agreeing(edge), device=logits.device) + self.model.first_unit
-                only = torch.full_like(logits[row], -torch.inf)
-                only[allowed] = logits[row, allowed]
-                logits[row] = only
+                only = torch.full_like(own, -torch.inf)
+                only[allowed] = own[allowed]
+                own.copy_(only)
             elif beyond >= self.most[row]:
-                logits[row] = -torch.inf
-                logits[row, self.end_token] = 0.0
+                own.fill_(-torch.inf)
+                own[self.end_token] = 0.0
             elif beyond < self.least[row]:
-                logits[row, self.end_token] = -torch.inf
+                own[self.end_token] = -torch.inf
         return logits
 
     @abstractmethod

@@ -14,9 +14,11 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from valle.crops import CroppedTokens
-from valle.decoding.engine import Decoder, DecodingRequest, Drawn, Known, decode
+from valle.decoding.drawing import Drawn, Known
+from valle.decoding.engine import Decoder, DecodingRequest, decode
 from valle.decoding.guidance import beside_none, guided, of_told
 from valle.decoding.sampling import Noise, Sampling, sample
+from valle.decoding.seats import Seats, num_seats
 from valle.errors import UserError
 from valle.models.code_geometry import embeddings_like, heads_like
 from valle.models.config import AudioLMConfig
@@ -176,22 +178,24 @@ class RqLM(Stage):
         sampling: Sampling,
         seeds: Sequence[int],
         window: int,
+        at_once: int | None = None,
     ) -> list[Tensor]:
         """Continue prompt codes ``(T_b, Q)`` to ``num_frames`` in all, along ``units (T_u,)`` of all that -> ``(num_frames_b, Q)``.
 
         ``window`` counts frames.  All levels of the prompt stay, those too that its last frames' delay puts after its end.
-        With guidance, each row is decoded beside itself without units and prompt.
+        With guidance, each row is decoded beside itself without units and prompt.  ``at_once`` rows are decoded together, and one that
+        ends makes room for the next; all, if None.
         """
-        known_codes, totals = list(prompts), list(num_frames)
+        known_codes, totals, together = list(prompts), list(num_frames), 1
         if sampling.is_guided:
-            known_codes, seeds = beside_none(prompts), [*seeds, *seeds]
+            known_codes, seeds, together = beside_none(prompts), [*seeds, *seeds], 2
             totals += [total - len(prompt) for prompt, total in zip(prompts, num_frames, strict=True)]
             units = None if units is None else beside_none(units)
-        around = None
+        around, seats = None, together * num_seats(len(prompts), at_once)
         if self.unit_window is not None:
             assert units is not None
-            around = AroundAll(self.unit_window, units, max(num_frames) + self.delay.steps + 1)
-        decoding = _Continuation(self, known_codes, around, totals)
+            around = AroundAll(self.unit_window, units, max(num_frames) + self.delay.steps + 1, seats=seats)
+        decoding = _Continuation(self, known_codes, around, totals, seats=seats)
         known = [len(codes) for codes in known_codes]
         request = DecodingRequest(
             prompts=[row[:frames] for row, frames in zip(decoding.given, known, strict=True)],
@@ -199,6 +203,8 @@ class RqLM(Stage):
             seeds=seeds,
             sampling=sampling,
             window=self.periods.window(window) + self.delay.steps,
+            at_once=at_once,
+            together=together,
         )
         rows, decoded = [], decode(decoding, request)
         for prompt, given, new in zip(prompts, request.prompts[: len(prompts)], decoded[: len(prompts)], strict=True):
@@ -219,7 +225,7 @@ class RqLM(Stage):
         rows = beside_none([prompt]) if sampling.is_guided else [prompt]
         new = num_frames - len(prompt)
         decoding = _Continuation(
-            self, rows, around, [len(row) + new for row in rows], given_frames=[len(row) + late + 1 for row in rows]
+            self, rows, around, [len(row) + new for row in rows], seats=len(rows), given_frames=[len(row) + late + 1 for row in rows]
         )  # fmt: skip
         request = DecodingRequest(
             prompts=[given[: len(row)] for given, row in zip(decoding.given, rows, strict=True)],
@@ -240,20 +246,20 @@ class _Continuation:
     end_token = None
 
     def __init__(
-        self, model: RqLM, prompts: Sequence[Tensor], around: Around | None, num_frames: list[int], given_frames: list[int] | None = None
-    ) -> None:
+        self, model: RqLM, prompts: Sequence[Tensor], around: Around | None, num_frames: list[int], *, seats: int,
+        given_frames: list[int] | None = None,
+    ) -> None:  # fmt: skip
         """``around``: what is said around every step's frame; ``given_frames`` bounds what is kept of rows that may go on for hours."""
         self.model, self.transformer, self.num_frames, self.around = model, model.transformer, num_frames, around
         self.token_shape = (model.num_levels,)
         self.delay, self.table = model.delay, model.embed.table()
-        self.depth = model.depth.ready_for_steps(len(prompts))
+        self.depth = model.depth.ready_for_steps(seats)
         given = num_frames if given_frames is None else given_frames
         device, lengths = self.table.device, torch.tensor(given, device=self.table.device)
         codes = torch.full((len(prompts), max(given), model.num_levels), -1, device=device)
         for row, prompt in zip(codes, prompts, strict=True):
             row[: len(prompt)] = prompt[:, : model.num_levels]
         self.given = self.delay.apply(codes, lengths)  # (B, S, Q): the prompts' codes, missing ones, -1 for what is drawn
-        self.rows = torch.arange(len(prompts), device=device)
 
     def window_inputs(self, row: int, start: int, tokens: Tensor) -> Tensor:
         """As a crop that begins at frame ``start``."""
@@ -261,9 +267,9 @@ class _Continuation:
         around = None if self.around is None else self.around.of_row(row, places)
         return self.model.inputs(self.model.embed(self.delay.as_begun(tokens), self.table), around)
 
-    def next_inputs(self, tokens: Tensor, positions: Tensor) -> Tensor:
+    def next_inputs(self, tokens: Tensor, positions: Tensor, seats: Seats) -> Tensor:
         x = self.model.embed(tokens, self.table).sum(-2)
-        return x if self.around is None else x + self.around.of_rows(positions + 1)
+        return x if self.around is None else x + self.around.of_rows(positions + 1, seats)
 
     def draw(self, hidden: Tensor, known: Known, sampling: Sampling, noise: Noise) -> Drawn:
         given = self._given(known)
@@ -286,10 +292,11 @@ class _Continuation:
 
         That is the prompts' delayed tails and the levels of no frame, which a delay leaves at both ends of a row.
         """
-        places, late = zip(known.counts, known.prompt_lengths, self.num_frames, strict=True), self.delay.steps
+        totals, late = [self.num_frames[row] for row in known.seats.rows], self.delay.steps
+        places = zip(known.counts, known.prompt_lengths, totals, strict=True)
         if late and any(count < prompt + late or count >= frames for count, prompt, frames in places):
-            given = self.given[self.rows, known.positions.clamp(max=self.given.shape[1] - 1)]
-            after = [count >= frames for count, frames in zip(known.counts, self.num_frames, strict=True)]
+            given = self.given[known.seats.index, known.positions.clamp(max=self.given.shape[1] - 1)]
+            after = [count >= frames for count, frames in zip(known.counts, totals, strict=True)]
             given[:, 0].masked_fill_(torch.tensor(after, device=given.device), self.delay.missing)
             return given
         return None

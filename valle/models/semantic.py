@@ -9,9 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from valle.crops import CroppedTokens, pad
-from valle.decoding.engine import DecodingRequest, Drawn, Known, draw_token
+from valle.decoding.drawing import Drawn, Known, draw_token
+from valle.decoding.engine import DecodingRequest
 from valle.decoding.multi_token import decode_drafting, decoder_of
 from valle.decoding.sampling import Noise, Sampling
+from valle.decoding.seats import Seats
+from valle.decoding.tables import TokenTables
 from valle.models.config import AudioLMConfig
 from valle.models.draft_heads import DraftingView, descending_too, draft_heads, draft_terms
 from valle.models.loss import LossTerm, loss_term, nats_of_each, small_head
@@ -128,6 +131,7 @@ class SemanticLM(SemanticStage):
         sampling: Sampling,
         seeds: Sequence[int],
         window: int,
+        at_once: int | None = None,
     ) -> list[Tensor]:
         """Continue ``prompts`` (units ``(n_b,)``, each from its utterance's start) -> new units of each, until EOS is sampled."""
         decoding = _Continuation(self)
@@ -138,6 +142,7 @@ class SemanticLM(SemanticStage):
             seeds=seeds,
             sampling=sampling,
             window=window,
+            at_once=at_once,
         )
         return [tokens - self.first_unit for tokens in decode_drafting(decoding, request)]
 
@@ -166,7 +171,7 @@ class _Continuation(DraftingView):
             tokens = torch.cat([tokens.new_tensor([self.model.bos]), tokens])
         return self.model.embed(tokens)
 
-    def next_inputs(self, tokens: Tensor, positions: Tensor) -> Tensor:
+    def next_inputs(self, tokens: Tensor, positions: Tensor, seats: Seats) -> Tensor:
         return self.model.embed(tokens)
 
     def draw(self, hidden: Tensor, known: Known, sampling: Sampling, noise: Noise) -> Drawn:
@@ -176,6 +181,16 @@ class _Continuation(DraftingView):
     def possible(self, logits: Tensor, positions: Tensor) -> Tensor:
         logits[:, self.model.bos] = -torch.inf
         return logits
+
+    def tables(self, seats: Seats) -> TokenTables | None:
+        model, size = self.model, self.model.vocabulary.size
+        bias = model.head.bias.detach().float().clone()
+        bias[model.bos] = -torch.inf
+        nothing = bias.new_zeros(1, model.embed.embedding_dim)
+        return TokenTables(
+            head=model.head.weight, bias=bias, inputs=model.embed.weight, places=nothing, allowed=torch.tensor([[0, size]]),
+            around=None, voices=None,
+        )  # fmt: skip
 
     def attend_window(self, lengths: Tensor, max_length: int) -> Attend:
         return Attend.causally()

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from valle.decoding.engine import DecodingRequest, Known
+from valle.decoding.drawing import Known
+from valle.decoding.engine import DecodingRequest
 from valle.decoding.sampling import Sampling
 from valle.errors import UserError
 from valle.models.config import AudioLMConfig

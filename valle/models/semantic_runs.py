@@ -9,8 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from valle.decoding.engine import DecodingRequest, Drawn, Known, draw_token
+from valle.decoding.drawing import Drawn, Known, draw_token
+from valle.decoding.engine import DecodingRequest
 from valle.decoding.sampling import Noise, Sampling, sample
+from valle.decoding.seats import Seats
 from valle.models.config import AudioLMConfig
 from valle.models.long_tokens import LongTokenLM, LongTokens, ends_of, placed, tokens_in
 from valle.models.loss import LossTerm, loss_term, nats_of_each, small_head
@@ -154,7 +156,7 @@ class _Runs(LongTokens):
             durations = torch.cat([durations.new_tensor([UNKNOWN]), durations[1:]])
         return self.model.inputs(units, durations)
 
-    def next_inputs(self, tokens: Tensor, positions: Tensor) -> Tensor:
+    def next_inputs(self, tokens: Tensor, positions: Tensor, seats: Seats) -> Tensor:
         return self.model.inputs(*tokens.unbind(-1))
 
     def draw(self, hidden: Tensor, known: Known, sampling: Sampling, noise: Noise) -> Drawn:

@@ -112,10 +112,12 @@ class SemanticStage(Stage):
         sampling: Sampling,
         seeds: Sequence[int],
         window: int,
+        at_once: int | None = None,
     ) -> list[Tensor]:
         """Continue ``prompts`` (units ``(n_b,)``, each from its utterance's start) -> new units of each, until an end is drawn.
 
-        ``max_new``, ``min_new`` and ``window`` count units, whatever the stage's own tokens last.
+        ``max_new``, ``min_new`` and ``window`` count units, whatever the stage's own tokens last.  ``at_once`` rows are decoded
+        together, and one that ends makes room for the next; all, if None.
         """
 
     def stream(self, prompt: Tensor, *, max_new: int, min_new: int, sampling: Sampling, seed: int, window: int) -> Iterator[Tensor]:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
+from valle.decoding.seats import Seats
 from valle.models.unit_feed import UnitReader
 from valle.timeline import Periods
 
@@ -44,8 +45,8 @@ class UnitWindow(nn.Module):
 class Around(Protocol):
     """What is said around the frames of a request's rows, for a stage that decodes them one after another."""
 
-    def of_rows(self, frames: Tensor) -> Tensor:
-        """One frame of each row, ``frames (B,)`` -> ``(B, D)``; of rows that have ended, anything."""
+    def of_rows(self, frames: Tensor, seats: Seats) -> Tensor:
+        """One frame of each of the rows ``seats``, ``frames (B,)`` -> ``(B, D)``; of rows that have ended, anything."""
         ...
 
     def of_row(self, row: int, frames: Tensor) -> Tensor:
@@ -54,18 +55,46 @@ class Around(Protocol):
 
 
 class AroundAll:
-    """Of units that are all there."""
+    """Of units that are all there: vectors are made for the rows that are decoded, all at once where no row waits."""
 
-    def __init__(self, window: UnitWindow, units: Sequence[Tensor], num_frames: int) -> None:
-        lengths = torch.tensor([len(row) for row in units], device=units[0].device)
-        self.vectors = window(pad_sequence(list(units), batch_first=True), lengths, num_frames)  # (B, num_frames, D)
-        self.rows = torch.arange(len(units), device=lengths.device)
+    def __init__(self, window: UnitWindow, units: Sequence[Tensor], num_frames: int, *, seats: int | None = None) -> None:
+        """``seats``: how many rows are decoded at once; all, if None."""
+        self.window, self.units, self.num_frames = window, list(units), num_frames
+        self.vectors: dict[int, Tensor] = {}  # (num_frames, D) of rows that are decoded, or will be next
+        if seats is None or seats >= len(units):
+            lengths = torch.tensor([len(row) for row in units], device=units[0].device)
+            self.vectors = dict(enumerate(window(pad_sequence(self.units, batch_first=True), lengths, num_frames)))
+        self.seats: Seats | None = None  # of the rows that ``table`` holds
+        self.table = torch.empty(0)  # (B, num_frames, D)
 
-    def of_rows(self, frames: Tensor) -> Tensor:
-        return self.vectors[self.rows, frames.clamp(max=self.vectors.shape[1] - 1)]
+    def of_rows(self, frames: Tensor, seats: Seats) -> Tensor:
+        return self.of_seats(seats)[self.places, frames.clamp(max=self.num_frames - 1)]
+
+    def of_seats(self, seats: Seats) -> Tensor:
+        """All frames of these rows ``(B, num_frames, D)``; what is past the last is as the last."""
+        if seats is not self.seats:
+            self._seat(seats)
+        return self.table
 
     def of_row(self, row: int, frames: Tensor) -> Tensor:
-        return self.vectors[row, frames.clamp(max=self.vectors.shape[1] - 1)]
+        return self._vectors_of(row)[frames.clamp(max=self.num_frames - 1)]
+
+    def _vectors_of(self, row: int) -> Tensor:
+        if row not in self.vectors:
+            units = self.units[row]
+            self.vectors[row] = self.window(units[None], torch.tensor([len(units)], device=units.device), self.num_frames)[0]
+        return self.vectors[row]
+
+    def _seat(self, seats: Seats) -> None:
+        """Hold the vectors of these rows, and no others'."""
+        if self.seats is None:
+            self.table = torch.stack([self._vectors_of(row) for row in seats.rows])
+            self.places = torch.arange(len(seats.rows), device=self.table.device)
+        else:
+            for place, (old, new) in enumerate(zip(self.seats.rows, seats.rows, strict=True)):
+                if old != new:
+                    self.table[place] = self._vectors_of(new)
+        self.seats, self.vectors = seats, dict(zip(seats.rows, self.table, strict=True))
 
 
 class AroundFed:
@@ -74,7 +103,7 @@ class AroundFed:
     def __init__(self, window: UnitWindow, units: UnitReader) -> None:
         self.window, self.units = window, units
 
-    def of_rows(self, frames: Tensor) -> Tensor:
+    def of_rows(self, frames: Tensor, seats: Seats) -> Tensor:
         return torch.cat([self.of_row(row, frames[row : row + 1]) for row in range(len(frames))])
 
     def of_row(self, row: int, frames: Tensor) -> Tensor:

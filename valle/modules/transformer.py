@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from valle.errors import UserError
 from valle.modules.masks import valid_mask
 
-Engine = Literal["auto", "torch", "native"]
+Engine = Literal["auto", "torch", "native", "captured"]
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-from valle.models.acoustic.base import AcousticModel, AcousticRequest, LiveRequest, pad_codes, with_prompts
+from valle.models.acoustic.base import AcousticModel, AcousticRequest, LiveRequest, in_groups, pad_codes, with_prompts
 from valle.models.acoustic.growing import GrowingFrames
 from valle.models.acoustic.windows import fine_window, fine_windows
 from valle.models.coarse import CoarseLM
@@ -40,7 +40,7 @@ class ArNar(AcousticModel):
         coarse = self.coarse.generate(
             request.prompt_codes, num_frames=request.num_frames, units=request.units,
             sampling=request.sampling_of(self.coarse), seeds=request.seeds, window=request.window_of(self.coarse),
-            voices=request.prompt_codes,
+            voices=request.prompt_codes, at_once=request.at_once,
         )  # fmt: skip
         rows = with_prompts(coarse, request.prompt_codes, num_levels=self.config.num_quantizers)
         if self.fine is not None:
@@ -60,18 +60,24 @@ class ArNar(AcousticModel):
             for prompt, codes in zip(request.prompt_codes, rows, strict=True)
         ]
         for part in range(max((len(row) for row in windows), default=0)):
-            batch = [(row, *spans[part]) for row, spans in enumerate(windows) if part < len(spans)]
-            codes, lengths = pad_codes([rows[row][start:stop] for row, start, _, stop in batch])
-            units, unit_lengths = self._units_of(batch, request)
-            filled = self.fine.generate(
-                codes, lengths=lengths, prompt_lengths=torch.tensor([first - start for _, start, first, _ in batch], device=codes.device),
-                sampling=request.sampling_of(self.fine), seeds=[request.seeds[row] + 1_000_003 * part for row, *_ in batch],
-                units=units, unit_lengths=unit_lengths, voices=[request.prompt_codes[row] for row, *_ in batch],
-            )  # fmt: skip
-            for (row, start, _, stop), ours in zip(batch, filled, strict=True):
-                rows[row][start:stop] = ours[: stop - start]
+            all_rows = [(row, *spans[part]) for row, spans in enumerate(windows) if part < len(spans)]
+            for batch in in_groups(all_rows, request.at_once, length=lambda span: span[3] - span[1]):
+                self._fill_windows(rows, batch, request, part)
 
-    def _units_of(self, batch: list[tuple[int, int, int, int]], request: AcousticRequest) -> tuple[Tensor | None, Tensor | None]:
+    def _fill_windows(self, rows: list[Tensor], batch: Sequence[tuple[int, int, int, int]], request: AcousticRequest, part: int) -> None:
+        """The windows ``(row, start, first to fill, stop)``, each its row's number ``part``."""
+        assert self.fine is not None
+        codes, lengths = pad_codes([rows[row][start:stop] for row, start, _, stop in batch])
+        units, unit_lengths = self._units_of(batch, request)
+        filled = self.fine.generate(
+            codes, lengths=lengths, prompt_lengths=torch.tensor([first - start for _, start, first, _ in batch], device=codes.device),
+            sampling=request.sampling_of(self.fine), seeds=[request.seeds[row] + 1_000_003 * part for row, *_ in batch],
+            units=units, unit_lengths=unit_lengths, voices=[request.prompt_codes[row] for row, *_ in batch],
+        )  # fmt: skip
+        for (row, start, _, stop), ours in zip(batch, filled, strict=True):
+            rows[row][start:stop] = ours[: stop - start]
+
+    def _units_of(self, batch: Sequence[tuple[int, int, int, int]], request: AcousticRequest) -> tuple[Tensor | None, Tensor | None]:
         if request.units is None:
             return None, None
         periods = self.config.periods

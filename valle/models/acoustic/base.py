@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from valle.models.dropping import refuse_guidance
 from valle.models.stage import Stage
 from valle.models.unit_feed import UnitFeed
 
+T = TypeVar("T")
 UNTRAINED_WINDOW = 500  # frames, of a stage for which a request names no window
 
 
@@ -31,6 +32,7 @@ class AcousticRequest:
     sampling: Mapping[str, Sampling] = field(default_factory=dict)  # of a stage that is not named, its own default
     windows: Mapping[str, int] = field(default_factory=dict)  # frames that were trained; longer requests slide
     block: int | None = None  # new frames at once of a stage that looks ahead; None: as many as its window holds
+    at_once: int | None = None  # rows in memory at once: one that ends makes room for the next; None: all
 
     def __post_init__(self) -> None:
         rows, units = len(self.prompt_codes), self.prompt_codes if self.units is None else self.units
@@ -119,6 +121,16 @@ class AcousticModel(ABC):
             needed = self.config.periods.units_under(frames)
             if request.units is not None and len(request.units[row]) < needed:
                 raise ValueError(f"{frames} frames need {needed} units, found {len(request.units[row])}")
+
+
+def in_groups(rows: Sequence[T], at_once: int | None, *, length: Callable[[T], int]) -> Iterator[Sequence[T]]:
+    """``rows`` in groups of ``at_once`` (all, if None) that are of about one ``length``, so that little is padding."""
+    if at_once is None or at_once >= len(rows):
+        yield rows
+        return
+    ordered = sorted(rows, key=length)
+    for first in range(0, len(ordered), at_once):
+        yield ordered[first : first + at_once]
 
 
 def pad_codes(rows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:

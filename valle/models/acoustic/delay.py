@@ -36,6 +36,7 @@ class Delay(AcousticModel):
             sampling=request.sampling_of(self.stage),
             seeds=request.seeds,
             window=request.window_of(self.stage),
+            at_once=request.at_once,
         )
 
     def stream(self, request: LiveRequest) -> Iterator[Tensor]:

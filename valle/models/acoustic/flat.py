@@ -47,6 +47,7 @@ class Flat(AcousticModel):
             sampling=request.sampling_of(self.coarse),
             seeds=request.seeds,
             window=request.window_of(self.coarse),
+            at_once=request.at_once,
         )
         rows = with_prompts(coarse, request.prompt_codes, num_levels=self.config.num_quantizers)
         if self.fine is not None:
@@ -61,17 +62,17 @@ class Flat(AcousticModel):
             for row, prompt in enumerate(request.prompt_codes)
             for start, stop in chunks_to_fill(len(prompt), len(rows[row]), length=window)
         ]
-        for first in range(0, len(chunks), CHUNKS_AT_ONCE):
-            batch = chunks[first : first + CHUNKS_AT_ONCE]
-            filled = fine.generate(
-                [rows[row][start:stop] for row, start, stop in batch],
-                known=[max(0, len(request.prompt_codes[row]) - start) for row, start, _ in batch],
-                sampling=request.sampling_of(fine),
-                seeds=[request.seeds[row] + 1_000_003 * (start // window) for row, start, _ in batch],
-            )
-            for (row, start, stop), codes in zip(batch, filled, strict=True):
-                rows[row][start:stop] = codes
-
+        if not chunks:
+            return
+        filled = fine.generate(
+            [rows[row][start:stop] for row, start, stop in chunks],
+            known=[max(0, len(request.prompt_codes[row]) - start) for row, start, _ in chunks],
+            sampling=request.sampling_of(fine),
+            seeds=[request.seeds[row] + 1_000_003 * (start // window) for row, start, _ in chunks],
+            at_once=CHUNKS_AT_ONCE,
+        )
+        for (row, start, stop), codes in zip(chunks, filled, strict=True):
+            rows[row][start:stop] = codes
 
     @torch.inference_mode()
     def stream(self, request: LiveRequest) -> Iterator[Tensor]:

@@ -29,7 +29,7 @@ class Rq(AcousticModel):
         self.refuse_too_few_units(request)
         return self.stage.generate(
             request.prompt_codes, num_frames=request.num_frames, units=request.units,
-            sampling=request.sampling_of(self.stage), seeds=request.seeds, window=request.window_of(self.stage),
+            sampling=request.sampling_of(self.stage), seeds=request.seeds, window=request.window_of(self.stage), at_once=request.at_once,
         )  # fmt: skip
 
     def stream(self, request: LiveRequest) -> Iterator[Tensor]:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from valle.models.acoustic.base import AcousticModel, AcousticRequest, LiveRequest, pad_codes
+from valle.models.acoustic.base import AcousticModel, AcousticRequest, LiveRequest, in_groups, pad_codes
 from valle.models.acoustic.growing import GrowingFrames
 from valle.models.acoustic.windows import PromptedWindow, prompted_window, prompted_windows
 from valle.models.config import AudioLMConfig
@@ -46,7 +46,9 @@ class SoundStorm(AcousticModel):
                 len(prompt), frames, window=length, periods=self.config.periods, block=request.block
             )))  # fmt: skip
         for part in range(max(map(len, windows), default=0)):
-            self._fill(rows, {row: spans[part] for row, spans in enumerate(windows) if part < len(spans)}, request, part)
+            all_rows = [(row, spans[part]) for row, spans in enumerate(windows) if part < len(spans)]
+            for some in in_groups(all_rows, request.at_once, length=lambda span: span[1].known + span[1].stop - span[1].first):
+                self._fill(rows, dict(some), request, part)
         return rows
 
     def _fill(self, rows: list[Tensor], windows: Mapping[int, PromptedWindow], request: AcousticRequest, part: int) -> None:

@@ -25,6 +25,7 @@ setup(
             "evaluation/templates/*",
             "corpora/*.html",
             "corpora/templates/*",
+            "corpora/lexicons/*",
             "training/presets/*",
             "live/page/*",
             "live/templates/*",

@@ -103,9 +103,10 @@ resolved() {
 
 # Stages 2, 3 and 4 are the same for every corpus; a recipe declares the options that they use.
 
+# token_settings WORD...: with what else decides stage 2
 token_settings() {
   settings 2 "$(tokenizer_version "${acoustic/#bundled/valle-convnext}")" \
-    "$(tokenizer_version "${semantic/#bundled/valle-hubert}")" "$num_units"
+    "$(tokenizer_version "${semantic/#bundled/valle-hubert}")" "$num_units" "$@"
   settings 3 "$batch_seconds" "$shard_seconds" "$device" "$level"
   settings 4
 }
@@ -113,6 +114,14 @@ token_settings() {
 stage_tokenizers() {
   must_run 2 "tokenizers" data/tokenizers || return 0
   $python bin/prepare_tokenizers.py --acoustic "$acoustic" --semantic "$semantic" --num-units "$num_units"
+  mark_done 2
+}
+
+# stage_tokenizers of a corpus with transcripts; it declares text and num_pieces too.
+stage_tokenizers_and_text() {
+  must_run 2 "tokenizers" data/tokenizers || return 0
+  $python bin/prepare_tokenizers.py --acoustic "$acoustic" --semantic "$semantic" --num-units "$num_units"
+  $python bin/fit_text_pieces.py --text "$text" --num-pieces "$num_pieces"
   mark_done 2
 }
 

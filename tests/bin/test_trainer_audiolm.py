@@ -11,14 +11,16 @@ import pytest
 import yaml
 from tiny_training import TINY, tiny_manifests
 
-from valle.config import parse_flags
+from valle.config import FlagError, parse_flags
 from valle.models.checkpoint import load_checkpoint
 from valle.models.config import AudioLMConfig
 from valle.training.codec_task import CodecOptions
+from valle.training.joint_options import JointOptions
+from valle.training.model_names import chosen_model
 from valle.training.options import AudioLMOptions
 
 EGS = Path(__file__).parents[2] / "egs"
-RECIPES = ["atepp", "espeak", "folder", "librispeech", "mixed", "synthetic"]
+RECIPES = ["atepp", "espeak", "espeak_text", "folder", "librispeech", "mixed", "synthetic"]
 COMMAND = """--model-name audio-lm --decoder-dim 1024 --nhead 16 --num-decoder-layers 12 --num-quantizers 4 --base-lr 0.05
     --warmup-steps 200 --num-epochs 20 --exp-dir exp/audio-lm --max-duration 150 --filter-min-duration 5
     --filter-max-duration 15 --train-stage 0 --manifest-dir data/tokenized""".split()
@@ -65,6 +67,21 @@ def test_every_recipes_settings_are_settings(recipe: str) -> None:
         options, written = parse_flags(AudioLMOptions, [], config_files=[path]), yaml.safe_load(path.read_text())
         written.pop("preset", None)
         assert {name: getattr(options, name) for name in written} == written
+
+
+def test_the_model_name_chooses_the_flags_and_the_recipes_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(EGS / "espeak_text")
+    for arguments in (["--model-name", "joint-lm"], ["--model-name=joint-lm"], ["--model_name", "joint-lm"]):
+        model = chosen_model(arguments)
+        options = parse_flags(model.options, arguments, config_files=[model.config_file])
+        assert isinstance(options, JointOptions)
+        written = yaml.safe_load(model.config_file.read_text())
+        assert written["more_texts"] == str(options.more_texts)
+        assert {name: getattr(options, name) for name in written} == {**written, "more_texts": options.more_texts}
+    assert isinstance(parse_flags(JointOptions, ["--config", "conf/joint_lm_7b.yaml"]), JointOptions)
+    assert chosen_model([]).options is AudioLMOptions
+    with pytest.raises(FlagError, match="expected audio-lm or joint-lm for --model-name, found moshi"):
+        chosen_model(["--model-name", "moshi"])
 
 
 def test_help_shows_the_recipes_values(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

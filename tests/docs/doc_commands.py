@@ -115,7 +115,11 @@ def parse_program(name: str, flags: list[str], folder: Path) -> Any:
     if hasattr(module, "COMMANDS"):  # several programs in one
         assert flags and flags[0] in module.COMMANDS, f"{name}.py has no command {flags[:1]}"
         return parse_flags(module.COMMANDS[flags[0]][0], flags[1:], prog=name)
-    settings, files = program(name)
+    if hasattr(module, "chosen_model"):  # a program whose settings depend on the model that it is asked to train
+        model = module.chosen_model(flags)
+        settings, files = model.options, [model.config_file]
+    else:
+        settings, files = program(name)
     if "--config" in flags:
         at = flags.index("--config")
         made_by_then = flags[at + 1].startswith("exp/")

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Train an AudioLM on tokenized cuts.
+"""Train an AudioLM, or another of the models by name, on tokenized cuts.
 
 Usage, in egs/<corpus> after ./prepare.sh:
 
@@ -10,6 +10,7 @@ Usage, in egs/<corpus> after ./prepare.sh:
   a size by name:    --preset tiny | small | base   (base is the papers', the rest are for CPUs)
   several GPUs:      torchrun --nproc-per-node 4 bin/trainer_audiolm.py ...   (or --world-size 4)
   one stage:         --train-stage semantic | coarse | fine   (0 all, 1 coarse, 2 fine)
+  text and speech:   --model-name joint-lm   (--model-name joint-lm --help lists its flags)
   go on:             the same command; another configuration in the same --exp-dir is refused
   fine-tune:         --init-from FOLDER_OR_CHECKPOINT
 
@@ -21,16 +22,16 @@ from valle.errors import end_on_ctrl_c
 if __name__ == "__main__":
     end_on_ctrl_c()  # also while what follows is imported
 
-from pathlib import Path
+import sys
 
 from valle.config import parse_flags
 from valle.errors import run_program
-from valle.training.options import AudioLMOptions
-from valle.training.train import train_audio_lm
+from valle.training.model_names import chosen_model
 
 
 def main() -> None:
-    train_audio_lm(parse_flags(AudioLMOptions, usage=__doc__ or "", config_files=[Path("conf/trainer_audiolm.yaml")]))
+    model = chosen_model(sys.argv[1:])
+    model.train(parse_flags(model.options, usage=__doc__ or "", config_files=[model.config_file]))
 
 
 if __name__ == "__main__":

@@ -40,7 +40,5 @@ def prepare_espeak(directory: Path, output_dir: Path) -> dict[str, CutSet]:
         output_dir,
         parse=Utterance.from_dict,
         is_female=lambda utterance: utterance.voice.is_female,
-        describe=lambda utterance: {
-            name: getattr(utterance.voice, name) for name in ("accent", "variant", "pitch", "pitch_range", "rate")
-        },
+        describe=lambda utterance: utterance.voice.settings,
     )

@@ -119,7 +119,7 @@ RULES: Mapping[str, Sequence[str]] = MappingProxyType({
     "UNIT": _words("one two three four five six seven eight nine"),
 })  # fmt: skip
 
-WORD = re.compile(r"[A-Za-z]+")
+WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")  # "l'eau" is one
 _TOKEN = re.compile(r"([A-Za-z]+)([.,?]?)")
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 ACCENTS = (
     "en-us",
@@ -52,6 +53,11 @@ class Voice:
     def espeak_name(self) -> str:
         """What ``espeak_SetVoiceByName`` is given."""
         return f"{self.accent}+{self.variant}"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What eSpeak NG is told."""
+        return {name: getattr(self, name) for name in ("accent", "variant", "pitch", "pitch_range", "rate")}
 
 
 def training_voice(index: int, *, seed: int) -> Voice:

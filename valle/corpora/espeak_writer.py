@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from valle.corpora.espeak_config import EspeakConfig
-from valle.corpora.espeak_synthesiser import EspeakSynthesiser
+from valle.corpora.espeak_synthesiser import EspeakSynthesiser, Speaker
 from valle.corpora.espeak_utterance import Utterance, speak_utterance
+from valle.corpora.speech import Speech
 from valle.corpora.speech_writer import (
+    IndexEntry,
     PartReport,
     SynthesisReport,
     index_path,
@@ -32,7 +35,11 @@ def synthesize_corpus(directory: Path, *, config: EspeakConfig, num_workers: int
     Raises :class:`EspeakDirectoryError` where the folder holds something else.
     """
     return write_corpus(
-        directory, config=config, open_speaker=lambda: _EspeakSpeaker(config), num_workers=num_workers, progress=progress
+        directory,
+        config=config,
+        open_speaker=lambda: EspeakCorpusSpeaker(partial(speak_utterance, config)),
+        num_workers=num_workers,
+        progress=progress,
     )
 
 
@@ -41,19 +48,25 @@ def read_index(path: Path) -> Iterator[Utterance]:
     return read_any_index(path, Utterance.from_dict)
 
 
-class _EspeakSpeaker:
+class SpeakUtterance(Protocol):
+    """Makes one utterance of its part and its number alone."""
+
+    def __call__(self, *, part: str, number: int, speaker: Speaker) -> tuple[IndexEntry, Speech]: ...
+
+
+class EspeakCorpusSpeaker:
     """A synthesiser of one thread's own, and what it is to speak."""
 
-    def __init__(self, config: EspeakConfig) -> None:
-        self._config = config
+    def __init__(self, speak: SpeakUtterance) -> None:
+        self._speak = speak
         self._synthesiser = EspeakSynthesiser()
 
-    def __enter__(self) -> _EspeakSpeaker:
+    def __enter__(self) -> EspeakCorpusSpeaker:
         return self
 
     def __exit__(self, *_: Any) -> None:
         self._synthesiser.close()
 
-    def speak_utterance(self, part: str, number: int) -> tuple[Utterance, NDArray[np.int16]]:
-        utterance, speech = speak_utterance(self._config, part=part, number=number, speaker=self._synthesiser)
+    def speak_utterance(self, part: str, number: int) -> tuple[IndexEntry, NDArray[np.int16]]:
+        utterance, speech = self._speak(part=part, number=number, speaker=self._synthesiser)
         return utterance, speech.samples

@@ -24,8 +24,10 @@ MAX_LISTED = 5000  # a page of more rows is no longer read; the JSON lines besid
 @contextmanager
 def corpus_being_written(manifest_dir: Path, *files: Path) -> Iterator[None]:
     """What stage 1 of a recipe writes, claimed before its work: the manifests, what they left out, and other ``files``."""
-    names = [*(f"cuts_{part}.jsonl.gz" for part in PARTS), "left_out.jsonl"]
-    claims = [claim_outputs(manifest_dir, names, program=PREPARE), *(claim_file(path, program=PREPARE) for path in files)]
+    beside = [path.name for path in files if path.parent == manifest_dir]  # one claim for a folder, so that one record holds all of it
+    names = [*(f"cuts_{part}.jsonl.gz" for part in PARTS), "left_out.jsonl", *beside]
+    elsewhere = [path for path in files if path.parent != manifest_dir]
+    claims = [claim_outputs(manifest_dir, names, program=PREPARE), *(claim_file(path, program=PREPARE) for path in elsewhere)]
     with all_being_written(claims):
         yield
 

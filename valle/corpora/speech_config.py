@@ -20,8 +20,8 @@ class CorpusDirectoryError(UserError, ValueError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SpeechConfig(ABC):
-    """How much to synthesise.  Lengths are of speech, the pauses between sentences included.
+class CorpusSize(ABC):
+    """How much to synthesise, and by how many.  Lengths are of speech, the pauses between sentences included.
 
     ``num_hours`` is train's; about 8 keep a small model from overfitting within minutes.  ``num_voices`` speak in
     train, dev and half of test, and ``num_test_voices`` others in the other half of test.
@@ -32,9 +32,6 @@ class SpeechConfig(ABC):
     test_minutes: float = 20.0
     num_voices: int = 40
     num_test_voices: int = 8
-    min_seconds: float = 3.0
-    max_seconds: float = 12.0
-    seed: int = 42
 
     def __post_init__(self) -> None:
         for name in ("num_hours", "dev_minutes", "test_minutes"):
@@ -43,11 +40,11 @@ class SpeechConfig(ABC):
         for name in ("num_voices", "num_test_voices"):
             if getattr(self, name) < 1:
                 raise CorpusConfigError(f"{_flag(name)} must be at least 1, found {getattr(self, name)}; give a number of voices")
-        if not (self.min_seconds >= 1.0 and self.min_seconds + 3.0 <= self.max_seconds <= 60.0):
-            raise CorpusConfigError(
-                f"utterances must last from --min-seconds >= 1 to --max-seconds <= 60, at least 3 s apart, found "
-                f"{self.min_seconds:g} to {self.max_seconds:g}; widen the range"
-            )
+
+    @property
+    def utterances_together(self) -> int:
+        """Utterances ``k n .. k n + n - 1`` of a part are there together or not at all: ``n``."""
+        return 1
 
     def seconds_of(self, part: str) -> float:
         """The least duration of a part, in seconds."""
@@ -61,6 +58,23 @@ class SpeechConfig(ABC):
     @abstractmethod
     def fingerprint(self) -> dict[str, Any]:
         """All that decides the corpus's bytes; a change of any entry regenerates it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpeechConfig(CorpusSize):
+    """Settings of a corpus whose utterances are texts of a wanted duration."""
+
+    min_seconds: float = 3.0
+    max_seconds: float = 12.0
+    seed: int = 42
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not (self.min_seconds >= 1.0 and self.min_seconds + 3.0 <= self.max_seconds <= 60.0):
+            raise CorpusConfigError(
+                f"utterances must last from --min-seconds >= 1 to --max-seconds <= 60, at least 3 s apart, found "
+                f"{self.min_seconds:g} to {self.max_seconds:g}; widen the range"
+            )
 
 
 def _flag(name: str) -> str:

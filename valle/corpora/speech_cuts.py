@@ -28,12 +28,13 @@ def write_manifests(
     parse: Callable[[dict[str, Any]], Utterance],
     is_female: Callable[[Utterance], bool | None],
     describe: Callable[[Utterance], dict[str, Any]],
+    language_of: Callable[[Utterance], str] = lambda _: "English",
 ) -> dict[str, CutSet]:
     """Write ``cuts_{train,dev,test}.jsonl.gz`` of a synthesised corpus and return them, read lazily.
 
     A cut is an utterance; its supervision has the text, the voice as ``speaker``, word and phone times, where they are known, as
-    ``alignment["word"]`` and ``alignment["phone"]`` (seconds from the cut's start), and in ``custom`` what ``describe`` says of the
-    voice and ``voice_is_in_train``.  Audio paths are absolute.  Every cut is validated by lhotse.
+    ``alignment["word"]`` and ``alignment["phone"]`` (seconds from the cut's start), and in ``custom`` what ``describe`` says of it
+    and ``voice_is_in_train``.  Audio paths are absolute.  Every cut is validated by lhotse.
     Raises :class:`CorpusDirectoryError` unless the corpus is complete.
     """
     if not is_complete(directory):
@@ -42,7 +43,9 @@ def write_manifests(
 
     def cuts(part: str) -> Iterator[MonoCut]:
         for utterance in read_index(index_path(directory, part), parse):
-            cut = _cut(utterance, root, is_female=is_female(utterance), described=describe(utterance))
+            cut = _cut(
+                utterance, root, is_female=is_female(utterance), described=describe(utterance), language=language_of(utterance)
+            )
             validate(cut)
             yield cut
 
@@ -54,7 +57,7 @@ def write_manifests(
     return sets
 
 
-def _cut(utterance: SpokenUtterance[Any], root: Path, *, is_female: bool | None, described: dict[str, Any]) -> MonoCut:
+def _cut(utterance: SpokenUtterance[Any], root: Path, *, is_female: bool | None, described: dict[str, Any], language: str) -> MonoCut:
     duration = utterance.num_samples / SAMPLE_RATE
     recording = Recording(
         id=utterance.id,
@@ -70,7 +73,7 @@ def _cut(utterance: SpokenUtterance[Any], root: Path, *, is_female: bool | None,
         start=0.0,
         duration=duration,
         text=utterance.text,
-        language="English",
+        language=language,
         speaker=utterance.voice.name,
         gender=None if is_female is None else "female" if is_female else "male",
         custom={**described, "voice_is_in_train": utterance.voice_is_in_train},

@@ -10,11 +10,11 @@ import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any, Generic, Protocol, Self, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
 from valle.corpora.espeak_grammar import words_of
 from valle.corpora.speech import Span, Speech
-from valle.corpora.speech_config import CorpusConfigError, SpeechConfig
+from valle.corpora.speech_config import CorpusConfigError, CorpusSize, SpeechConfig
 
 SENTENCE_SECONDS = 3.5  # about what one sentence takes
 MAX_DRAWS = 200
@@ -33,7 +33,12 @@ VoiceType = TypeVar("VoiceType", bound=NamedVoice)
 
 @dataclass(frozen=True, kw_only=True)
 class SpokenUtterance(ABC, Generic[VoiceType]):
-    """What the index says of one audio file; ``path`` is relative to the corpus's folder."""
+    """What the index says of one audio file; ``path`` is relative to the corpus's folder.
+
+    A corpus that says more adds fields of plain types and names them in ``OWN_FIELDS``.
+    """
+
+    OWN_FIELDS: ClassVar[tuple[str, ...]] = ()
 
     id: str
     part: str
@@ -51,9 +56,9 @@ class SpokenUtterance(ABC, Generic[VoiceType]):
         """The voice of which ``fields`` were written."""
 
     @classmethod
-    def of(cls, part: str, number: int, *, text: str, speech: Speech, voice: VoiceType, voice_is_in_train: bool) -> Self:
-        """Utterance ``number`` of ``part``."""
-        identifier = f"{part}-{number:08d}"
+    def of(cls, part: str, number: int, *, text: str, speech: Speech, voice: VoiceType, voice_is_in_train: bool, **own: Any) -> Self:
+        """Utterance ``number`` of ``part``; ``own`` are the fields of ``OWN_FIELDS``."""
+        identifier = identifier_of(part, number)
         return cls(
             id=identifier,
             part=part,
@@ -64,12 +69,13 @@ class SpokenUtterance(ABC, Generic[VoiceType]):
             num_samples=len(speech.samples),
             words=speech.words,
             phones=speech.phones,
+            **own,
         )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types; spans are ``[symbol, start, duration]`` in seconds."""
         return {
-            **{name: getattr(self, name) for name in _PLAIN_FIELDS},
+            **{name: getattr(self, name) for name in (*_PLAIN_FIELDS, *self.OWN_FIELDS)},
             "voice": asdict(self.voice),  # type: ignore[call-overload]  # a frozen dataclass, which no protocol can say
             "words": [[span.symbol, span.start, span.duration] for span in self.words],
             "phones": [[span.symbol, span.start, span.duration] for span in self.phones],
@@ -79,7 +85,7 @@ class SpokenUtterance(ABC, Generic[VoiceType]):
     def from_dict(cls, fields: dict[str, Any]) -> Self:
         """The utterance of which ``fields`` were written."""
         return cls(
-            **{name: fields[name] for name in _PLAIN_FIELDS},
+            **{name: fields[name] for name in (*_PLAIN_FIELDS, *cls.OWN_FIELDS)},
             voice=cls.parse_voice(fields["voice"]),
             words=tuple(Span(symbol=symbol, start=start, duration=length) for symbol, start, length in fields["words"]),
             phones=tuple(Span(symbol=symbol, start=start, duration=length) for symbol, start, length in fields["phones"]),
@@ -89,7 +95,12 @@ class SpokenUtterance(ABC, Generic[VoiceType]):
 _PLAIN_FIELDS = ("id", "part", "path", "text", "voice_is_in_train", "num_samples")
 
 
-def whose_turn(config: SpeechConfig, *, part: str, number: int) -> tuple[int, bool]:
+def identifier_of(part: str, number: int) -> str:
+    """The id of utterance ``number`` of ``part``."""
+    return f"{part}-{number:08d}"
+
+
+def whose_turn(config: CorpusSize, *, part: str, number: int) -> tuple[int, bool]:
     """The index of an utterance's voice among train's or among the held-out ones, and whether train has it."""
     if part != "test":
         return number % config.num_voices, True

@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 
 from valle.corpora.espeak_grammar import PARTS
 from valle.corpora.speech import SAMPLE_RATE
-from valle.corpora.speech_config import CorpusConfigError, CorpusDirectoryError, SpeechConfig
+from valle.corpora.speech_config import CorpusConfigError, CorpusDirectoryError, CorpusSize
 from valle.files import replacing
 from valle.progress import Progress
 
@@ -66,6 +66,7 @@ class CorpusSpeaker(Protocol):
 
 OpenSpeaker = Callable[[], CorpusSpeaker]
 
+
 @dataclass(frozen=True, kw_only=True)
 class PartReport:
     """Size of one part."""
@@ -83,7 +84,7 @@ class SynthesisReport:
 
 
 def write_corpus(
-    directory: Path, *, config: SpeechConfig, open_speaker: OpenSpeaker, num_workers: int, progress: Progress | None
+    directory: Path, *, config: CorpusSize, open_speaker: OpenSpeaker, num_workers: int, progress: Progress | None
 ) -> SynthesisReport:
     """Synthesise the corpus into ``directory``, or complete it, or replace one of other settings.
 
@@ -178,16 +179,16 @@ class _SpeakingPool:
                     future.exception()  # waits: nothing may be written after this
 
 
-def _write_part(directory: Path, *, config: SpeechConfig, part: str, pool: _SpeakingPool, progress: Callable[[float], Any]) -> PartReport:
+def _write_part(directory: Path, *, config: CorpusSize, part: str, pool: _SpeakingPool, progress: Callable[[float], Any]) -> PartReport:
     path = index_path(directory, part)
     if path.exists():
         return _measure(path)
     wanted, seconds, kept = config.seconds_of(part), 0.0, 0
     shards = pool.in_order(lambda speaker, shard: _write_shard(directory, part, shard, speaker))
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as index:
-        while seconds < wanted:
+        while seconds < wanted or kept % config.utterances_together:
             for line in next(shards).read_text(encoding="utf-8").splitlines():
-                if seconds < wanted:
+                if seconds < wanted or kept % config.utterances_together:
                     index.write(line + "\n")
                     seconds += json.loads(line)["num_samples"] / SAMPLE_RATE
                     kept += 1
@@ -233,7 +234,7 @@ def _delete_audio_beyond(folder: Path, num_kept: int) -> None:
             voice_folder.rmdir()
 
 
-def _claim(directory: Path, config: SpeechConfig) -> bool:
+def _claim(directory: Path, config: CorpusSize) -> bool:
     """Make the folder this corpus's; true if it was before.  A corpus of other settings is removed."""
     wanted = config.fingerprint()
     found = _read_settings(directory)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from valle.errors import UserError
+from valle.modules.gated_transformer import GatedTransformer
 from valle.modules.transformer import Engine, LayerCache, Step, Transformer
 from valle.timeline import ceil_division
 
@@ -93,6 +94,8 @@ def reason_against(transformer: Transformer) -> str | None:
         return f"the model's weights are {str(weight.dtype).removeprefix('torch.')}, not float32 or bfloat16"
     if torch.is_autocast_enabled("cpu"):
         return "autocast is on"
+    if isinstance(transformer, GatedTransformer):
+        return "its blocks are those of released text models"
     if transformer.config.num_levels:
         return "its norms depend on a level"
     return None

@@ -9,9 +9,10 @@ from typing import Literal
 import torch
 
 from valle.errors import UserError
-from valle.inference.trained_model import check_choice, trained_model
+from valle.inference.trained_model import check_choice, released_from_checkpoint, trained_state
 from valle.models.audio_lm import count_parameters
 from valle.models.folder import refuse_other_content
+from valle.models.joint_released import ReleasedJoint, joint_from_checkpoint, save_joint
 from valle.models.released import save_released
 from valle.outputs import claim_file
 
@@ -38,13 +39,17 @@ def export(options: ExportOptions) -> int:
     """Write the folder -> how many parameters it holds."""
     refuse_other_content(options.output_dir)
     outputs = claim_file(options.output_dir, program="export")
-    released = trained_model(
+    state = trained_state(
         checkpoint=options.checkpoint,
         exp_dir=options.exp_dir,
         epoch=options.epoch,
         avg=options.avg,
         use_averaged_model=options.use_averaged_model,
     )
+    released = joint_from_checkpoint(state) if "joint" in state else released_from_checkpoint(state)
     with outputs.being_written():
+        if isinstance(released, ReleasedJoint):
+            save_joint(released, options.output_dir, dtype=getattr(torch, options.dtype))
+            return count_parameters(released.model)
         save_released(released, options.output_dir, dtype=getattr(torch, options.dtype))
     return count_parameters(released.model)

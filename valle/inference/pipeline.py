@@ -286,6 +286,33 @@ class Pipeline:
         return LiveContinuation(chunks, notes, sample_rate=self.sample_rate, seed=row_seed)
 
     @torch.inference_mode()
+    def speak_units(
+        self, units: Tensor, voice: Recording, sample_rate: int, *, prompt_seconds: float = 3.0, seed: int = 0,
+        settings: ContinueSettings | None = None,
+    ) -> Waveform:  # fmt: skip
+        """The sound of ``units (T_u,)`` in the voice of the first ``prompt_seconds`` of a recording, without the recording itself.
+
+        A recording that is shorter is repeated up to that length (AudioPaLM, Rubenstein et al. 2023, 3.4).
+        """
+        if self.semantic is None:
+            raise UserError("this model knows no units, so it cannot speak them; use one trained on tokens with units")
+        settings = self._settings(settings or ContinueSettings(mode="acoustic"))
+        [row], [row_seed] = self._rows(voice, sample_rate, seed)
+        most = self._samples(prompt_seconds)
+        self._refuse_too_short(row)
+        wav = np.tile(row, ceil_division(most, len(row)))[:most]
+        prompt = self._prompt(wav, row_seed, self._gain_db(wav, settings))
+        per_period, known = self.timeline.units_per_period, prompt.tokens.units
+        padded = torch.cat([units, units[-1:].expand(-len(units) % per_period)]).to(known.device)
+        [codes] = self.continuer.codes(
+            [prompt.tokens], units=[torch.cat([known, padded])], num_frames=[0], sampling=settings.sampling,
+            block_seconds=settings.block_seconds,
+        )  # fmt: skip
+        first = len(prompt.tokens.codes) * self.acoustic.hop_length
+        sound = self._at_level_of(replace(prompt, wav=wav[:first]), self._decode(codes))[first:]
+        return sound[: self._samples(len(units) / float(self.semantic.identity.grid.rate))]
+
+    @torch.inference_mode()
     def _live(
         self, wav: Waveform | Iterable[Recording], sample_rate: int, seed: int, settings: ContinueSettings, notes: LiveNotes, chunk: int
     ) -> Generator[Waveform, None, None]:

@@ -24,10 +24,17 @@ def check_choice(*, exp_dir: Path | None, epoch: int, avg: int, use_averaged_mod
 
 def trained_model(*, checkpoint: Path | None, exp_dir: Path | None, epoch: int, avg: int, use_averaged_model: bool) -> Released:
     """The model of a checkpoint, or of a folder's chosen ones."""
+    return released_from_checkpoint(
+        trained_state(checkpoint=checkpoint, exp_dir=exp_dir, epoch=epoch, avg=avg, use_averaged_model=use_averaged_model)
+    )
+
+
+def trained_state(*, checkpoint: Path | None, exp_dir: Path | None, epoch: int, avg: int, use_averaged_model: bool) -> dict[str, Any]:
+    """The same as the trainer wrote it, of whatever model."""
     if checkpoint is not None:
-        return released_from_checkpoint(load_checkpoint(checkpoint))
+        return load_checkpoint(checkpoint)
     assert exp_dir is not None
-    return released_from_checkpoint(choose_checkpoint(exp_dir, epoch=epoch, avg=avg, use_averaged_model=use_averaged_model))
+    return choose_checkpoint(exp_dir, epoch=epoch, avg=avg, use_averaged_model=use_averaged_model)
 
 
 def released_from_checkpoint(state: dict[str, Any]) -> Released:

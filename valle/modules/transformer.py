@@ -155,6 +155,8 @@ class LevelNorm(nn.Module):
 class Block(nn.Module):
     """Attention and feed-forward, each with a residual."""
 
+    shares_keys = False  # several heads read one head's keys and values
+
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         self.heads, self.norm_first, self.dropout = config.nhead, config.norm_first, config.dropout
@@ -168,17 +170,20 @@ class Block(nn.Module):
     def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor], attend: Attend, levels: Tensor | None, cache: LayerCache | None) -> Tensor:
         """``x (B, S, D)`` -> ``(B, S, D)``; ``cache`` receives keys and values of positions 0..S-1."""
         x = self._residual(x, self.attention_norm, lambda h: self._attend(h, rotary, attend, cache), levels)
-        return self._residual(x, self.feedforward_norm, lambda h: self.project(F.gelu(self.expand(h))), levels)
+        return self._residual(x, self.feedforward_norm, lambda h: self._feed_forward(h, self), levels)
 
     def step(self, x: Tensor, step: Step, cache: LayerCache, layers: StepLayers | None = None) -> Tensor:
         """New positions of a row: ``x (B, S, D)`` -> ``(B, S, D)``; ``layers`` are the block's own, made ready for steps."""
         ready = layers or self
         x = self._residual(x, self.attention_norm, lambda h: self._attend_step(h, step, cache, ready), None)
-        return self._residual(x, self.feedforward_norm, lambda h: ready.project(F.gelu(ready.expand(h))), None)
+        return self._residual(x, self.feedforward_norm, lambda h: self._feed_forward(h, ready), None)
 
     def ready_for_steps(self, batch: int) -> StepLayers:
         """The products for steps of ``batch`` rows, as long as the weights stay."""
         return StepLayers(*(StepLinear(layer, batch) for layer in (self.qkv, self.out, self.expand, self.project)))
+
+    def _feed_forward(self, x: Tensor, layers: Block | StepLayers) -> Tensor:
+        return layers.project(F.gelu(layers.expand(x)))
 
     def _residual(self, x, norm, inner, levels):  # type: ignore[no-untyped-def]
         if self.norm_first:
@@ -197,7 +202,9 @@ class Block(nn.Module):
             cache.keys[:, :, : k.shape[2]] = k
             cache.values[:, :, : v.shape[2]] = v
         dropout = self.dropout if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=attend.mask, dropout_p=dropout, is_causal=attend.causal)
+        mixed = F.scaled_dot_product_attention(
+            q, k, v, attn_mask=attend.mask, dropout_p=dropout, is_causal=attend.causal, enable_gqa=self.shares_keys
+        )
         return self.out(mixed.transpose(1, 2).flatten(2))
 
     def _attend_step(self, x: Tensor, step: Step, cache: LayerCache, layers: Block | StepLayers) -> Tensor:
@@ -211,7 +218,7 @@ class Block(nn.Module):
             cache.values[step.rows, :, step.slots] = v.transpose(1, 2).to(cache.values.dtype)
         keys, values = cache.keys[:, :, : step.extent], cache.values[:, :, : step.extent]
         # Not is_causal: with one query and many keys, torch would let it see key 0 alone.
-        mixed = F.scaled_dot_product_attention(q, keys, values, attn_mask=step.bias)
+        mixed = F.scaled_dot_product_attention(q, keys, values, attn_mask=step.bias, enable_gqa=self.shares_keys)
         return layers.out(mixed.transpose(1, 2).flatten(2))
 
 
@@ -277,10 +284,10 @@ def compute_dtype(x: Tensor) -> torch.dtype:
     return torch.get_autocast_dtype(kind) if is_casting else x.dtype
 
 
-def rotary_table(position: Tensor, head_dim: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+def rotary_table(position: Tensor, head_dim: int, dtype: torch.dtype, *, base: float = 10000.0) -> tuple[Tensor, Tensor]:
     """Cosines and signed sines of ``position (...)`` for ``rotate`` -> two ``(..., head_dim)``."""
     half = head_dim // 2
-    frequency = 10000.0 ** (-torch.arange(half, device=position.device, dtype=torch.float32) / half)
+    frequency = base ** (-torch.arange(half, device=position.device, dtype=torch.float32) / half)
     angle = position.float()[..., None] * frequency
     cos, sin = angle.cos(), angle.sin()
     return torch.cat([cos, cos], -1).to(dtype), torch.cat([-sin, sin], -1).to(dtype)

@@ -309,7 +309,10 @@ class Pipeline:
             block_seconds=settings.block_seconds,
         )  # fmt: skip
         first = len(prompt.tokens.codes) * self.acoustic.hop_length
-        sound = self._at_level_of(replace(prompt, wav=wav[:first]), self._decode(codes))[first:]
+        sound = self._decode(codes)
+        if prompt.gain_db != 0:
+            sound = self._at_level_of(wav[:first], with_gain(sound, -prompt.gain_db))
+        sound = settings.marking(self.sample_rate).next(sound[first:])
         return sound[: self._samples(len(units) / float(self.semantic.identity.grid.rate))]
 
     @torch.inference_mode()

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from valle.decoding.engine import Decoder, DecodingRequest, Drawn, Known, draw_token
+from valle.decoding.drawing import Drawn, Known, draw_token
+from valle.decoding.engine import Decoder, DecodingRequest
 from valle.decoding.sampling import Noise, Sampling
+from valle.decoding.seats import Seats
 from valle.models.joint_lm import JointLM
 from valle.models.joint_tasks import Kind
 from valle.modules.transformer import Attend
@@ -70,7 +72,6 @@ class _Outputs:
                 first, count = (0, model.config.num_pieces) if kind == "text" else (model.first_unit, model.config.num_units)
                 self.possible[row, number, first : first + count] = True
                 self.possible[row, number, model.eos if number == len(kinds) - 1 else model.then] = True
-        self.rows = torch.arange(len(gives), device=device)
         self.speaks = torch.tensor([[kind == "units" for kind in (*kinds, *kinds[-1:] * most)][:most] for kinds in gives], device=device)
         self.kinds = {kind for kinds in gives for kind in kinds}
 
@@ -78,19 +79,20 @@ class _Outputs:
         inputs: Tensor = self.model.embed(tokens)
         return inputs
 
-    def next_inputs(self, tokens: Tensor, positions: Tensor) -> Tensor:
+    def next_inputs(self, tokens: Tensor, positions: Tensor, seats: Seats) -> Tensor:
         inputs: Tensor = self.model.embed(tokens)
         return inputs
 
     def draw(self, hidden: Tensor, known: Known, sampling: Sampling, noise: Noise) -> Drawn:
+        rows = known.seats.index
         ended = known.new(known.numbers.eq(self.model.then).long()).sum(1).clamp(max=self.possible.shape[1] - 1)
-        logits = self.model.scores(hidden).masked_fill(~self.possible[self.rows, ended], -torch.inf)
+        logits = self.model.scores(hidden).masked_fill(~self.possible[rows, ended], -torch.inf)
         drawn = {
             kind: draw_token(logits.clone(), known, self.sampling[kind], noise, end_token=self.end_token).tokens for kind in self.kinds
         }
         if len(drawn) == 1:
             return Drawn(next(iter(drawn.values())))
-        return Drawn(torch.where(self.speaks[self.rows, ended][:, None], drawn["units"], drawn["text"]))
+        return Drawn(torch.where(self.speaks[rows, ended][:, None], drawn["units"], drawn["text"]))
 
     def attend_window(self, lengths: Tensor, max_length: int) -> Attend:
         return Attend.causally()

@@ -32,6 +32,7 @@ from valle.decoding.sampling import Drafts, Sampling
 from valle.errors import UserError
 from valle.inference.trained_model import trained_model
 from valle.models.released import Released
+from valle.modules.transformer import Stepping
 from valle.tokenizing.token_manifests import read_manifests
 
 DEMO = ROOT / "egs" / "espeak" / "conf" / "demo.yaml"
@@ -145,14 +146,17 @@ class counted_steps:
 
     def __init__(self, stage: nn.Module) -> None:
         self.head: nn.Module = stage.get_submodule("head")
+        self.stepping: Stepping = stage.transformer.stepping  # type: ignore[assignment, union-attr]
 
     def __enter__(self) -> list[None]:
         steps: list[None] = []
+        self.engine, self.stepping.engine = self.stepping.engine, "torch"  # the native one draws many tokens without calling the head
         self.handle = self.head.register_forward_hook(lambda _head, inputs, _output: steps.append(None) if inputs[0].ndim == 2 else None)
         return steps
 
     def __exit__(self, *_error: object) -> None:
         self.handle.remove()
+        self.stepping.engine = self.engine
 
 
 def dev_examples(released: Released, manifest_dir: Path, span: Span) -> list[Tokens]:

@@ -52,6 +52,16 @@ UNKNOWN = [
         ("write_prompts", "--num-prompt", "--num-prompts"),
         ("fingerprint_folder", "--audiodir", "--audio-dir"),
         ("serve", "--grace-second", "--grace-seconds"),
+        ("detect", "--verif", "--verify"),
+        ("transcribe", "--languag", "--language"),
+        ("fit_text_pieces", "--num-piece", "--num-pieces"),
+        ("prepare_espeak_text", "--num-text", "--num-texts"),
+        ("prepare_synthetic", "--corpus", "--corpus-dir"),
+        ("make_language_suites", "--max-item", "--max-items"),
+        ("speak", "--voicemodel", "--voice-model"),
+        ("translate", "--voicemodel", "--voice-model"),
+        ("synthesize_espeak_text", "--num-hour", "--num-hours"),
+        ("synthesize_synthetic", "--num-hour", "--num-hours"),
     )
 ]
 

@@ -142,4 +142,5 @@ def test_hibari_never_downloads(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     with SyntheticSpeaker(replace(CONFIG, synthesisers="hibari")) as speaker:
-        speaker.speak_utterance("dev", 0)
+        utterance, samples = speaker.speak_utterance("dev", 0)
+    assert utterance.num_samples == len(samples) > 0

@@ -19,6 +19,8 @@ from benchmarks.acoustic_table import acoustic_models
 from benchmarks.engine_table import engines
 from benchmarks.front_page import goals, works
 from benchmarks.row_names import figures_of
+from benchmarks.sound_table import voices as sound_voices
+from benchmarks.sound_table import words as sound_words
 from benchmarks.tables import Results, interval, markdown, page_table, percent, text, where, written_from
 from benchmarks.tokenizer_tables import across_speakers, codecs, command, curves, limits, reports, unit_choice, units
 from valle.evaluation.demo_summary import demo_tables
@@ -445,6 +447,8 @@ BLOCKS: dict[str, Callable[[Results], str | None]] = {
     "units-before": across_speakers(ITERATIONS, BEFORE, told=IN_CODECS),
     "codec-limits": written_from("codec_limits", limits),
     "voices-kept": written_from("voices_kept", voices_kept),
+    "sound-voices": written_from("sound", sound_voices),
+    "sound-words": written_from("sound", sound_words),
     "levels": written_from("levels", levels),
     "watermark": written_from("watermark", watermark),
     "detector": written_from("detector", detector),

@@ -98,6 +98,11 @@ def above_babble(
 
 def trigrams_allowed(clips: Sequence[HeardClip], lexicon: Set[str], grammar: Grammar) -> Estimate:
     """Of three words in a row that are all in the lexicon, the share that ``grammar`` allows."""
+    return _share(*trigram_counts(clips, lexicon, grammar))
+
+
+def trigram_counts(clips: Sequence[HeardClip], lexicon: Set[str], grammar: Grammar) -> tuple[list[int], list[int]]:
+    """Of every clip, how many of three words in a row ``grammar`` allows, and how many are all in the lexicon."""
     allowed, all_known = [], []
     for clip in clips:
         words = clip.heard.words
@@ -105,7 +110,7 @@ def trigrams_allowed(clips: Sequence[HeardClip], lexicon: Set[str], grammar: Gra
         known = [three for three in threes if all(word in lexicon for word in three)]
         all_known.append(len(known))
         allowed.append(sum(grammar.allows(three) for three in known))
-    return _share(allowed, all_known)
+    return allowed, all_known
 
 
 def trusted(clips: Sequence[HeardClip]) -> Estimate:

@@ -66,6 +66,9 @@ ENCODER_TYPES = {  # of each released name: the class whose weights are released
     "w2v-bert-2.0": "Wav2Vec2BertModel",
     "mert-95m": "HubertModel",
     "mert-330m": "HubertModel",
+    "whisper-tiny.en": "WhisperForConditionalGeneration",
+    "whisper-base": "WhisperForConditionalGeneration",
+    "whisper-small": "WhisperForConditionalGeneration",
 }
 _LARGE = {"do_stable_layer_norm": True, "feat_extract_norm": "layer", "conv_bias": True}
 
@@ -74,7 +77,11 @@ def tiny_released_encoder(name: str, *, seed: int = 0, num_layers: int = 4, **ch
     """Of the released convolutions, norms and normalisation; with weights so large that every input shows."""
     torch.manual_seed(seed)
     sizes: dict[str, Any] = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32, "num_hidden_layers": num_layers}
-    if name == "w2v-bert-2.0":
+    if name.startswith("whisper"):
+        heads = {"encoder_attention_heads": 2, "decoder_attention_heads": 2, "encoder_ffn_dim": 32, "decoder_ffn_dim": 32}
+        depths = {"encoder_layers": num_layers, "decoder_layers": 1}
+        sizes = {**heads, **depths, "d_model": 16, "vocab_size": 60, "pad_token_id": 0, "init_std": 0.3}
+    elif name == "w2v-bert-2.0":
         sizes |= {"conv_depthwise_kernel_size": 5}
     else:
         sizes |= {"conv_dim": [16] * 7, "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 4}
@@ -103,6 +110,8 @@ def write_released(name: str, model: Any, folder: Path, *, old: bool = False, **
     model.save_pretrained(folder)
     bert = name == "w2v-bert-2.0"
     extractor = transformers.SeamlessM4TFeatureExtractor() if bert else transformers.Wav2Vec2FeatureExtractor(sampling_rate=rate_of(name))
+    if name.startswith("whisper"):
+        extractor = transformers.WhisperFeatureExtractor()
     extractor.save_pretrained(folder)
     config = json.loads((folder / "config.json").read_text())
     if name.startswith("mert"):

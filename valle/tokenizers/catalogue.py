@@ -123,6 +123,9 @@ CATALOGUE = (
     _encoder("w2v-bert-2.0", hub="facebook/w2v-bert-2.0", licence="MIT", files=ENCODER_FILES),
     _encoder("mert-95m", hub="m-a-p/MERT-v1-95M", licence="CC-BY-NC-4.0", sample_rate=24000),
     _encoder("mert-330m", hub="m-a-p/MERT-v1-330M", licence="CC-BY-NC-4.0", sample_rate=24000),
+    _encoder("whisper-tiny.en", hub="openai/whisper-tiny.en", licence="Apache-2.0", files=ENCODER_FILES),
+    _encoder("whisper-base", hub="openai/whisper-base", licence="Apache-2.0", files=ENCODER_FILES),
+    _encoder("whisper-small", hub="openai/whisper-small", licence="Apache-2.0", files=ENCODER_FILES),
     *(
         CatalogueEntry(
             name=f"hubert-base-km{size}", kind="semantic", sample_rate=16000, hop_length=320, codebook_size=size,

@@ -75,14 +75,17 @@ def read_json(path: Path) -> dict[str, Any]:
     return values
 
 
-def load_model(model_class: Any, name: str, path: Path | None, *, config: Any = None) -> Any:
-    """``model_class`` of ``transformers`` with the released weights, fp32; ``config`` stands for the folder's own settings."""
+def load_model(model_class: Any, name: str, path: Path | None, *, config: Any = None, within: str = "") -> Any:
+    """``model_class`` of ``transformers`` with the released weights, fp32; ``config`` stands for the folder's own settings.
+
+    ``within``: a pattern of what stands before the names of a part of the released model, where ``model_class`` is that part.
+    """
     entry, folder = entry_of(name), released_folder(name, path)
     safe = any(folder.glob("*.safetensors")) or not (folder / OLD_WEIGHTS_FILE).is_file()
     try:
         model, found = model_class.from_pretrained(
             str(folder), config=config, use_safetensors=safe, weights_only=True, dtype=torch.float32, output_loading_info=True,
-            local_files_only=True,
+            local_files_only=True, key_mapping={within: ""} if within else None,
         )  # fmt: skip
     except unreadable() as error:
         raise _not_found(entry, path, error) from error

@@ -21,6 +21,36 @@ def normalised(wav: Tensor, heard: int) -> Tensor:
     return torch.cat([audio, wav[:, heard:]], 1)
 
 
+class WhisperMels(nn.Module):
+    """Log-mel bands of 16 kHz every 10 ms over 25, as Whisper hears them (Radford et al. 2022, 2.2): 8 decades below the loudest."""
+
+    sample_rate, size, frame_hop, stack = 16000, 400, 160, 2
+    window: Tensor
+    filters: Tensor
+
+    def __init__(self, num_mels: int) -> None:
+        from transformers.audio_utils import mel_filter_bank
+
+        super().__init__()
+        filters = mel_filter_bank(self.size // 2 + 1, num_mels, 0.0, 8000.0, self.sample_rate, norm="slaney", mel_scale="slaney")
+        self.register_buffer("filters", torch.from_numpy(filters).float(), persistent=False)
+        self.register_buffer("window", torch.hann_window(self.size), persistent=False)
+
+    @property
+    def overhang(self) -> int:
+        """Samples that a pair of frames hears past its own: frames are centred."""
+        return self.size // 2 - self.frame_hop
+
+    def forward(self, wav: Tensor, heard: int) -> Tensor:
+        """``wav (B, T)``, of which ``heard`` samples are audio -> ``(B, 2 n, num_mels)``; silence stands before the first sample."""
+        padded = nn.functional.pad(wav, (self.size // 2, 0))
+        spectrum = torch.fft.rfft(padded.unfold(-1, self.size, self.frame_hop) * self.window)
+        bands = (spectrum.abs().square() @ self.filters).clamp(min=1e-10).log10()
+        bands = bands[:, : bands.shape[1] // self.stack * self.stack]
+        loudest = bands[:, : max(1, ceil_division(heard, self.frame_hop))].amax((1, 2), keepdim=True)
+        return (bands.maximum(loudest - 8.0) + 4.0) / 4.0
+
+
 class StackedFbank(nn.Module):
     """Kaldi's log-mel bands of 16 kHz, every 10 ms over 25, in pairs: 160 numbers every 20 ms, as w2v-BERT 2.0 hears them."""
 

@@ -1,4 +1,4 @@
-"""Units of released speech and music encoders: HuBERT, WavLM, wav2vec 2.0, w2v-BERT 2.0, MERT (see ``clustered_units.py``).
+"""Units of released speech and music encoders: HuBERT, WavLM, wav2vec 2.0, w2v-BERT 2.0, MERT, Whisper (see ``clustered_units.py``).
 
 One layer's states are clustered, layers above it are neither read nor computed, and encoder, layer, statistics and centroids
 are saved together under one hash. Code that comes with a model (MERT's) is never run: its weights are HuBERT's.
@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import asdict, dataclass, field
+from importlib import import_module
 from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
+from torch.nn import functional
 
 from valle.errors import UserError
 from valle.tokenizers.clustered_units import ClusteredUnits, UnitsConfig
@@ -26,7 +28,7 @@ from valle.tokenizers.pretrained import (
     released_folder,
     unreadable,
 )
-from valle.tokenizers.pretrained_front_ends import StackedFbank, normalised
+from valle.tokenizers.pretrained_front_ends import StackedFbank, WhisperMels, normalised
 
 _WAVE = (
     "hidden_size", "num_attention_heads", "intermediate_size", "hidden_act", "layer_norm_eps", "feat_extract_norm",
@@ -36,11 +38,14 @@ _WAVE = (
 
 
 class _Family(NamedTuple):
-    """Names of ``transformers``: the model, its configuration, and the settings that its weights depend on."""
+    """Names of ``transformers``: the model, its configuration, the settings that its weights depend on, its depth and its width."""
 
     model: str
     config: str
     settings: tuple[str, ...]
+    depth: str = "num_hidden_layers"
+    width: str = "hidden_size"
+    within: str = ""  # where released weights have the encoder, a pattern of the beginning of their names
 
 
 _FAMILIES = {
@@ -52,6 +57,11 @@ _FAMILIES = {
         ("hidden_size", "num_attention_heads", "intermediate_size", "feature_projection_input_dim", "hidden_act", "layer_norm_eps",
          "position_embeddings_type", "rotary_embedding_base", "max_source_positions", "left_max_position_embeddings",
          "right_max_position_embeddings", "conv_depthwise_kernel_size"),
+    ),
+    "whisper": _Family(
+        "models.whisper.modeling_whisper.WhisperEncoder", "WhisperConfig",
+        ("d_model", "encoder_attention_heads", "encoder_ffn_dim", "num_mel_bins", "activation_function", "max_source_positions",
+         "scale_embedding"), depth="encoder_layers", width="d_model", within=r"^(model\.)?encoder\.",
     ),
 }  # fmt: skip
 _SAME_WEIGHTS = {"mert_model": "hubert"}  # another program's name for the same tensors
@@ -68,6 +78,9 @@ ENCODERS = {
     "w2v-bert-2.0": "wav2vec2-bert",
     "mert-95m": "mert_model",
     "mert-330m": "mert_model",
+    "whisper-tiny.en": "whisper",
+    "whisper-base": "whisper",
+    "whisper-small": "whisper",
 }
 
 
@@ -95,16 +108,22 @@ class PretrainedUnits(ClusteredUnits):
     def __init__(self, config: PretrainedUnitsConfig, encoder: Any = None) -> None:
         if encoder is None:
             encoder = _model_class(config.family)(_truncated(config))
-        bands = StackedFbank() if config.family == "wav2vec2-bert" else None
+        bands: StackedFbank | WhisperMels | None = None
+        if config.family == "wav2vec2-bert":
+            bands = StackedFbank()
+        elif config.family == "whisper":
+            bands = WhisperMels(config.settings["num_mel_bins"])
         kernels, strides = config.settings.get("conv_kernel", ()), config.settings.get("conv_stride", ())
         hop = prod(strides) if bands is None else bands.stack * bands.frame_hop
         self.overhang = _receptive_field(kernels, strides) - hop if bands is None else bands.overhang
-        super().__init__(config, sample_rate=config.sample_rate, frame_hop=hop, dim=config.settings["hidden_size"])
+        super().__init__(config, sample_rate=config.sample_rate, frame_hop=hop, dim=config.settings[_FAMILIES[config.family].width])
         self.settings = config
         self.bands = bands
         self.encoder = encoder
         if config.settings.get("do_stable_layer_norm"):
             self.encoder.encoder.layer_norm = nn.Identity()  # the states are taken before the last norm
+        elif config.family == "whisper":
+            self.encoder.layer_norm = nn.Identity()
 
     def config(self) -> dict[str, Any]:
         return {"type": "pretrained-units", **asdict(self.settings)}
@@ -122,6 +141,8 @@ class PretrainedUnits(ClusteredUnits):
         return states
 
     def _states_alike(self, wav: Tensor, heard: int) -> Tensor:
+        if isinstance(self.bands, WhisperMels):
+            return whisper_states(self.encoder, self.bands(wav, heard))
         if self.bands is not None:
             return self.encoder(self.bands(wav, heard)).last_hidden_state
         return self.encoder(normalised(wav, heard) if self.settings.normalise else wav).last_hidden_state
@@ -139,7 +160,7 @@ def load_encoder(
     folder = released_folder(release, path)
     released, extractor = read_json(folder / "config.json"), read_json(folder / "preprocessor_config.json")
     family = _family(release, released, folder)
-    depth = released.get("num_hidden_layers", 0)
+    depth = released.get(_FAMILIES[family].depth, 0)
     if not 1 <= layer <= depth:
         raise UserError(f"expected a layer of {release} within 1..{depth}, found {layer}")
     try:
@@ -154,7 +175,8 @@ def load_encoder(
         raise PretrainedError(
             f"expected settings of {release} in {folder}/config.json, found others ({type(error).__name__}); get it again"
         ) from error
-    tokenizer = PretrainedUnits(config, load_model(_model_class(family), release, folder, config=truncated)).eval().requires_grad_(False)
+    encoder = load_model(_model_class(family), release, folder, config=truncated, within=_FAMILIES[family].within)
+    tokenizer = PretrainedUnits(config, encoder).eval().requires_grad_(False)
     check_grid(release, path, sample_rate=tokenizer.sample_rate, hop_length=tokenizer.hop_length // frames_per_unit)
     return tokenizer
 
@@ -183,7 +205,7 @@ def _truncated(config: PretrainedUnitsConfig) -> Any:
     """The configuration of the model's first layers, without the parts that only training has."""
     return _config_class(config.family)(
         **config.settings,
-        num_hidden_layers=config.layer,
+        **{_FAMILIES[config.family].depth: config.layer},
         mask_time_prob=0.0,
         mask_feature_prob=0.0,
         apply_spec_augment=False,
@@ -191,12 +213,24 @@ def _truncated(config: PretrainedUnitsConfig) -> Any:
     )
 
 
+def whisper_states(encoder: Any, mels: Tensor) -> Tensor:
+    """States ``(B, T, D)`` of ``mels (B, 2 T, num_mels)``: of what is there alone, where the released model fills 30 s with silence."""
+    x = functional.gelu(encoder.conv1(mels.transpose(1, 2)))
+    x = functional.gelu(encoder.conv2(x)).transpose(1, 2)
+    x = x + encoder.embed_positions.weight[: x.shape[1]]
+    for layer in encoder.layers:
+        x = layer(x, None)
+    states: Tensor = encoder.layer_norm(x)
+    return states
+
+
 def _model_class(family: str) -> Any:
     import transformers
 
     if family not in _FAMILIES:
         raise ValueError(f"the family {family!r}")
-    return getattr(transformers, _FAMILIES[family].model)
+    module, _, name = _FAMILIES[family].model.rpartition(".")
+    return getattr(import_module(f"transformers.{module}") if module else transformers, name)
 
 
 def _config_class(family: str) -> Any:

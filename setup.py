@@ -74,7 +74,7 @@ setup(
         "pocketsphinx": ["pocketsphinx"],
         "judges": ["faster-whisper"],
         "synthetic": ["hibari-tts", "onnxruntime"],
-        "live": ["aiohttp>=3.10", "prometheus-client"],
+        "live": ["aiohttp>=3.14", "prometheus-client"],
         "browser": ["playwright"],
         "sign": ["cryptography"],
     },

@@ -85,6 +85,12 @@ def write_results(path: Path, results: dict[str, Any]) -> None:
     temporary.replace(path)
 
 
+def merge_results(path: Path, results: dict[str, Any]) -> None:
+    """``write_results`` of what the file holds already with ``results`` in place of, or beside, what had their names."""
+    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    write_results(path, {name: value for name, value in {**before, **results}.items() if name != "goals"})
+
+
 def goal_lines(results: dict[str, Any]) -> list[str]:
     """One line a goal, for the terminal."""
     goals = goals_of(results)

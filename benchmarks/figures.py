@@ -18,6 +18,7 @@ from typing import Any
 from benchmarks.acoustic_table import acoustic_models
 from benchmarks.engine_table import engines
 from benchmarks.front_page import goals, works
+from benchmarks.live_tables import live, live_blocks, live_soak
 from benchmarks.row_names import figures_of
 from benchmarks.sound_table import voices as sound_voices
 from benchmarks.sound_table import words as sound_words
@@ -420,6 +421,9 @@ BLOCKS: dict[str, Callable[[Results], str | None]] = {
     "basics": written_from("basics", measured),
     "decoding": written_from("decoding", engines),
     "acoustic-models": written_from("acoustic_models", acoustic_models),
+    "live": live,
+    "live-blocks": written_from("live_blocks", live_blocks),
+    "live-soak": live_soak,
     "codec-steps": codec_steps,
     "long-audio": written_from("long_audio", measured),
     "window-context": window_context,

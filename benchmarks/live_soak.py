@@ -1,15 +1,18 @@
 #!/usr/bin/env python3
 """A day of listeners in short: streams of a tiny model, some cancelled, broken or slow; memory and descriptors must stay flat.
 
-  python -m benchmarks.live_soak --streams 20000 --output benchmarks/results/live_soak.json
+  python -m benchmarks.live_soak
+  python -m benchmarks.live_soak --model exp/released --minutes 60 --at-once 1
 
-All traffic is of this machine with itself.  The model has random weights, so a stream takes some milliseconds.
+All traffic is of this machine with itself.  The tiny model has random weights, so a stream takes some milliseconds; listeners of another
+model hear it in the time that it lasts.  Server and listeners are one process, whose memory is measured.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import logging
 import os
 import random
@@ -17,14 +20,16 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import aiohttp
 import numpy as np
 import torch
 
-from benchmarks.common import ROOT, header, write_results
+from benchmarks.common import ROOT, header, merge_results
+from benchmarks.turns import Turns
 from valle.audio import Waveform
 from valle.inference.pipeline import Pipeline
 from valle.live.models import ModelShelf
@@ -43,68 +48,119 @@ STOP = b'\x02{"type": "stop"}'
 GROWTH_MIB, SAMPLES = 32.0, 20  # by which memory may grow after the first quarter; how often it is looked at
 
 
+@dataclass(frozen=True)
+class Traffic:
+    """What listeners ask for, seconds."""
+
+    prompt_seconds: float = 0.5
+    whole_seconds: float = 0.3  # new audio of those who hear all of it
+    long_seconds: float = 20.0  # of those who leave before
+    ahead_seconds: float | None = None  # as of a hello
+    level: Literal["none"] | None = "none"
+
+
+IN_TIME = Traffic(prompt_seconds=3.0, whole_seconds=10.0, ahead_seconds=1.0, level=None)  # with a real model: as a person listens
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--streams", type=int, default=20000)
+    parser.add_argument("--model", help="a released folder whose listeners hear it in the time that it lasts; a tiny model if not given")
+    parser.add_argument("--minutes", type=float, default=None, help="end after so long, whatever the number of streams")
     parser.add_argument("--at-once", type=int, default=6, help="listeners at once, for 2 places and 8 in the queue")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results" / "live_soak.json")
+    parser.add_argument("--lock", type=Path, help="a file to lock while listeners come: on a machine that others use, they wait in between")
+    parser.add_argument("--turn-seconds", type=float, default=540.0, help="of a turn with the lock")
+    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results" / "live.json")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    results = header([f"python -m benchmarks.live_soak --streams {options.streams}"])
-    pipeline, threads, files = tiny_pipeline(), threading.active_count(), descriptors()
-    results.update(asyncio.run(soak(pipeline, options)))
+    name = "hour" if options.model else "short"
+    results = header([f"python -m benchmarks.live_soak{' --model exp/released --minutes 60 --at-once 1' if options.model else ''}"])
+    pipeline = tiny_pipeline()
+    if options.model:
+        [pipeline] = ModelShelf.load([options.model], device="cpu", dtype="float32", engine="auto").values()
+    threads, files = threading.active_count(), descriptors()
+    results.update(asyncio.run(soak(pipeline, IN_TIME if options.model else Traffic(), options)))
     results["left"] |= {"threads": threading.active_count() - threads, "descriptors": descriptors() - files}
-    write_results(options.output, results)
+    merge_soak(options.output, name, results)
     print(f"{results['memory_mib']}, {results['left']}; written: {options.output}")
 
 
-async def soak(pipeline: Pipeline, options: argparse.Namespace) -> dict[str, Any]:
+def merge_soak(path: Path, name: str, results: dict[str, Any]) -> None:
+    """Beside what the file holds of other soaks and of ``benchmarks.live``."""
+    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    memory, soaked = results["memory_mib"], results["seconds_with_listeners"] / 60
+    after = f"after_{results['streams']}" if name == "short" else "after_1h" if soaked >= 60 else f"after_{soaked:.0f}_minutes"
+    start = "start" if name == "short" else "start_of_the_hour"
+    merge_results(path, {
+        "memory_mib": {**before.get("memory_mib", {}), start: memory["start"], after: memory["end"]},
+        "soak": {**before.get("soak", {}), name: results},
+    })  # fmt: skip
+
+
+async def soak(pipeline: Pipeline, traffic: Traffic, options: argparse.Namespace) -> dict[str, Any]:
     """Every listener, ``at_once`` of them at a time -> what was counted, and what was left."""
     logged = _Warnings()
     logging.getLogger().addHandler(logged)
-    server = LiveServer(ServeOptions(port=0, places=2, queue=8), ModelShelf({"tiny": pipeline}))
-    draw, told, memory, started = random.Random(options.seed), Counter[str](), list[float](), time.monotonic()
+    server = LiveServer(ServeOptions(port=0, places=2, queue=8), ModelShelf({"soak": pipeline}))
+    draw, told, memory, started = random.Random(options.seed), Counter[str](), Memory(), time.monotonic()
     with bound_socket("127.0.0.1", 0) as listener:
         address = await server.start(listener)
         async with aiohttp.ClientSession() as client:
-            async with asyncio.TaskGroup() as group:
-                places = asyncio.Semaphore(options.at_once)
+            async with Turns(options.at_once, lock=options.lock, turn_seconds=options.turn_seconds) as turns, asyncio.TaskGroup() as group:
                 for number in range(options.streams):
-                    await places.acquire()
+                    await turns.take()
                     kind = draw.choices(list(KINDS), list(KINDS.values()))[0]
-                    task = group.create_task(listen(client, address, kind, seed=draw.randrange(2**32)))
-                    task.add_done_callback(lambda done: (told.update([done.result()]), places.release()))
-                    if number % max(1, options.streams // SAMPLES) == 0:
-                        memory.append(resident_mib())
+                    task = group.create_task(listen(client, address, kind, traffic, seed=draw.randrange(2**32)))
+                    task.add_done_callback(lambda done: (told.update([done.result()]), turns.give()))
+                    share = max(number / options.streams, turns.worked / (60 * options.minutes) if options.minutes else 0)
+                    memory.look(share)
+                    if share >= 1:
+                        break
         while server.service.handlers:
             await asyncio.sleep(0.05)
         left = {"handlers": len(server.service.handlers), "active": len(server.service.pool.active)}
         await server.stop(grace_seconds=0)
     logging.getLogger().removeHandler(logged)
-    memory.append(resident_mib())
-    settled = memory[len(memory) // 4]
     left |= {"tasks": len(asyncio.all_tasks()) - 1, "warnings": len(logged.lines)}
     return {
-        "streams": options.streams, "seconds": round(time.monotonic() - started, 1), "outcomes": dict(sorted(told.items())),
-        "memory_mib": {"start": memory[0], "settled": settled, "end": memory[-1], "samples": memory},
-        "flat": bool(memory[-1] - settled <= GROWTH_MIB), "left": left, "warnings": logged.lines[:5],
+        "streams": sum(told.values()), "seconds": round(time.monotonic() - started, 1), "seconds_with_listeners": round(turns.worked, 1),
+        "outcomes": dict(sorted(told.items())), **memory.figures(), "left": left, "warnings": logged.lines[:5],
     }  # fmt: skip
 
 
-async def listen(client: aiohttp.ClientSession, address: str, kind: str, *, seed: int) -> str:
+class Memory:
+    """Resident memory of this process, which is server and listeners, at even shares of the work."""
+
+    def __init__(self) -> None:
+        self.samples, self._next = [resident_mib()], 0.0
+
+    def look(self, share: float) -> None:
+        if share >= self._next:
+            self.samples.append(resident_mib())
+            self._next += 1 / SAMPLES
+
+    def figures(self) -> dict[str, Any]:
+        """``settled`` is after a quarter of the work."""
+        end, settled = resident_mib(), self.samples[len(self.samples) // 4]
+        memory = {"start": self.samples[0], "settled": settled, "end": end, "most": max(self.samples), "samples": self.samples}
+        return {"memory_mib": memory, "flat": bool(end - settled <= GROWTH_MIB)}
+
+
+async def listen(client: aiohttp.ClientSession, address: str, kind: str, traffic: Traffic, *, seed: int) -> str:
     """One listener of a kind -> what came of it."""
     draw = random.Random(seed)
+    seconds = traffic.long_seconds if kind in ("stop", "abort", "close") else traffic.whole_seconds
     hello = Hello(
-        protocol=1, sample_rate=RATE, prompt_seconds=0.5, max_seconds=20.0 if kind in ("stop", "abort", "close") else 0.3,
-        seed=draw.randrange(2**32), level="none",
+        protocol=1, sample_rate=RATE, prompt_seconds=traffic.prompt_seconds, max_seconds=seconds, seed=draw.randrange(2**32),
+        level=traffic.level, ahead_seconds=traffic.ahead_seconds,
     )  # fmt: skip
     try:
         async with client.ws_connect(f"{address}/v1/live") as socket:
             await socket.send_bytes(hello.message())
             if kind == "broken":
                 await socket.send_bytes(draw.choice([b"", b"\x09", b"\x01\x00", b"\x02{", b"\x00{}", bytes(draw.randbytes(40))]))
-            for piece in np.array_split(noise(seed), draw.randint(1, 20)):
+            for piece in np.array_split(noise(seed, traffic.prompt_seconds), draw.randint(1, 20)):
                 await socket.send_bytes(pack_audio(piece, "pcm16"))
             if kind == "slow":
                 await asyncio.sleep(0.2)
@@ -140,8 +196,8 @@ class _Warnings(logging.Handler):
         self.lines.append(record.getMessage())
 
 
-def noise(seed: int) -> Waveform:
-    return (0.1 * np.random.default_rng(seed).standard_normal(RATE // 2)).astype(np.float32)
+def noise(seed: int, seconds: float) -> Waveform:
+    return (0.1 * np.random.default_rng(seed).standard_normal(round(seconds * RATE))).astype(np.float32)
 
 
 def resident_mib() -> float:

@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ ROOT = Path(__file__).parents[2]
 FLAGS = (  # of Chromium
     "--no-sandbox", "--autoplay-policy=no-user-gesture-required", "--disable-gpu", "--disable-background-networking", "--no-first-run",
 )  # fmt: skip
+LOOK_SECONDS, WAIT_SECONDS = 2.0, 30.0  # until it is looked whether something went wrong, and until nothing is awaited any more
 HERE = frozenset({"127.0.0.1", "localhost", "elsewhere.test"})
 SAMPLES_AS_TEXT = """samples => new Promise(done => {
   const reader = new FileReader();
@@ -81,14 +83,19 @@ class Watched:
 
     page: Any
     errors: list[str] = field(default_factory=list)
+    uncaught: list[str] = field(default_factory=list)  # of these, what no code of the page's took care of
     hosts: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.page.set_default_timeout(30_000)
         self.page.on("console", lambda message: self.errors.append(message.text) if message.type in ("error", "warning") else None)
-        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.on("pageerror", lambda error: self._note_uncaught(str(error)))
         self.page.on("request", lambda request: self._note(request.url))
         self.page.on("websocket", lambda socket: self._note(socket.url))
+
+    def _note_uncaught(self, error: str) -> None:
+        self.errors.append(error)
+        self.uncaught.append(error)
 
     def _note(self, url: str) -> None:
         if urlsplit(url).scheme not in ("blob", "data"):
@@ -105,8 +112,23 @@ class Watched:
         return self.page
 
     def wait(self, *states: str) -> None:
-        """Until the page is in one of them."""
-        self.page.wait_for_selector(", ".join(f"body[data-state={state}]" for state in states))
+        """Until the page is in one of them; fails soon where the page threw an error, or says one and stays idle."""
+        wanted, until = ", ".join(f"body[data-state={state}]" for state in states), time.monotonic() + WAIT_SECONDS
+        while not self._is_there(wanted):
+            state, said = self.page.get_attribute("body", "data-state"), self.page.inner_text("#error")
+            assert not self.uncaught, f"waiting for {states}, the page threw {self.uncaught}"
+            assert state != "idle" or not said, f"waiting for {states}, the page is idle and says {said!r}"
+            assert time.monotonic() < until, f"expected {states}, found the page {state} for {WAIT_SECONDS:g} s, saying {said!r}"
+
+    def _is_there(self, selector: str) -> bool:
+        """Within ``LOOK_SECONDS``."""
+        from playwright.sync_api import TimeoutError as NotThere
+
+        try:
+            self.page.wait_for_selector(selector, timeout=1000 * LOOK_SECONDS)
+        except NotThere:
+            return False
+        return True
 
     def listen(self) -> None:
         """Record from now on what leaves the player."""

@@ -120,6 +120,15 @@ def test_a_longer_take_begins_with_the_same_numbers(short: int, more: int) -> No
     assert torch.equal(one, two[:, :short])
 
 
+@given(first=st.integers(0, 3 * NOISE_BLOCK), count=st.integers(1, 2 * NOISE_BLOCK))
+@settings(max_examples=25, deadline=None, derandomize=True)
+def test_a_take_that_begins_later_leaves_out_what_nobody_wanted(first: int, count: int) -> None:
+    one_by_one, later = RowNoise([3, 8], 4, CPU), RowNoise([3, 8], 4, CPU, first=first)
+    expected = torch.stack([one_by_one.next() for _ in range(first + count)], 1)[:, first:]
+    assert torch.equal(later.take(count), expected)
+    assert torch.equal(later.next(), one_by_one.next())
+
+
 def test_every_position_of_a_level_has_a_draw_of_its_own() -> None:
     tokens = sample_all(torch.zeros(2, 40, 30), Sampling(), RowNoise([0, 1], 30, CPU))
     assert tokens.shape == (2, 40) and len(tokens[0].unique()) > 15 and not torch.equal(tokens[0], tokens[1])

@@ -120,7 +120,25 @@ MARKS = {
         "found": {"rq": {"none": ESTIMATE}}, "detector_accuracy": {"rq": 0.8},
     },
 }  # fmt: skip
+MET = {"value": 0.3, "goal": "at most 0.6", "met": True}
+LISTENED = {
+    **BENCH, "first_audio_ms": {"p50": MET, "p95": MET}, "rtf": MET, "buffer_ms": {"p50": 1.0, "p95": 2.0}, "streams": 50,
+    "streams_at_rtf_1": 5,
+    "listeners": {
+        "held": 4, "first_audio_ms": 300.0, "beyond": {"code": "busy", "retry_after": 3},
+        "one_place_more": {"listeners": 5, "with_a_gap": 2},
+    },
+}  # fmt: skip
+SOAK = {
+    **BENCH, "streams": 20000, "seconds_with_listeners": 900.0, "memory_mib": dict.fromkeys(("start", "settled", "end"), 400.0),
+    "left": dict.fromkeys(("tasks", "handlers", "active", "threads", "descriptors", "warnings"), 0),
+}  # fmt: skip
+BLOCKS_OF_A_STREAM = {
+    **BENCH, "timed": {"0.5 s": {"block_seconds": 0.5, "first_block_seconds": [0.4], "first_audio_ms": OVER_LLAMA, "rtf": OVER_LLAMA}},
+    "judged": dict.fromkeys(("0.5 s", "window of the stage"), dict.fromkeys(("generated", "round_trip", "shuffled"), ESTIMATE)),
+}  # fmt: skip
 RESULTS = {
+    "live": {**LISTENED, "bundled": LISTENED, "soak": {"short": SOAK, "hour": SOAK}}, "live_blocks": BLOCKS_OF_A_STREAM,
     **MARKS,
     **dict.fromkeys(("librispeech", "atepp", "mixed"), RUN),
     **dict.fromkeys(("demo", "demo_former", "demo_former_bfloat16", "demo_former_bundled_units"), DEMO),

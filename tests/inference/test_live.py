@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from valle.decoding.engine import Decoder
 from valle.decoding.sampling import Sampling
 from valle.errors import UserError
 from valle.given_audio import PromptError
-from valle.inference.live import LiveContinuation
+from valle.inference.live import SPARE_SECONDS, LiveContinuation, frames_until
 from valle.inference.pipeline import Continuation, ContinueSettings, Pipeline
 from valle.models.acoustic.growing import GrowingFrames
 from valle.models.unit_feed import UnitFeed
@@ -90,13 +91,52 @@ def test_a_stream_ends_where_the_speech_does(kind: str, end: float) -> None:
     assert_same(live, list(live), offline)
 
 
-def test_blocks_without_a_length_are_half_a_second_where_a_stage_looks_ahead() -> None:
-    pipeline = pipeline_of("ar-nar")
-    [offline] = pipeline.continue_audio(recording(1), RATE, settings=ContinueSettings(max_seconds=1.5, block_seconds=0.5))
-    live = pipeline.stream(recording(1), RATE, max_seconds=1.5)
+@pytest.mark.parametrize("kind", ["ar-nar", "soundstorm"])
+@pytest.mark.parametrize("chunk_seconds", [0.06, 0.1, 0.75])
+def test_blocks_without_a_length_are_half_a_second_and_at_first_what_the_first_chunk_needs(kind: str, chunk_seconds: float) -> None:
+    pipeline, wav = pipeline_of(kind), recording(1.01)
+    live = pipeline.stream(wav, RATE, max_seconds=1.5, chunk_seconds=chunk_seconds)
+    chunks, chosen = list(live), live.settings
+    assert chosen.block_seconds == 0.5 and len(chosen.first_block_seconds) == 2
+    [offline] = pipeline.continue_audio(wav, RATE, settings=chosen)
+    assert_same(live, chunks, offline)
+    first = pipeline.timeline.frames_per_period * pipeline.timeline.periods_for(chosen.first_block_seconds[0])
+    known = live.own_samples // pipeline.acoustic.hop_length  # frames of the prompt that are kept
+    least = frames_until(pipeline.acoustic, len(wav) + round((chunk_seconds + SPARE_SECONDS) * RATE)) - known
+    assert least <= first < least + pipeline.timeline.frames_per_period
+    for other in (replace(chosen, first_block_seconds=()), replace(chosen, block_seconds=None, first_block_seconds=())):
+        [elsewhere] = pipeline.continue_audio(wav, RATE, settings=other)
+        assert not np.allclose(elsewhere.wav, offline.wav, atol=1e-3)
+
+
+def test_the_first_chunk_comes_with_the_first_block() -> None:
+    pipeline, blocks = pipeline_of("ar-nar"), list[int]()
+    fine = pipeline.model.acoustic.fine
+    filled = fine.generate
+    fine.generate = lambda codes, **given: blocks.append(codes.shape[1]) or filled(codes, **given)
+    with pipeline.stream(recording(1.01), RATE, max_seconds=1.5) as live:
+        next(live)
+        assert len(blocks) == 1
+        list(live)
+    assert len(blocks) > 2
+
+
+@pytest.mark.parametrize("kind", ["ar-nar", "soundstorm"])
+def test_a_first_block_of_its_own_is_the_same_offline_and_for_rows_together(kind: str) -> None:
+    asked = ContinueSettings(prompt_seconds=1.3, max_seconds=1.57, block_seconds=0.3, first_block_seconds=(0.2, 0.1))
+    pipeline = pipeline_of(kind)
+    [offline, other] = pipeline.continue_audio([recording(2), recording(0.9)], RATE, seed=[4, 5], settings=asked)
+    live = pipeline.stream(recording(2), RATE, seed=4, settings=asked)
     assert_same(live, list(live), offline)
-    [other] = pipeline.continue_audio(recording(1), RATE, max_seconds=1.5)
-    assert not np.allclose(other.wav, offline.wav, atol=1e-3)
+    live = pipeline.stream(recording(0.9), RATE, seed=5, settings=asked)
+    assert_same(live, list(live), other)
+
+
+def test_a_first_block_without_others_or_without_a_length_is_refused() -> None:
+    with pytest.raises(UserError, match="expected --block-seconds, of all later blocks"):
+        ContinueSettings(first_block_seconds=(0.2,))
+    with pytest.raises(UserError, match="raise --first-block-seconds"):
+        ContinueSettings(block_seconds=0.2, first_block_seconds=(0.0,))
 
 
 PIPELINE = pipeline_of("ar-nar")

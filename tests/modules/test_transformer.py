@@ -53,6 +53,17 @@ def test_free_positions_see_every_valid_one_and_no_padding() -> None:
     assert seen[:4, :4].all() and not seen[:4, 4:].any()
 
 
+@pytest.mark.parametrize("norm_first", [True, False])
+@pytest.mark.parametrize("num_levels", [0, 3])
+def test_of_the_last_positions_alone_what_is_made_is_the_same(norm_first: bool, num_levels: int) -> None:
+    model, x = stack(norm_first=norm_first, num_levels=num_levels, num_layers=3), some_inputs(2, 7)
+    levels = torch.tensor([2, 0]) if num_levels else None
+    attend = Attend.freely(torch.tensor([7, 5]), 7)
+    whole = model(x, attend, levels=levels)
+    for first in (1, 3, 6):
+        assert torch.allclose(model(x, attend, levels=levels, first=first), whole[:, first:], atol=1e-9)
+
+
 def test_a_prompt_sees_itself_freely_and_what_follows_sees_all_before_it() -> None:
     seen = who_sees_whom(stack(), 6, Attend.after_prompt(torch.tensor([3]), 6))
     expected = torch.ones(6, 6).tril().bool()

@@ -112,12 +112,13 @@ class RowNoise:
     The likeliest of ``probability / noise`` is a draw from the distribution, without the host looking at it.
     """
 
-    def __init__(self, seeds: list[int], size: int, device: torch.device) -> None:
+    def __init__(self, seeds: list[int], size: int, device: torch.device, *, first: int = 0) -> None:
+        """``next`` begins with vector number ``first``."""
         self.rows = [_Blocks(seed, size) for seed in seeds]
         self.size, self.device = size, device
         self.block = torch.empty(len(seeds), NOISE_BLOCK, size, device=device)  # the block of every row that it drew from last
         self.held = [-1] * len(seeds)  # their numbers
-        self.used = 0  # vectors that ``next`` has given
+        self.used = first  # vectors that ``next`` has given, or that nobody wanted
 
     def next(self) -> Tensor:
         """Fresh noise ``(B, size)``."""
@@ -126,10 +127,16 @@ class RowNoise:
 
     def take(self, count: int) -> Tensor:
         """The next ``count`` at once, ``(B, count, size)``; a longer take begins with the same numbers."""
-        return torch.stack([self.next() for _ in range(count)], 1)
+        parts = list[Tensor]()
+        while count:
+            place = self.used % NOISE_BLOCK
+            part = self.blocks_of([self.used] * len(self.rows))[:, place : place + count].clone()
+            parts.append(part)
+            self.used, count = self.used + part.shape[1], count - part.shape[1]
+        return torch.cat(parts, 1)
 
     def of_token(self, count: int) -> list[Tensor]:
-        return [self.next() for _ in range(count)]
+        return list(self.take(count).unbind(1))
 
     def at(self, numbers: Sequence[int]) -> Tensor:
         """Of each row the vector of that number in the order in which ``next`` gives them ``(B, size)``.

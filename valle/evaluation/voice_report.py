@@ -36,12 +36,15 @@ class VoiceTrialSettings:
     batch_size: int = 16
     seed: int = 0
     semantic_temperature: float = SemanticLM.sampling.temperature  # of new units
+    block_seconds: float | None = None  # as of ``ContinueSettings``
+    first_block_seconds: tuple[float, ...] = ()
 
     def continuing(self) -> ContinueSettings:
         """As the pipeline takes it."""
         return ContinueSettings(
             prompt_seconds=self.prompt_seconds, max_seconds=self.max_seconds,
             sampling={SemanticLM.name: Sampling(temperature=self.semantic_temperature)},
+            block_seconds=self.block_seconds, first_block_seconds=self.first_block_seconds,
         )  # fmt: skip
 
     def __post_init__(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -44,6 +44,7 @@ class ContinueSettings:
     level: Level | None = None
     drafts: Drafts | None = None  # of the stages that have draft heads; None draws one token a step
     block_seconds: float | None = None  # new audio at once of stages that look ahead; None: a stage's window, in a stream half a second
+    first_block_seconds: Sequence[float] = ()  # of the first blocks, before those of block_seconds
     watermark: bool = True  # in all that is generated; the prompt's own samples stay as they are
     watermark_key: MarkKey = PUBLIC_KEY
 
@@ -58,6 +59,11 @@ class ContinueSettings:
             raise UserError(f"--min-seconds must lie between 0 and --max-seconds ({self.max_seconds:g}), found {self.min_seconds:g}")
         if self.block_seconds is not None and not 0 < self.block_seconds < float("inf"):
             raise UserError(f"a block must last more than 0 seconds, found {self.block_seconds:g}; raise --block-seconds")
+        for seconds in self.first_block_seconds:
+            if not 0 < seconds < float("inf"):
+                raise UserError(f"a block must last more than 0 seconds, found {seconds:g}; raise --first-block-seconds")
+            if self.block_seconds is None:
+                raise UserError("expected --block-seconds, of all later blocks, beside --first-block-seconds; add it")
         if not MIN_PROMPT_SECONDS <= self.prompt_seconds < float("inf") and not (self.mode == "acoustic" and self.prompt_seconds == 0):
             raise UserError(f"the prompt must last at least {MIN_PROMPT_SECONDS} s, found {self.prompt_seconds:g}; raise --prompt-seconds")
 

@@ -69,11 +69,13 @@ class Continuer:
         num_frames: Sequence[int],
         sampling: Mapping[str, Sampling],
         block_seconds: float | None = None,
+        first_block_seconds: Sequence[float] = (),
         at_once: int | None = None,
     ) -> list[Tensor]:
         """Codes ``(T_f, Q)`` of prompt and continuation: along ``units`` of the whole time, or without them ``num_frames`` in all.
 
-        With ``block_seconds``, stages that look ahead fill so much at once.  ``at_once`` as in ``units``.
+        With ``block_seconds``, stages that look ahead fill so much at once, the first blocks ``first_block_seconds`` each.  ``at_once``
+        as in ``units``.
         """
         if units is not None:
             num_frames = [self.timeline.frames_for_units(len(row)) for row in units]
@@ -85,6 +87,7 @@ class Continuer:
             sampling=sampling,
             windows=self._windows,
             block=self._block(block_seconds),
+            first_blocks=self._blocks(first_block_seconds),
             at_once=at_once,
         )
         return self.model.acoustic.generate(request)
@@ -98,6 +101,7 @@ class Continuer:
         num_frames: int,
         sampling: Mapping[str, Sampling],
         block_seconds: float | None = None,
+        first_block_seconds: Sequence[float] = (),
     ) -> Iterator[Tensor]:
         """New codes ``(n, Q)`` of one row as soon as they are final, each unit made when a frame needs it.
 
@@ -113,7 +117,7 @@ class Continuer:
             feed, num_frames = UnitFeed(prompt.units, units, self.timeline.periods), longest * self.timeline.frames_per_period
         return self.model.acoustic.stream(LiveRequest(
             prompt_codes=prompt.codes, num_frames=num_frames, seed=stage_seed(prompt.seed, 1), units=feed, sampling=sampling,
-            windows=self._windows, block=self._block(block_seconds),
+            windows=self._windows, block=self._block(block_seconds), first_blocks=self._blocks(first_block_seconds),
         ))  # fmt: skip
 
     @property
@@ -124,6 +128,9 @@ class Continuer:
     def _block(self, seconds: float | None) -> int | None:
         """Frames of a block, whole periods and one at least."""
         return None if seconds is None else max(1, self.timeline.periods_for(seconds)) * self.timeline.frames_per_period
+
+    def _blocks(self, seconds: Sequence[float]) -> list[int]:
+        return [max(1, self.timeline.periods_for(each)) * self.timeline.frames_per_period for each in seconds]
 
     def _window(self, stage: str) -> int:
         return self.timeline.window_for(self.trained_seconds[stage])

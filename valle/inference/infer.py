@@ -102,6 +102,10 @@ class InferOptions:
     block_seconds: float | None = _flag(
         None, "new audio that stages which look ahead make at once; not given: as much as they were trained on, with --stream half a second"
     )
+    first_block_seconds: list[float] = field(
+        default_factory=list,
+        metadata={"help": "of the first blocks, before those of --block-seconds; with --stream and without that, few at first"},
+    )
     chunk_seconds: float = _flag(0.1, "of --stream: new audio that is written at once")
     watermark: bool = _flag(True, "mark what is generated, inaudibly, so that bin/detect.py finds it")
     watermark_key: Path | None = field(
@@ -152,6 +156,7 @@ class InferOptions:
             level=self.level,
             drafts=Drafts(self.draft_tokens, self.draft_rule) if self.draft_tokens else None,
             block_seconds=self.block_seconds,
+            first_block_seconds=tuple(self.first_block_seconds),
             watermark=self.watermark,
             watermark_key=read_key(self.watermark_key),
         )

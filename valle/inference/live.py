@@ -12,20 +12,24 @@ import torch
 from torch import Tensor
 
 from valle.audio import Waveform
+from valle.inference.continuation import ContinueSettings
 from valle.inference.joint import Joint
 from valle.marks.embed import Marking
 from valle.measures.level import LevelHold, active_level, with_gain
 from valle.timeline import ceil_division
 from valle.tokenizers.base import AcousticTokenizer
-from valle.tokenizers.stream import SampleStream
+from valle.tokenizers.stream import SampleStream, decoder_reach
 
 BLOCK_SECONDS = 0.5  # at once, of stages that look ahead, where nothing else is asked for
+SECOND_BLOCK_SECONDS = 0.2  # of the second block then, which is made while the sound of the first plays
+SPARE_SECONDS = 0.05  # of sound that the first block has beside the first chunk, so that the second one need not be made as quickly
 
 
 @dataclass
 class LiveNotes:
     """What is known of a stream once its prompt has ended."""
 
+    settings: ContinueSettings
     prompt: Waveform = field(default_factory=lambda: np.zeros(0, np.float32))  # (T,), its last samples generated anew behind a crossfade
     own_samples: int = 0  # up to here they are the prompt's own
     gain_db: float = 0.0  # at which the stages heard the prompt; taken back from what was generated
@@ -79,6 +83,11 @@ class LiveContinuation(Iterator[Waveform]):
         return self._notes.own_samples
 
     @property
+    def settings(self) -> ContinueSettings:
+        """Those with which ``continue_audio`` makes the same: its blocks are known once the first chunk is there."""
+        return self._notes.settings
+
+    @property
     def gain_db(self) -> float:
         """At which the stages heard the prompt; taken back from what was generated."""
         return self._notes.gain_db
@@ -92,6 +101,11 @@ class LiveContinuation(Iterator[Waveform]):
     def real_time_factor(self) -> float:
         """Seconds of work a second of new audio, since the prompt's end."""
         return self.work_seconds / self.generated_seconds if self.generated_samples else 0.0
+
+
+def frames_until(codec: AcousticTokenizer, num_samples: int) -> int:
+    """Frames of a sound that must be there before its first ``num_samples`` can be decoded."""
+    return ceil_division(num_samples, codec.hop_length) + decoder_reach(codec)[1]
 
 
 def new_sound(

@@ -30,7 +30,7 @@ from valle.inference.continuation import MIN_PROMPT_SECONDS, Continuation, Conti
 from valle.inference.continuing import Continuer, TokenPrompt
 from valle.inference.drafting import with_drafts
 from valle.inference.joint import Joint
-from valle.inference.live import BLOCK_SECONDS, LiveContinuation, LiveNotes, new_sound
+from valle.inference.live import BLOCK_SECONDS, SECOND_BLOCK_SECONDS, SPARE_SECONDS, LiveContinuation, LiveNotes, frames_until, new_sound
 from valle.inference.prompt_stream import HeardPrompt, PromptStream
 from valle.inference.recordings import Recordings
 from valle.measures.level import Level, active_level, hold_level, speech_gain_db, with_gain
@@ -239,6 +239,7 @@ class Pipeline:
             codes = self.continuer.codes(
                 [prompt.tokens for prompt in prompts], units=units, sampling=settings.sampling, at_once=at_once,
                 num_frames=[ceil_division(total, self.acoustic.hop_length) for total in most], block_seconds=settings.block_seconds,
+                first_block_seconds=settings.first_block_seconds,
             )  # fmt: skip
             for row, prompt in enumerate(prompts):
                 own = recordings[row][: prompt.samples]
@@ -260,7 +261,7 @@ class Pipeline:
         """What ``continue_audio`` has after the prompt, in chunks of about ``chunk_seconds`` while later ones are still to be made.
 
         ``wav`` is one recording ``(T,)``, or its pieces of any size as they come in, whose tokens are then made at once; no more of them
-        is asked for than the prompt.  Stages that look ahead work in blocks: the same as offline with the same ``block_seconds``.
+        is asked for than the prompt.  Stages that look ahead work in blocks: the same as offline with the stream's own ``settings``.
         Of pieces, the gain is that of ``LiveGain``, fixed in the first second of speech.  Memory does not grow with what was made.
         Raises ``PromptError``, of pieces when the first chunk is asked for.
 
@@ -274,15 +275,13 @@ class Pipeline:
         )
         if settings.mode != "continue":
             raise UserError(f"a stream continues its prompt, found the mode {settings.mode}; use continue_audio")
-        if settings.block_seconds is None and self.model.acoustic.looks_ahead:
-            settings = replace(settings, block_seconds=BLOCK_SECONDS)
         if not 0 < chunk_seconds < float("inf"):
             raise UserError(f"a chunk must last more than 0 seconds, found {chunk_seconds:g}; raise --chunk-seconds")
         decoder_reach(self.acoustic)  # refuses a codec that cannot, before anything is read
         [row_seed] = as_seeds(seed, 1)
-        notes = LiveNotes()
+        notes = LiveNotes(settings)
         given = self._rows(wav, sample_rate, seed)[0][0] if isinstance(wav, (np.ndarray, Tensor)) else wav
-        chunks = self._live(given, sample_rate, row_seed, settings, notes, self._samples(chunk_seconds))
+        chunks = self._live(given, sample_rate, row_seed, notes, self._samples(chunk_seconds))
         return LiveContinuation(chunks, notes, sample_rate=self.sample_rate, seed=row_seed)
 
     @torch.inference_mode()
@@ -306,7 +305,7 @@ class Pipeline:
         padded = torch.cat([units, units[-1:].expand(-len(units) % per_period)]).to(known.device)
         [codes] = self.continuer.codes(
             [prompt.tokens], units=[torch.cat([known, padded])], num_frames=[0], sampling=settings.sampling,
-            block_seconds=settings.block_seconds,
+            block_seconds=settings.block_seconds, first_block_seconds=settings.first_block_seconds,
         )  # fmt: skip
         first = len(prompt.tokens.codes) * self.acoustic.hop_length
         sound = self._decode(codes)
@@ -317,8 +316,9 @@ class Pipeline:
 
     @torch.inference_mode()
     def _live(
-        self, wav: Waveform | Iterable[Recording], sample_rate: int, seed: int, settings: ContinueSettings, notes: LiveNotes, chunk: int
+        self, wav: Waveform | Iterable[Recording], sample_rate: int, seed: int, notes: LiveNotes, chunk: int
     ) -> Generator[Waveform, None, None]:
+        settings = notes.settings
         if isinstance(wav, np.ndarray):
             notes.prompt_ended = time.perf_counter()
             own = wav[: self._samples(settings.prompt_seconds)]
@@ -326,16 +326,25 @@ class Pipeline:
         else:
             heard = self._heard(wav, sample_rate, settings, notes)
             own, prompt = heard.wav, self._with_tokens(heard, seed)
+        if settings.block_seconds is None and self.model.acoustic.looks_ahead:
+            reach = len(own) + chunk + self._samples(SPARE_SECONDS)
+            notes.settings = settings = self._in_blocks(settings, len(prompt.tokens.codes), reach)
         notes.gain_db, most = prompt.gain_db, self._samples(settings.max_seconds)
         codes = self.continuer.stream(
             prompt.tokens, shortest=self._periods(prompt, settings.least_seconds), longest=self._periods(prompt, settings.max_seconds),
             num_frames=ceil_division(len(own) + most, self.acoustic.hop_length), sampling=settings.sampling,
-            block_seconds=settings.block_seconds,
+            block_seconds=settings.block_seconds, first_block_seconds=settings.first_block_seconds,
         )  # fmt: skip
         yield from new_sound(
             self.acoustic, own, prompt.tokens.codes, codes, notes, fade=self._samples(FADE_SECONDS), most=most, chunk=chunk,
             marking=settings.marking(self.sample_rate),
         )  # fmt: skip
+
+    def _in_blocks(self, settings: ContinueSettings, known: int, wanted: int) -> ContinueSettings:
+        """``settings`` with blocks for a stage that looks ahead: behind ``known`` frames, the first reaches as far as sample ``wanted``."""
+        missing = max(1, frames_until(self.acoustic, wanted) - known)
+        first = ceil_division(missing, self.timeline.frames_per_period) * self.timeline.period
+        return replace(settings, block_seconds=BLOCK_SECONDS, first_block_seconds=(float(first), SECOND_BLOCK_SECONDS))
 
     def _heard(self, pieces: Iterable[Recording], sample_rate: int, settings: ContinueSettings, notes: LiveNotes) -> HeardPrompt:
         """A prompt that comes in pieces."""

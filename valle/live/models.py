@@ -19,7 +19,7 @@ from valle.models.released import load_released
 from valle.modules.transformer import Engine
 
 Dtype = Literal["float32", "bfloat16", "float16", "int8"]
-WARM_SECONDS = 0.5
+WARM_SECONDS, WARM_RATE = 0.5, 48000  # of new audio; Hz, as a browser captures
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,9 @@ def settings_for(pipeline: Pipeline, hello: Hello) -> ContinueSettings:
 
 def warmed(pipeline: Pipeline) -> Pipeline:
     """The same, once all that loads late is there, and it is known that the model can be streamed; raises ``UserError``."""
-    noise = 0.1 * np.random.default_rng(0).standard_normal(pipeline.sample_rate).astype(np.float32)
-    with pipeline.stream(noise, pipeline.sample_rate, prompt_seconds=1.0, max_seconds=WARM_SECONDS) as chunks:
+    noise = 0.1 * np.random.default_rng(0).standard_normal(WARM_RATE).astype(np.float32)
+    pieces = iter(np.array_split(noise, 10))  # as a prompt comes over a socket
+    with pipeline.stream(pieces, WARM_RATE, prompt_seconds=1.0, max_seconds=WARM_SECONDS) as chunks:
         for _ in chunks:
             pass
     return pipeline

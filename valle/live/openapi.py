@@ -22,7 +22,7 @@ SAYS = {  # of the fields of a hello
     "seed": "of all random choices",
     "temperature": "of all stages; each stage's own if not given",
     "level": "speech or none: whether stages hear the prompt at one level; the model's own if not given",
-    "block_seconds": "new audio that stages which look ahead make at once; 0.5 if not given",
+    "block_seconds": "new audio that stages which look ahead make at once; 0.5, and less at first, if not given",
     "include_prompt": "whether the prompt stands before the new audio",
 }
 KINDS = {int: "integer", float: "number", bool: "boolean", str: "string"}

@@ -22,6 +22,7 @@ from valle.live.session import CLOSE_SECONDS
 from valle.live.streams import StreamPool
 
 LOG = logging.getLogger(__name__)
+HEADER_SECONDS = 15.0  # for the headers of a request, from the connection or the answer before on; who says nothing is cut off as well
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -41,7 +42,9 @@ class LiveServer:
         self.options = options
         pool = StreamPool(places=options.places_at_once, queue=options.queue)
         self.service = Service(options=options, shelf=shelf, pool=pool, guard=Guard(options, token))
-        self._runner = web.AppRunner(make_app(self.service), access_log=None, shutdown_timeout=1.0, handle_signals=False)
+        self._runner = web.AppRunner(
+            make_app(self.service), access_log=None, shutdown_timeout=1.0, handle_signals=False, keepalive_timeout=HEADER_SECONDS
+        )
         self._site: web.SockSite | None = None
 
     async def start(self, listener: socket.socket) -> str:

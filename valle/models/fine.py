@@ -120,8 +120,15 @@ class FineLM(Stage):
         units: Tensor | None,
         unit_lengths: Tensor | None,
         voices: Tensor | None = None,
+        *,
+        said: Tensor | None = None,
+        first: int = 0,
     ) -> Tensor:
-        """Logits ``(B, T, codebook_size)`` of each row's level; target frames show only what lies below it.  ``voices (B, D)``."""
+        """Logits ``(B, T - first, codebook_size)`` of each row's level, of frames from ``first`` on; ``voices (B, D)``.
+
+        Target frames show only what lies below the level.  ``said (B, T, D)`` is what ``said_around`` makes of the units, where it is
+        there already.
+        """
         frames = codes.shape[1]
         level = torch.arange(self.num_levels, device=codes.device)
         # A model that has learned without prompts is not shown one: it sees those frames like all others.
@@ -129,14 +136,22 @@ class FineLM(Stage):
         seen = prompt[..., None] | (level < levels[:, None, None])  # (B, T, Q)
         x = (self.embed(codes[..., : self.num_levels] + level * self.codebook_size) * seen[..., None]).sum(2)  # (B, T, D)
         x = x + self.role_embed(prompt.long())
-        if self.unit_window is not None:
-            assert units is not None and unit_lengths is not None
-            x = x + self.unit_window(units, unit_lengths, frames)
+        said = self.said_around(units, unit_lengths, frames) if said is None else said
+        if said is not None:
+            x = x + said
         if voices is not None:
             x = x + voices[:, None]
-        hidden = self.transformer(x, Attend.freely(lengths, frames), levels=levels - self.num_coarse)
+        hidden = self.transformer(x, Attend.freely(lengths, frames), levels=levels - self.num_coarse, first=first)
         chosen = levels - self.num_coarse
         return torch.einsum("btd,bvd->btv", hidden, self.head[chosen].to(hidden.dtype)) + self.head_bias[chosen][:, None]
+
+    def said_around(self, units: Tensor | None, unit_lengths: Tensor | None, num_frames: int) -> Tensor | None:
+        """What of the units is summed into every frame ``(B, num_frames, D)``, the same for all levels; None in a model without."""
+        if self.unit_window is None:
+            return None
+        assert units is not None and unit_lengths is not None
+        said: Tensor = self.unit_window(units, unit_lengths, num_frames)
+        return said
 
     @torch.inference_mode()
     def generate(
@@ -156,18 +171,21 @@ class FineLM(Stage):
         ``voices (T_v, Q)`` are the codes from which a model with a pooled voice takes it.
         """
         codes = codes.clone()
-        target = valid_mask(lengths, codes.shape[1]) & ~valid_mask(prompt_lengths, codes.shape[1])
+        first = min(int(prompt_lengths.min()), codes.shape[1] - 1)  # before it, no row has a target
+        target = (valid_mask(lengths, codes.shape[1]) & ~valid_mask(prompt_lengths, codes.shape[1]))[:, first:]
         with evaluating(self):
             pooled = None if self.pooled_voice is None else self.pooled_voice.of_rows(voices or [row[:0] for row in codes])
+            said = None if sampling.is_guided else self.said_around(units, unit_lengths, codes.shape[1])
             for level in range(self.num_coarse, self.num_levels):
                 levels = torch.full_like(lengths, level)
                 if sampling.is_guided:
                     logits = self._guided(codes, lengths, prompt_lengths, levels, units, unit_lengths, pooled, weight=sampling.guidance)
+                    logits = logits[:, first:]
                 else:
-                    logits = self(codes, lengths, prompt_lengths, levels, units, unit_lengths, pooled)
+                    logits = self(codes, lengths, prompt_lengths, levels, units, unit_lengths, pooled, said=said, first=first)
                 # A stream for each row and level, so that batch mates change nothing.
-                noise = RowNoise([seed * self.num_levels + level for seed in seeds], self.codebook_size, codes.device)
-                codes[..., level] = torch.where(target, sample_all(logits, sampling, noise), codes[..., level])
+                noise = RowNoise([seed * self.num_levels + level for seed in seeds], self.codebook_size, codes.device, first=first)
+                codes[:, first:, level] = torch.where(target, sample_all(logits, sampling, noise), codes[:, first:, level])
         return codes
 
     def _guided(

@@ -102,9 +102,17 @@ class AroundFed:
 
     def __init__(self, window: UnitWindow, units: UnitReader) -> None:
         self.window, self.units = window, units
+        self.last: dict[int, tuple[int, Tensor]] = {}  # by row: a unit, and what is said around the frames above it (1, D)
 
     def of_rows(self, frames: Tensor, seats: Seats) -> Tensor:
-        return torch.cat([self.of_row(row, frames[row : row + 1]) for row in range(len(frames))])
+        return torch.cat([self._of_frame(row, frame) for row, frame in enumerate(frames.tolist())])
+
+    def _of_frame(self, row: int, frame: int) -> Tensor:
+        """One frame; those above the same unit have the same around them."""
+        unit = self.window.periods.unit_of_frame(frame)
+        if row not in self.last or self.last[row][0] != unit:
+            self.last[row] = unit, self.of_row(row, torch.tensor([frame], device=self.window.embed.weight.device))
+        return self.last[row][1]
 
     def of_row(self, row: int, frames: Tensor) -> Tensor:
         reach, periods = self.window.reach, self.window.periods

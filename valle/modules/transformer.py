@@ -172,6 +172,12 @@ class Block(nn.Module):
         x = self._residual(x, self.attention_norm, lambda h: self._attend(h, rotary, attend, cache), levels)
         return self._residual(x, self.feedforward_norm, lambda h: self._feed_forward(h, self), levels)
 
+    def forward_from(self, first: int, x: Tensor, rotary: tuple[Tensor, Tensor], attend: Attend, levels: Tensor | None) -> Tensor:
+        """``forward`` for who wants positions from ``first`` on alone: they see all others -> ``(B, S - first, D)``."""
+        h = self.attention_norm(x, levels) if self.norm_first else x
+        x = self._residual(x[:, first:], self.attention_norm, lambda _: self._attend_from(first, h, rotary, attend), levels)
+        return self._residual(x, self.feedforward_norm, lambda h: self._feed_forward(h, self), levels)
+
     def step(self, x: Tensor, step: Step, cache: LayerCache, layers: StepLayers | None = None) -> Tensor:
         """New positions of a row: ``x (B, S, D)`` -> ``(B, S, D)``; ``layers`` are the block's own, made ready for steps."""
         ready = layers or self
@@ -207,6 +213,15 @@ class Block(nn.Module):
         )
         return self.out(mixed.transpose(1, 2).flatten(2))
 
+    def _attend_from(self, first: int, x: Tensor, rotary: tuple[Tensor, Tensor], attend: Attend) -> Tensor:
+        """Queries of positions from ``first`` on, keys and values of all ``x (B, S, D)`` -> ``(B, S - first, D)``."""
+        dim, (weight, bias) = x.shape[2], (self.qkv.weight, self.qkv.bias)
+        q = F.linear(x[:, first:], weight[:dim], bias[:dim]).unflatten(2, (self.heads, -1)).transpose(1, 2)
+        k, v = F.linear(x, weight[dim:], bias[dim:]).unflatten(2, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        q, k = rotate(q, *(table[first:] for table in rotary)), rotate(k, *rotary)
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=attend.mask)
+        return self.out(mixed.transpose(1, 2).flatten(2))
+
     def _attend_step(self, x: Tensor, step: Step, cache: LayerCache, layers: Block | StepLayers) -> Tensor:
         q, k, v = self._split(layers.qkv(x))
         q, k = rotate(q, step.cos, step.sin), rotate(k, step.cos, step.sin)
@@ -233,13 +248,22 @@ class Transformer(nn.Module):
         self.stepping = Stepping()
         self._init_weights()
 
-    def forward(self, x: Tensor, attend: Attend, *, levels: Tensor | None = None, caches: list[LayerCache] | None = None) -> Tensor:
-        """``x (B, S, D)`` -> hidden ``(B, S, D)``; ``levels (B,)`` where norms depend on one."""
+    def forward(
+        self, x: Tensor, attend: Attend, *, levels: Tensor | None = None, caches: list[LayerCache] | None = None, first: int = 0
+    ) -> Tensor:
+        """``x (B, S, D)`` -> hidden ``(B, S, D)``; ``levels (B,)`` where norms depend on one.
+
+        With ``first``, which a mask that all positions share allows, hidden ``(B, S - first, D)`` of positions from there on alone: the
+        last block makes no others.
+        """
         position = torch.arange(x.shape[1], device=x.device)
         rotary = self.rotary(position, compute_dtype(x))
         x = F.dropout(x, self.config.dropout, self.training)
-        for index, block in enumerate(self.blocks):
+        whole = self.blocks[:-1] if first else self.blocks
+        for index, block in enumerate(whole):
             x = block(x, rotary, attend, levels, caches[index] if caches else None)
+        if first:
+            x = self.blocks[-1].forward_from(first, x, rotary, attend, levels)
         return self.final_norm(x, levels) if self.final_norm is not None else x
 
     def step(self, x: Tensor, step: Step, caches: list[LayerCache], layers: Sequence[StepLayers] | None = None) -> Tensor:

@@ -55,7 +55,8 @@ class ArNar(AcousticModel):
         assert self.fine is not None
         windows = [
             list(fine_windows(
-                len(prompt), len(codes), window=request.window_of(self.fine), periods=self.config.periods, block=request.block
+                len(prompt), len(codes), window=request.window_of(self.fine), periods=self.config.periods, block=request.block,
+                first_blocks=request.first_blocks,
             ))
             for prompt, codes in zip(request.prompt_codes, rows, strict=True)
         ]
@@ -100,9 +101,9 @@ class ArNar(AcousticModel):
             return
         prompt = request.prompt_codes[:, : self.config.num_quantizers]
         frames = GrowingFrames(prompt, coarse)
-        filled, part = len(prompt), 0
+        filled, part, blocks = len(prompt), 0, request.blocks()
         while True:
-            start, stop = fine_window(filled, window=request.window_of(fine), periods=self.config.periods, block=request.block)
+            start, stop = fine_window(filled, window=request.window_of(fine), periods=self.config.periods, block=next(blocks))
             codes = frames.between(start, stop)
             stop = start + len(codes)
             if stop <= filled:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, repeat
 from typing import ClassVar, TypeVar
 
 import torch
@@ -32,6 +33,7 @@ class AcousticRequest:
     sampling: Mapping[str, Sampling] = field(default_factory=dict)  # of a stage that is not named, its own default
     windows: Mapping[str, int] = field(default_factory=dict)  # frames that were trained; longer requests slide
     block: int | None = None  # new frames at once of a stage that looks ahead; None: as many as its window holds
+    first_blocks: Sequence[int] = ()  # of the first blocks, where blocks are asked for
     at_once: int | None = None  # rows in memory at once: one that ends makes room for the next; None: all
 
     def __post_init__(self) -> None:
@@ -63,6 +65,11 @@ class LiveRequest:
     sampling: Mapping[str, Sampling] = field(default_factory=dict)
     windows: Mapping[str, int] = field(default_factory=dict)
     block: int | None = None  # as of ``AcousticRequest``
+    first_blocks: Sequence[int] = ()
+
+    def blocks(self) -> Iterator[int | None]:
+        """Frames of one block after another."""
+        return chain(self.first_blocks, repeat(self.block))
 
     def sampling_of(self, stage: Stage) -> Sampling:
         return self.sampling.get(stage.name, stage.sampling)
@@ -107,7 +114,7 @@ class AcousticModel(ABC):
             units = [reader.between(0, request.units.total)]
         [codes] = self.generate(AcousticRequest(
             prompt_codes=[request.prompt_codes], num_frames=[num_frames], seeds=[request.seed], units=units,
-            sampling=request.sampling, windows=request.windows, block=request.block,
+            sampling=request.sampling, windows=request.windows, block=request.block, first_blocks=request.first_blocks,
         ))  # fmt: skip
         yield codes[len(request.prompt_codes) :]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from itertools import chain, repeat
 
 import torch
 from torch import Tensor
@@ -43,7 +44,8 @@ class SoundStorm(AcousticModel):
             rows.append(codes)
             length = request.window_of(self.stage)
             windows.append(list(prompted_windows(
-                len(prompt), frames, window=length, periods=self.config.periods, block=request.block
+                len(prompt), frames, window=length, periods=self.config.periods, block=request.block,
+                first_blocks=request.first_blocks,
             )))  # fmt: skip
         for part in range(max(map(len, windows), default=0)):
             all_rows = [(row, spans[part]) for row, spans in enumerate(windows) if part < len(spans)]
@@ -75,10 +77,10 @@ class SoundStorm(AcousticModel):
         prompt, periods = request.prompt_codes[:, : self.config.num_quantizers], self.config.periods
         units = None if request.units is None else request.units.reader()
         prompt_units = None if units is None else units.of_frames(0, len(prompt))
-        filled, part = len(prompt), 0
+        filled, part, blocks = len(prompt), 0, chain(request.first_blocks, repeat(request.block))
         frames = GrowingFrames(prompt, iter(()))
         while True:
-            window = prompted_window(filled, len(prompt), window=request.window_of(self.stage), periods=periods, block=request.block)
+            window = prompted_window(filled, len(prompt), window=request.window_of(self.stage), periods=periods, block=next(blocks))
             there = request.num_frames if units is None else min(request.num_frames, units.num_frames(window.stop))
             window = replace(window, stop=min(window.stop, there))
             if window.stop <= filled:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain, repeat
 
 import torch
 from torch import Tensor
@@ -22,12 +23,15 @@ def fine_window(filled: int, *, window: int, periods: Periods, block: int | None
 
 
 def fine_windows(
-    num_prompt: int, num_frames: int, *, window: int, periods: Periods, block: int | None = None
+    num_prompt: int, num_frames: int, *, window: int, periods: Periods, block: int | None = None, first_blocks: Sequence[int] = ()
 ) -> Iterator[tuple[int, int, int]]:
-    """Windows ``(start, first new frame, stop)`` that fill frames ``num_prompt`` to ``num_frames``, by ``fine_window``."""
-    filled = num_prompt
+    """Windows ``(start, first new frame, stop)`` that fill frames ``num_prompt`` to ``num_frames``, by ``fine_window``.
+
+    ``first_blocks`` are the blocks of the first windows, ``block`` that of all others.
+    """
+    filled, sizes = num_prompt, chain(first_blocks, repeat(block))
     while filled < num_frames:
-        start, stop = fine_window(filled, window=window, periods=periods, block=block)
+        start, stop = fine_window(filled, window=window, periods=periods, block=next(sizes))
         yield start, filled, min(num_frames, stop)
         filled = stop
 
@@ -69,16 +73,17 @@ def prompted_window(filled: int, num_prompt: int, *, window: int, periods: Perio
 
 
 def prompted_windows(
-    num_prompt: int, num_frames: int, *, window: int, periods: Periods, block: int | None = None
+    num_prompt: int, num_frames: int, *, window: int, periods: Periods, block: int | None = None, first_blocks: Sequence[int] = ()
 ) -> Iterator[PromptedWindow]:
     """Windows that fill frames ``num_prompt`` to ``num_frames``: one where all fit, otherwise a quarter of each is the prompt's beginning.
 
-    What slides behind that quarter is windows of ``fine_windows``. With ``block``, windows are those of ``prompted_window``.
+    What slides behind that quarter is windows of ``fine_windows``. With ``block``, windows are those of ``prompted_window``, the first
+    ones with ``first_blocks``.
     """
     if block is not None:
-        filled = num_prompt
+        filled, sizes = num_prompt, chain(first_blocks, repeat(block))
         while filled < num_frames:
-            found = prompted_window(filled, num_prompt, window=window, periods=periods, block=block)
+            found = prompted_window(filled, num_prompt, window=window, periods=periods, block=next(sizes))
             yield replace(found, stop=min(num_frames, found.stop))
             filled = found.stop
         return

@@ -20,6 +20,7 @@ from benchmarks.engine_table import engines
 from benchmarks.front_page import goals, works
 from benchmarks.live_tables import live, live_blocks, live_soak
 from benchmarks.row_names import figures_of
+from benchmarks.sound_part_tables import sound_codec, sound_speakers, sound_units
 from benchmarks.sound_table import voices as sound_voices
 from benchmarks.sound_table import words as sound_words
 from benchmarks.tables import Results, interval, markdown, page_table, percent, text, where, written_from
@@ -450,6 +451,10 @@ BLOCKS: dict[str, Callable[[Results], str | None]] = {
     "units-recipe": written_from("units_recipe", reports),
     "units-before": across_speakers(ITERATIONS, BEFORE, told=IN_CODECS),
     "codec-limits": written_from("codec_limits", limits),
+    "codec-phases": written_from("codec_phases", limits),
+    "sound-codec": written_from("sound_codec", sound_codec),
+    "sound-units": written_from("sound_units", sound_units),
+    "sound-speakers": written_from("sound_units", sound_speakers),
     "voices-kept": written_from("voices_kept", voices_kept),
     "sound-voices": written_from("sound", sound_voices),
     "sound-words": written_from("sound", sound_words),

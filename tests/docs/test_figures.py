@@ -152,6 +152,18 @@ RESULTS = {
     "units_recipe": {"title": "fresh voices", "reports": [UNITS_REPORT]},
     "unit_choice": {"choice": [{"layer": 4, "num_units": 200, "standardised": True, "abx_across": {"units": ESTIMATE}}]},
     "codec_limits": {**BENCH, "recordings": 3, "codecs": {"a codec": {"its codes": {"stoi": ESTIMATE}}}}, "long_audio": BENCH,
+    "codec_phases": {**BENCH, "recordings": 3, "codecs": {"a codec": {"its codes": {"stoi": ESTIMATE}}}},
+    "sound_codec": {
+        **BENCH, "title": "speech", "utterances": 3, "minutes": 0.5, "recogniser": "whisper", "original": {"name": "the recording itself"},
+        "rows": [{"name": "a codec", "codebooks": 8, "kbps": 3.2, "measures": {"stoi": ESTIMATE}, "times_original": ESTIMATE}],
+    },
+    "sound_units": {
+        **BENCH, "speaker_probe": {"voices": {"left_out": "no speakers"}},
+        "corpora": {"real": {"title": "real", "cuts": 3, "minutes": 0.5, "rows": [{
+            "name": "units", "num_units": 9, "rate_hz": 50.0, "abx": {"units": {"collapsed": ESTIMATE}}, "pnmi": {"pnmi": 0.3},
+            "less_than_control": {"collapsed": ESTIMATE, "flat": ESTIMATE}, "in_use": 9, "bits_per_second": {"unigram": 1, "bigram": 1},
+        }]}},
+    },
     "window_context": {**BENCH, **WINDOWS},
     "levels": {**BENCH, "num_prompts": 16, "num_voices": 8, "real": {"difference_db": LEVELS}, "rows": [
         {"level": level, "samples": "float", "factor_db": -40, "difference_db": LEVELS, "units": 1.0, "codes": 1.0, "voice": ESTIMATE}

@@ -64,7 +64,7 @@ def unit_report(
                 "within": abx(corpus, span, context, across=False, num_triples=num_triples, seed=seed)},
         "purity": purity_of(corpus, seed=seed),
         "speaker_probe": _probe(corpus, seed),
-        **_statistics(corpus),
+        **statistics(corpus),
     }  # fmt: skip
 
 
@@ -138,7 +138,8 @@ def _probe(corpus: EncodedCorpus, seed: int) -> dict[str, Any]:
     }
 
 
-def _statistics(corpus: EncodedCorpus) -> dict[str, Any]:
+def statistics(corpus: EncodedCorpus) -> dict[str, Any]:
+    """Perplexity, entropy, repeats and bits of the units alone, which need neither phones nor speakers."""
     counts = token_counts(corpus.units, corpus.num_units)
     one, other = corpus.units[::2], corpus.units[1::2]
     per_second = 1 / (np.log(2) * corpus.step)

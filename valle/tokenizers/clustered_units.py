@@ -117,14 +117,18 @@ class ClusteredUnits(SemanticTokenizer):
     def features(self, wav: Tensor, lengths: Tensor) -> Tensor:
         """``wav (B, T)``, ``lengths (B,)`` samples -> standardised states ``(B, T_u, D)``, 0 past a row's end."""
         mask = valid_mask(self._num_units(lengths), self.num_tokens(wav.shape[1]))[..., None]
-        return (self.hidden(wav, lengths) - self.mean) / self.deviation * mask
+        return self.standardise(self.hidden(wav, lengths)) * mask
+
+    def standardise(self, states: Tensor) -> Tensor:
+        """States ``(..., D)`` as they are compared with centroids."""
+        return (states - self.mean) / self.deviation
 
     @torch.no_grad()
     def encode(self, wav: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         counts = self._num_units(lengths)
         units = torch.zeros(len(wav), self.num_tokens(wav.shape[1]), dtype=torch.int64, device=wav.device)
         for window, states in self._windows_encoded(wav, lengths):
-            units[window.row, window.first : window.first + window.kept] = self.nearest((states - self.mean) / self.deviation)
+            units[window.row, window.first : window.first + window.kept] = self.nearest(self.standardise(states))
         return units, counts
 
     def nearest(self, features: Tensor) -> Tensor:

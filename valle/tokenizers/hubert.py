@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from valle.errors import UserError
@@ -16,9 +17,13 @@ NEAR_SECONDS = 0.2  # after a unit; what comes later changes fewer than one in a
 
 @dataclass(frozen=True)
 class HubertConfig(UnitsConfig):
-    """Sizes; ``encoder.num_layers`` is the layer whose states are clustered."""
+    """Sizes; ``encoder.num_layers`` is the layer whose states are clustered.
+
+    With ``voice_whitened``, states are clustered in directions of their own, in which voices differ as little in one as in another.
+    """
 
     name: str = "hubert"
+    voice_whitened: bool = False
     encoder: SpeechEncoderConfig = field(default_factory=SpeechEncoderConfig)
 
     @classmethod
@@ -29,6 +34,8 @@ class HubertConfig(UnitsConfig):
 class HubertTokenizer(ClusteredUnits):
     """50 Hz, or 25 Hz with two frames a unit."""
 
+    directions: Tensor  # (D, D), of voice-whitened units alone
+
     def __init__(self, config: HubertConfig) -> None:
         encoder = SpeechEncoder(config.encoder)
         super().__init__(
@@ -38,12 +45,20 @@ class HubertTokenizer(ClusteredUnits):
         self.settings = config
         self.encoder = encoder
         self.encoder.transformer.final_norm = None  # the states are taken before it
+        if config.voice_whitened:
+            self.register_buffer("directions", torch.eye(config.encoder.d_model))
 
     def config(self) -> dict[str, Any]:
         settings = asdict(self.settings)
         if settings["encoder"]["bottleneck"] is None:  # units from before there was any keep their identity
             del settings["encoder"]["bottleneck"]
+        if not settings["voice_whitened"]:
+            del settings["voice_whitened"]
         return {"type": "hubert", **settings}
+
+    def standardise(self, states: Tensor) -> Tensor:
+        standardised = super().standardise(states)
+        return standardised @ self.directions if self.settings.voice_whitened else standardised
 
     def kept_of_prompt(self, num_samples: int) -> int:
         """The look-ahead of all blocks together is a bound that what is heard hardly reaches: most of a unit's own is much nearer."""

@@ -25,6 +25,11 @@ class ResidualCodec(AcousticTokenizer):
     def synthesise(self, vectors: Tensor, frames: Tensor) -> Tensor:
         """Quantized vectors ``(B, T_f, D)``, ``frames (B,)`` -> wav ``(B, T_f * hop_length)``, fp32."""
 
+    @property
+    def sound_context(self) -> tuple[int, int]:
+        """Samples before and after a frame's own on whose codes its sound depends."""
+        return self.left_context, self.right_context
+
     @abstractmethod
     def encoder_parameters(self) -> list[nn.Parameter]:
         """Those on which codes depend, beside the codebooks."""
@@ -48,11 +53,15 @@ class ResidualCodec(AcousticTokenizer):
 
     def reconstruct(self, wav: Tensor, *, revive: bool = False, denoise: Tensor | None = None) -> tuple[Tensor, Quantized]:
         """The training pass on full clips: ``wav (B, T)``, T a multiple of the hop -> wav ``(B, T)`` and the quantizer's view."""
+        quantized, frames = self.quantize(wav, revive=revive, denoise=denoise)
+        return self.synthesise(quantized.vectors, frames), quantized
+
+    def quantize(self, wav: Tensor, *, revive: bool = False, denoise: Tensor | None = None) -> tuple[Quantized, Tensor]:
+        """The first half of it: what the quantizer makes of ``wav (B, T)``, and the frames ``(B,)`` of each row."""
         frames = torch.full((wav.shape[0],), wav.shape[1] // self.hop_length, device=wav.device)
         latent = self.condition(self.analyse(wav, frames), denoise)
         with torch.autocast(wav.device.type, enabled=False):
-            quantized = self.quantizer(latent, valid_mask(frames, latent.shape[1]), revive=revive)
-        return self.synthesise(quantized.vectors, frames), quantized
+            return self.quantizer(latent, valid_mask(frames, latent.shape[1]), revive=revive), frames
 
     def _encode(self, wav: Tensor, lengths: Tensor, denoise: Tensor | None) -> tuple[Tensor, Tensor]:
         frames = torch.div(lengths + self.hop_length - 1, self.hop_length, rounding_mode="floor")

@@ -155,12 +155,13 @@ def encode_file(tokenizer: AnyTokenizer, path: Path) -> Tensor:
 def decode_pieces(codec: AcousticTokenizer, codes: Tensor) -> Iterator[Tensor]:
     """Codes ``(T_f, Q)`` of a sound of any length -> its samples ``(T_f * hop_length,)``, in pieces.
 
-    Only codecs of our own are decoded in pieces here, whose decoder's context is no longer than the encoder's; others state
-    the encoder's alone.
+    Only codecs of our own are decoded in pieces here, which state their decoder's context; others state the encoder's alone.
     """
     hop, size = codec.hop_length, round(PIECE_SECONDS * codec.sample_rate) // codec.hop_length
-    before, after = (ceil_division(context, hop) for context in (codec.left_context, codec.right_context))
-    if len(codes) <= 2 * size or not isinstance(codec, ResidualCodec):
+    before, after = 0, 0
+    if isinstance(codec, ResidualCodec) and len(codes) > 2 * size:
+        before, after = (ceil_division(context, hop) for context in codec.sound_context)
+    else:
         size = max(1, len(codes))
     for first in range(0, len(codes), size):
         start, stop = max(0, first - before), min(first + size, len(codes))
@@ -218,7 +219,7 @@ class SampleStream:
 def decoder_reach(codec: AcousticTokenizer) -> tuple[int, int]:
     """Frames before and after its own on which a frame's sound depends; raises ``UserError`` where no number bounds those before."""
     if isinstance(codec, ResidualCodec):
-        before, after = (ceil_division(context, codec.hop_length) for context in (codec.left_context, codec.right_context))
+        before, after = (ceil_division(context, codec.hop_length) for context in codec.sound_context)
         return before, 0 if isinstance(codec, DecodesPieces) else after
     if isinstance(codec, PretrainedCodec) and codec.sound_reach:
         return codec.sound_reach, codec.sound_reach

@@ -5,6 +5,7 @@ A tokenizer is rounded first and stored then, so its file holds the very numbers
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Literal, TypeVar
 
 import torch
@@ -18,9 +19,15 @@ SMALLEST_MATRIX = 1024  # numbers; what is smaller stays in half precision
 
 
 @torch.no_grad()
-def rounded(module: Module, dtype: Literal["float16", "int8"] = "float16") -> Module:
-    """``module`` with every number the nearest that its file can hold: int8 for matrices that are learned, float16 for all else."""
+def rounded(module: Module, dtype: Literal["float16", "int8"] = "float16", *, exact: Collection[nn.Parameter] = ()) -> Module:
+    """``module`` with every number the nearest that its file can hold: int8 for matrices that are learned, float16 for all else.
+
+    Parameters among ``exact`` stay as they are, such as those of a file that was rounded before, in another format.
+    """
+    kept = {id(parameter) for parameter in exact}
     for parameter in module.parameters():
+        if id(parameter) in kept:
+            continue
         is_matrix = dtype == "int8" and parameter.dim() > 1 and parameter.numel() >= SMALLEST_MATRIX
         parameter.copy_(_restored(*_steps(parameter)) if is_matrix else parameter.half().float())
     for buffer in module.buffers():

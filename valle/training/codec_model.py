@@ -8,12 +8,17 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from valle.errors import UserError
+from valle.measures.disturbance import RATE as PESQ_RATE
+from valle.measures.disturbance import Disturbance
+from valle.measures.intelligibility import Intelligibility
 from valle.measures.mel import MEL_SCALES, MultiScaleMel
 from valle.measures.soundstream_spectra import SoundStreamSpectra
 from valle.measures.tokens import perplexity
 from valle.models.loss import LossTerm
 from valle.modules.discriminators import Judgement, build_discriminators
 from valle.modules.rvq import Quantized
+from valle.tokenizers.convnext_codec import ConvNeXtCodec
 from valle.tokenizers.residual_codec import ResidualCodec
 from valle.training.codec_losses import Balancer, adversarial_loss, discriminator_hits, discriminator_loss, feature_loss
 from valle.training.codec_options import CodecOptions
@@ -40,8 +45,12 @@ class TrainedCodec(nn.Module):
                 windows=options.adversarial_windows, periods=options.adversarial_periods,
             )  # fmt: skip
         weights = {"mel": options.mel_weight, "time": options.time_weight}
-        if options.band_weight:
-            weights["band"] = options.band_weight
+        chosen = {"band": options.band_weight, "stoi": options.stoi_weight, "pesq": options.pesq_weight}
+        weights.update({name: weight for name, weight in chosen.items() if weight})
+        self.intelligibility = Intelligibility(codec.sample_rate) if options.stoi_weight else None
+        self.disturbance = _disturbance(codec) if options.pesq_weight else None
+        if options.consistency_weight and not isinstance(codec, ConvNeXtCodec):
+            raise UserError(f"--consistency-weight is for ConvNeXt codecs, which write spectra, found {codec.name}; leave it out")
         if options.is_adversarial:
             weights.update(adversarial=options.adversarial_weight, feature=options.feature_weight)
         self.weights = weights
@@ -52,7 +61,8 @@ class TrainedCodec(nn.Module):
 
     def forward(self, batch: Tensor) -> dict[str, LossTerm]:
         wav, target, denoise = self._task_of(batch)
-        output, quantized = self.codec.reconstruct(wav, revive=self.revive, denoise=denoise)
+        quantized, frames = self.codec.quantize(wav, revive=self.revive, denoise=denoise)
+        output, inconsistency = self._synthesised(quantized.vectors, frames)
         with torch.autocast(wav.device.type, enabled=False):
             losses = self._likeness(output, target)
         if not self.training:
@@ -64,7 +74,18 @@ class TrainedCodec(nn.Module):
         elif self.discriminators is not None:
             parts["discriminator"] = self._idle(len(wav))
         self.observed = {name: loss.detach().mean() for name, loss in losses.items()} | {"commitment": quantized.commitment.detach()}
-        return {"codec": _part(self._weighted(losses, output, quantized)), **parts}
+        total = self._weighted(losses, output, quantized)
+        if inconsistency is not None:
+            self.observed["inconsistency"] = inconsistency.detach().mean()
+            total = total + self.options.consistency_weight * inconsistency
+        return {"codec": _part(total), **parts}
+
+    def _synthesised(self, vectors: Tensor, frames: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Sound ``(B, T)`` and, where that is a loss, how inconsistent the spectra are that the decoder wrote, ``(B,)``."""
+        if not (self.training and self.options.consistency_weight and isinstance(self.codec, ConvNeXtCodec)):
+            return self.codec.synthesise(vectors, frames), None
+        spectra = self.codec.spectra(vectors, frames)
+        return self.codec.sound_of(spectra, frames), self.codec.inconsistency(spectra)
 
     def _task_of(self, batch: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """What goes in, what shall come out, and whether noise shall go (SoundStream III-F), drawn for each example."""
@@ -96,6 +117,10 @@ class TrainedCodec(nn.Module):
             losses["mel"] = self.mel.each(output, target, windows=windows)
         if self.training and self.published is not None:
             losses["mel"] = self.published.each(output, target)
+        if self.training and self.intelligibility is not None:
+            losses["stoi"] = 1 - self.intelligibility(output, target)
+        if self.training and self.disturbance is not None:
+            losses["pesq"] = self.disturbance(output, target)
         return losses
 
     def _judged(self, output: Tensor, target: Tensor) -> tuple[dict[str, Tensor], LossTerm]:
@@ -145,6 +170,12 @@ def _part(losses: Tensor, *, hits: Tensor | None = None) -> LossTerm:
 
 def _rows(judgements: list[Judgement], rows: slice) -> list[Judgement]:
     return [Judgement(logits[rows], [feature[rows] for feature in features]) for logits, features in judgements]
+
+
+def _disturbance(codec: ResidualCodec) -> Disturbance:
+    if codec.sample_rate != PESQ_RATE:
+        raise UserError(f"--pesq-weight is for codecs at {PESQ_RATE} Hz, found {codec.sample_rate} Hz; leave it out")
+    return Disturbance()
 
 
 def random_windows() -> tuple[int, int]:

@@ -13,6 +13,7 @@ from valle.settings import require_at_least, setting
 from valle.training.options import AudioOptions
 
 GAN_BETAS = (0.8, 0.99)  # of both sides where there is an adversary, as in HiFi-GAN
+SHORTEST_STOI_PIECE = 0.42  # seconds: STOI's segments of 384 ms, and a window
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class CodecOptions(AudioOptions):
     num_blocks: int = setting(6, "ConvNeXt: blocks in the encoder, and in the decoder")
     stft_frames: int = setting(1, "ConvNeXt: spectra in a code frame")
     n_fft: int = setting(1280, "ConvNeXt: samples in the window of a spectrum")
+    refine_blocks: int = setting(0, "ConvNeXt: blocks behind the decoder that hear its sound and correct its spectra; 0 for none")
     strides: list[int] = setting([2, 4, 5, 8], "SoundStream: strides of the encoder; samples a frame are their product")
     channels: int = setting(32, "SoundStream: channels at the sample rate; each stride doubles them")
     num_quantizers: int = setting(8, "codebooks")
@@ -49,6 +51,9 @@ class CodecOptions(AudioOptions):
     mel_weight: float = setting(1.0, "weight of the mel distance at several resolutions")
     band_weight: float = setting(0.0, "weight of the mel amplitudes' distance, each band as a share of its mean; 2 raises STOI")
     time_weight: float = setting(1.0, "weight of the samples' L1")
+    stoi_weight: float = setting(0.0, "weight of 1 - STOI, of pieces of 0.4 s or more")
+    pesq_weight: float = setting(0.0, "weight of the disturbance by PESQ's perceptual model, at 16 kHz")
+    consistency_weight: float = setting(0.0, "ConvNeXt: weight of how far the decoder's spectra are from those of any sound")
     commitment: float = setting(0.25, "weight of the commitment loss")
     adversarial: str = setting(
         "none", "who tells real from coded: none, soundstream (stft+waves), stft, waves, msstft, mpd, or several with + between"
@@ -81,8 +86,9 @@ class CodecOptions(AudioOptions):
             "export_avg",
         )  # fmt: skip
         require_at_least(
-            self, 0, "mel_weight", "band_weight", "time_weight", "commitment", "adversarial_weight", "feature_weight", "discriminator_lr",
-            "adversarial_start_step", "adversarial_channels", "adversarial_seconds",
+            self, 0, "mel_weight", "band_weight", "time_weight", "stoi_weight", "pesq_weight", "consistency_weight", "commitment",
+            "adversarial_weight", "feature_weight", "discriminator_lr", "adversarial_start_step", "adversarial_channels",
+            "adversarial_seconds", "refine_blocks",
         )  # fmt: skip
         if not 0 <= self.quantizer_dropout <= 1:
             raise UserError(f"--quantizer-dropout must lie in 0..1, found {self.quantizer_dropout:g}")
@@ -94,6 +100,7 @@ class CodecOptions(AudioOptions):
             )
         self._check_kinds()
         self._check_noise()
+        self._check_design()
 
     def _check_kinds(self) -> None:
         if not self.is_adversarial:
@@ -108,6 +115,16 @@ class CodecOptions(AudioOptions):
             raise UserError(
                 "--adversarial-windows must be multiples of 4 and --adversarial-periods 2 or more, found "
                 f"{' '.join(map(str, smallest))}; leave them out for those published"
+            )
+
+    def _check_design(self) -> None:
+        if self.codec == "soundstream" and self.init_codec is None and (self.refine_blocks or self.consistency_weight):
+            flag = "--refine-blocks" if self.refine_blocks else "--consistency-weight"
+            raise UserError(f"{flag} is for --codec convnext, which writes spectra, found soundstream; leave one of them out")
+        if self.stoi_weight and self.segment_seconds < SHORTEST_STOI_PIECE:
+            raise UserError(
+                f"--stoi-weight needs pieces of {SHORTEST_STOI_PIECE:g} s or more, found --segment-seconds {self.segment_seconds:g}; "
+                "lengthen them, or leave it out"
             )
 
     def _check_noise(self) -> None:

@@ -160,8 +160,11 @@ def _new_codec(options: CodecOptions) -> ResidualCodec:
         sizes.update(strides=tuple(options.strides), channels=options.channels, denoise=options.denoise, gain=GAIN)
         return SoundStream(SoundStreamConfig(name=name, **sizes))
     return ConvNeXtCodec(
-        ConvNeXtCodecConfig(name="convnext", num_blocks=options.num_blocks, stft_frames=options.stft_frames, n_fft=options.n_fft, **sizes)
-    )
+        ConvNeXtCodecConfig(
+            name="convnext", num_blocks=options.num_blocks, refine_blocks=options.refine_blocks, stft_frames=options.stft_frames,
+            n_fft=options.n_fft, **sizes,
+        )
+    )  # fmt: skip
 
 
 def _take_what_fits(codec: ResidualCodec, other: nn.Module, name: str) -> bool:

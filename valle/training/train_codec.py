@@ -29,7 +29,9 @@ def _train(world: World, options: CodecOptions) -> None:
     loop.run()
     if world.is_first:
         load_exported(task, loop)
-        save_tokenizer(rounded(task.codec.cpu()), options.exp_dir / "codec")
+        codec = task.codec.cpu()
+        fixed = codec.encoder_parameters() if options.freeze_encoder else []  # or rounding would change some codes
+        save_tokenizer(rounded(codec, exact=fixed), options.exp_dir / "codec")
     loop.recorder.close()
 
 

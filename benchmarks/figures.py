@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.acoustic_table import acoustic_models
+from benchmarks.acoustic_table import acoustic_costs, acoustic_models, multi_token, piano_models, soundstorm_passes, storage
 from benchmarks.engine_table import engines
 from benchmarks.front_page import goals, works
 from benchmarks.live_tables import live, live_blocks, live_soak
@@ -425,6 +425,12 @@ BLOCKS: dict[str, Callable[[Results], str | None]] = {
     "live": live,
     "live-blocks": written_from("live_blocks", live_blocks),
     "live-soak": live_soak,
+    "acoustic-costs": written_from("acoustic_models", acoustic_costs),
+    "atepp-models": lambda results: piano_models(results.get("atepp", {})),
+    "soundstorm-passes": written_from("soundstorm_passes", soundstorm_passes),
+    "multi-token": written_from("multi_token", multi_token),
+    "storage": written_from("storage", storage),
+    "continuous": written_from("continuous", measured),
     "codec-steps": codec_steps,
     "long-audio": written_from("long_audio", measured),
     "window-context": window_context,

@@ -20,11 +20,10 @@ def works(results: Results) -> str | None:
     rows = [
         *_bundled_voice(results.get("voices_kept", {})),
         *_demo_voice(results.get("demo", {})),
-        *_coarse_loss(results.get("mixed", {})),
         *_codec(results.get("tokenizers", {})),
         *_units(results.get("tokenizers", {})),
         *_speed(results.get("basics", {})),
-        *_work(results.get("demo", {})),
+        *_acoustic(results.get("acoustic_models", {})),
     ]
     return markdown(("result", "valle", "beside it"), rows, align="---") if rows else None
 
@@ -60,12 +59,6 @@ def _controls(voices: Mapping[str, Any]) -> str:
     return f"real speech {real}, through the codec {decoded}, wrong prompt {wrong}"
 
 
-def _coarse_loss(mixed: Mapping[str, Any]) -> Iterator[Row]:
-    if mixed:
-        coarse = mixed["training"]["coarse"]
-        yield "dev loss of the bundled coarse stage, nats per token", f"{coarse['valid_nll']:.2f}", f"unigram {coarse['unigram_nll']:.2f}"
-
-
 def _codec(tokenizers: Mapping[str, Any]) -> Iterator[Row]:
     rows = [row for row in tokenizers.get("codecs", []) if "stoi_real" in row]
     ours = [row for row in rows if row["name"] == BUNDLED_ACOUSTIC]
@@ -92,6 +85,15 @@ def _speed(basics: Mapping[str, Any]) -> Iterator[Row]:
         yield "decoding, 4 layers of 256, one CPU thread, tokens/s", ours, f"Llama of that size in transformers {llama}"
 
 
-def _work(demo: Mapping[str, Any]) -> Iterator[Row]:
-    if demo:
-        yield "work per second of new audio, demo's model, two CPU cores", f"{demo['rtf_infer']:.2f} s", "real time 1 s"
+def _acoustic(models: Mapping[str, Any]) -> Iterator[Row]:
+    """The acoustic model that speaks most clearly, and the fastest one, each beside the others."""
+    first = [row for row in models.get("models", []) if row["corpus"] == "espeak"]
+    if not first:
+        return
+    clear = sorted(first, key=lambda row: -row["stoi"]["mean"])
+    others = ", ".join(f"`{row['name']}` {row['stoi']['mean']:.2f}" for row in clear[1:])
+    name = f"STOI along a recording's own units, acoustic model `{clear[0]['name']}`, {models['minutes_each']:g} min of training"
+    yield name, f"{clear[0]['stoi']['mean']:.2f}", f"{others}, the codec alone {clear[0]['stoi_of_round_trip']['mean']:.2f}"
+    fast = sorted(first, key=lambda row: float(row["rtf"]))
+    others = ", ".join(f"`{row['name']}` {10 * row['rtf']:.1f} s" for row in fast[1:])
+    yield f"time for 10 s of new audio on one CPU core, acoustic model `{fast[0]['name']}`", f"{10 * fast[0]['rtf']:.1f} s", f"{others}"

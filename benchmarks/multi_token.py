@@ -4,8 +4,8 @@
   python -m benchmarks.multi_token --manifest-dir egs/espeak/data/tokenized --minutes 8
 
 Three models are trained with the demo's settings for the same minutes: without draft heads, with independent and with chained ones.
-Each with heads then continues the beginnings of dev cuts, plainly and by 1 to 4 drafts in turns, a row at a time and eight together.
---exp-dirs measures runs that are trained already: independent=exp/one chained=exp/other.
+Each with heads then continues the beginnings of dev cuts, plainly and by 1 to 4 drafts in turns, a row at a time and eight
+together, by either step.  --exp-dirs measures runs that are trained already: independent=exp/one chained=exp/other.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import chdir
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ from valle.decoding.sampling import Drafts, Sampling
 from valle.errors import UserError
 from valle.inference.trained_model import trained_model
 from valle.models.released import Released
-from valle.modules.transformer import Stepping
+from valle.modules.transformer import Engine, Stepping
 from valle.tokenizing.token_manifests import read_manifests
 
 DEMO = ROOT / "egs" / "espeak" / "conf" / "demo.yaml"
@@ -54,6 +55,7 @@ class Span:
     rows: int = 8
     repeats: int = 5
     batches: tuple[int, ...] = (1, 8)
+    engines: tuple[Engine, ...] = ("torch", "native")  # that take the steps
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -71,6 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             command += ["--exp-dirs", *options.exp_dirs]
         else:
             command += ["--minutes", f"{options.minutes:g}"]
+            command += [f'--train-options "{options.train_options}"'] if options.train_options else []
             runs = {name: Path(scratch) / name for name in VARIANTS}
             for name, folder in runs.items():
                 print(f"training: draft heads, {name}", file=sys.stderr, flush=True)
@@ -97,7 +100,7 @@ def train(name: str, manifest_dir: Path, exp_dir: Path, *, minutes: float, more:
 
 
 def measure(name: str, exp_dir: Path, manifest_dir: Path, span: Span) -> list[dict[str, Any]]:
-    """A row for every stage, batch size and number of drafts of one run; one thread."""
+    """A row for every stage, engine, batch size and number of drafts of one run; one thread."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -106,35 +109,44 @@ def measure(name: str, exp_dir: Path, manifest_dir: Path, span: Span) -> list[di
         return [
             {"stage": stage, "heads": name, **row}
             for stage in STAGES
+            for engine in span.engines
+            if engine == "torch" or find_spec("numba") is not None
             for batch in span.batches
-            for row in measure_stage(released.model.eval().stages()[stage], continuing(stage, released, examples, span), batch, span)
+            for row in measure_stage(
+                released.model.eval().stages()[stage], continuing(stage, released, examples, span), batch, span, engine=engine
+            )
         ]
     finally:
         torch.set_num_threads(before)
 
 
-def measure_stage(stage: nn.Module, decode: Callable[[int, Sampling], list[Tensor]], batch: int, span: Span) -> list[dict[str, Any]]:
-    """Plain decoding and every number of drafts by turns, so that a busy machine slows all of them."""
+def measure_stage(
+    stage: nn.Module, decode: Callable[[int, Sampling], list[Tensor]], batch: int, span: Span, *, engine: Engine
+) -> list[dict[str, Any]]:
+    """Plain decoding and every number of drafts by turns, so that a busy machine slows all of them; steps are counted beforehand."""
     sampling: Sampling = stage.sampling
     ways = [sampling, *(replace(sampling, drafts=Drafts(number)) for number in range(1, stage.num_drafts + 1))]
-    seconds: list[list[float]] = [[] for _ in ways]
-    plain = decode(batch, sampling)
-    steps, same = [], []
+    steps = []
     for way in ways:
         with counted_steps(stage) as count:
-            rows = decode(batch, way)
+            decode(batch, way)
         steps.append(len(count))
-        same.append(sum(torch.equal(one, other) for one, other in zip(rows, plain, strict=True)) / len(rows))
+    stepping: Stepping = stage.transformer.stepping  # type: ignore[assignment, union-attr]
+    before, stepping.engine = stepping.engine, engine
+    rows = [decode(batch, way) for way in ways]  # which also loads the kernels
+    same = [sum(torch.equal(one, other) for one, other in zip(of_way, rows[0], strict=True)) / len(rows[0]) for of_way in rows]
+    seconds: list[list[float]] = [[] for _ in ways]
     for _ in range(span.repeats):
         for measured, way in zip(seconds, ways, strict=True):
             started = time.perf_counter()
             decode(batch, way)
             measured.append(time.perf_counter() - started)
+    stepping.engine = before
     found = []
     for number in range(1, len(ways)):
         ratios = [one / other for one, other in zip(seconds[0], seconds[number], strict=True)]
         found.append({
-            "k": number, "batch": batch, "accepted": round(steps[0] / steps[number], 3),  # of a batch, by its slowest row
+            "engine": engine, "k": number, "batch": batch, "accepted": round(steps[0] / steps[number], 3),  # of a batch, by its slowest row
             "speed_up": round(statistics.median(ratios), 3), "spread": [round(min(ratios), 3), round(max(ratios), 3)],
             "same_rows": same[number],
         })  # fmt: skip
@@ -202,10 +214,10 @@ def continuing(stage: str, released: Released, examples: Sequence[Tokens], span:
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """Markdown."""
-    lines = ["| stage | heads | batch | drafts | tokens a step | speed-up | same rows |", "|---|---|---:|---:|---:|---:|---:|"]
+    lines = ["| stage | heads | step | batch | drafts | tokens a step | speed-up | same rows |", "|---|---|---|---:|---:|---:|---:|---:|"]
     for row in rows:
         lines.append(
-            f"| {row['stage']} | {row['heads']} | {row['batch']} | {row['k']} | {row['accepted']:.2f} "
+            f"| {row['stage']} | {row['heads']} | {row['engine']} | {row['batch']} | {row['k']} | {row['accepted']:.2f} "
             f"| {row['speed_up']:.2f} ({row['spread'][0]:.2f} to {row['spread'][1]:.2f}) | {100 * row['same_rows']:.0f} % |"
         )
     return "\n".join(lines) + "\n"

@@ -43,6 +43,8 @@ NAMES = (
     (r"([\w-]+)/growth", r"`\1` encoding, the long file over the short one"),
     (r"([\w-]+), ([\w ]+)/(\d+) s gib", r"`\1` with \2 encoding \3 s, GiB"),
     (r"([\w-]+), ([\w ]+)/growth", r"`\1` with \2 encoding, the long file over the short one"),
+    (r"(static|continuous)_tokens_per_s", r"\1 batches: tokens per second of processor time"),
+    (r"continuous_over_static", r"continuous over static batches"),
     (r"flac_(\d+)khz/share", r"FLAC at \1 kHz: time of the networks alone over time of tokenizing"),
     (r"flac_(\d+)khz/of_cpu_seconds", r"FLAC at \1 kHz: CPU time of the networks alone over CPU time of tokenizing"),
     (r"flac_(\d+)khz/forward_times_real_time", r"FLAC at \1 kHz: networks alone, times real time"),

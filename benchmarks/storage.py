@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""What weights of fewer bits cost: nats a token of the bundled model's stages on recordings that it has not seen.
+"""What weights of fewer bits cost the bundled model: nats a token of its stages on recordings that it has not seen, and voices.
 
-  python -m benchmarks.storage --audio FOLDER --recordings 8
+  python -m benchmarks.storage --audio FOLDER --recordings 8 --manifest-dir egs/librispeech/data/tokenized
 
 The weights that the native step reads are stored as bfloat16, or as int8 with a scale a row (``valle.decoding.native``), and read back;
-all else stays float32, as in a step. Each recording is scored whole, by every storage, so that differences are paired.
+all else stays float32, as in a step. Each recording is scored whole, by every storage, so that differences are paired.  With
+--manifest-dir, each storage continues the same prompts of a corpus by the native step (share of voices kept).
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ from __future__ import annotations
 import argparse
 import statistics
 from collections.abc import Sequence
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from benchmarks.acoustic_measures import kept_voices
 from benchmarks.common import RESULTS, header, write_results
 from valle.audio import read_audio
 from valle.decoding.native import pack_matrix
@@ -33,6 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--audio", type=Path, required=True, help="folder of recordings that are not of the training set")
     parser.add_argument("--recordings", type=int, default=8, help="the first so many, by name")
+    parser.add_argument("--manifest-dir", type=Path, help="data/tokenized of a recipe with named voices, whose dev and test are continued")
+    parser.add_argument("--num-prompts", type=int, default=48, help="whose voice is judged")
     parser.add_argument("--output", type=Path, default=RESULTS / "storage.json")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
@@ -40,7 +45,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     pipeline = Pipeline.from_pretrained()
     rows = measure(pipeline, [read_audio(path, sample_rate=pipeline.sample_rate)[0] for path in files])
     command = ["python -m benchmarks.storage --audio", str(options.audio), "--recordings", str(options.recordings)]
-    write_results(options.output, {**header(command), "recordings": len(files), "rows": rows})
+    results: dict[str, Any] = {"recordings": len(files), "rows": rows}
+    if options.manifest_dir is not None:
+        command += ["--manifest-dir", str(options.manifest_dir), "--num-prompts", str(options.num_prompts)]
+        results["voices"] = {storage: voices(storage, options.manifest_dir.resolve(), options.num_prompts) for storage in STORAGES}
+    write_results(options.output, {**header(command), **results})
     for row in rows:
         print(row)
 
@@ -65,6 +74,13 @@ def measure(pipeline: Pipeline, wavs: Sequence[Any]) -> list[dict[str, Any]]:
                 "more_than_float32": bootstrap_mean(more).to_dict() if storage != "float32" else None,
             })  # fmt: skip
     return rows
+
+
+def voices(storage: str, manifest_dir: Path, num_prompts: int) -> dict[str, Any]:
+    """Shares of continuations by the bundled model that keep the prompt's voice, its weights stored as ``storage``."""
+    with chdir(manifest_dir.parents[1]):  # manifests name their audio from there
+        report = kept_voices(Pipeline.from_pretrained(dtype=storage, engine="native"), manifest_dir, num_prompts)
+    return {name: report[name] for name in ("generated", "real", "round_trip", "shuffled")}
 
 
 @torch.no_grad()

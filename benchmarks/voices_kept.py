@@ -68,13 +68,18 @@ def measure(systems: Mapping[str, tuple[str, VoiceTrialSettings]], cuts: Iterabl
     halves = parted(cuts)
     reports: dict[str, list[dict[str, Any]]] = {name: [] for name in systems}
     for known, others in (halves, halves[::-1]):
-        with tempfile.TemporaryDirectory() as folder:
-            prompts = [cut for cut in others if cut.duration >= SHORTEST_SECONDS]
-            for part, chosen in (("train", known), ("test", prompts), ("dev", [])):
-                write_cuts(chosen, Path(folder) / f"cuts_{part}.jsonl.gz")
-            for name, (model, settings) in systems.items():
-                reports[name].append(voice_report(Pipeline.from_pretrained(model), Path(folder), settings))
+        for name, (model, settings) in systems.items():
+            reports[name].append(half_report(Pipeline.from_pretrained(model), known, others, settings))
     return {name: pooled(of_model) for name, of_model in reports.items()}
+
+
+def half_report(pipeline: Pipeline, known: Iterable[Cut], others: Iterable[Cut], settings: VoiceTrialSettings) -> dict[str, Any]:
+    """One half: a judge that is fitted on the cuts ``known`` hears what goes on after the beginnings of ``others``."""
+    prompts = [cut for cut in others if cut.duration >= SHORTEST_SECONDS]
+    with tempfile.TemporaryDirectory() as folder:
+        for part, chosen in (("train", known), ("test", prompts), ("dev", [])):
+            write_cuts(chosen, Path(folder) / f"cuts_{part}.jsonl.gz")
+        return voice_report(pipeline, Path(folder), settings)
 
 
 def parted(cuts: Iterable[Cut]) -> tuple[list[Cut], list[Cut]]:

@@ -15,12 +15,12 @@ def test_every_number_of_drafts_is_a_row_beside_plain_decoding(tmp_path: Path, b
     manifests = write_corpus(tmp_path / "data" / "tokenized", Corpus(num_train=14, num_dev=4, longest=3.0))
     heads = {"semantic_drafts": 2, "coarse_drafts": 2}
     train(tiny_options(manifests, tmp_path / "exp", train_stage="semantic,coarse", num_epochs=1, **heads))
-    span = multi_token.Span(prompt=0.5, new=0.7, rows=2, repeats=2, batches=(batch,))
+    span = multi_token.Span(prompt=0.5, new=0.7, rows=2, repeats=2, batches=(batch,), engines=("torch",))
     rows = multi_token.measure("independent", tmp_path / "exp", manifests, span)
     assert [(row["stage"], row["k"], row["batch"]) for row in rows] == [
         (stage, number, batch) for stage in ("semantic", "coarse") for number in (1, 2)
     ]  # fmt: skip
     for row in rows:
-        assert row["heads"] == "independent" and row["same_rows"] == 1.0
+        assert row["heads"] == "independent" and row["engine"] == "torch" and row["same_rows"] == 1.0
         assert 1.0 <= row["accepted"] <= row["k"] + 1 and row["spread"][0] <= row["speed_up"] <= row["spread"][1]
-    assert "| semantic | independent |" in multi_token.table(rows) and json.dumps(rows)
+    assert "| semantic | independent | torch |" in multi_token.table(rows) and json.dumps(rows)

@@ -22,6 +22,12 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 PROGRAMS = ROOT / "valle" / "bin"
 RESULTS = ROOT / "benchmarks" / "results"
+AUDIO_ENDINGS = {".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a"}
+
+
+def recordings(folder: Path) -> list[Path]:
+    """All audio files below a folder, in order of their names."""
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in AUDIO_ENDINGS)
 
 
 def figure(

@@ -21,9 +21,9 @@ import numpy as np
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from benchmarks.common import RESULTS, header, write_results
-from benchmarks.watermark_attacks import RATE, Attack, attacks, recordings
+from benchmarks.common import RESULTS, header, recordings, write_results
 from valle.audio import Waveform, audio_info, read_audio, write_wav
+from valle.evaluation.attacks import RATE, Attack, attacks
 from valle.evaluation.judged_model import judged_model
 from valle.files import replacing
 from valle.inference.continuation import ContinueSettings

@@ -19,12 +19,14 @@ from benchmarks.acoustic_table import acoustic_costs, acoustic_models, multi_tok
 from benchmarks.engine_table import engines
 from benchmarks.front_page import goals, works
 from benchmarks.live_tables import live, live_blocks, live_soak
+from benchmarks.quality_table import quality
 from benchmarks.row_names import figures_of
 from benchmarks.sound_part_tables import sound_codec, sound_speakers, sound_units
 from benchmarks.sound_table import voices as sound_voices
 from benchmarks.sound_table import words as sound_words
 from benchmarks.tables import Results, interval, markdown, page_table, percent, text, where, written_from
 from benchmarks.tokenizer_tables import across_speakers, codecs, command, curves, limits, reports, unit_choice, units
+from valle.evaluation.attacks import ATTACK_NAMES, CODEC
 from valle.evaluation.demo_summary import demo_tables
 from valle.evaluation.evaluate_codec import codec_table
 from valle.tokenizers.registry import BUNDLED_ACOUSTIC, BUNDLED_SEMANTIC
@@ -299,16 +301,10 @@ def levels(values: Mapping[str, Any]) -> str:
 
 def watermark(values: Mapping[str, Any]) -> str:
     """What is found of the mark, attack by attack."""
-    names = {
-        "none": "cropped to 1 s, nothing else", "mp3_64k": "mp3, 64 kbit/s", "opus_32k": "Opus, 32 kbit/s",
-        "resample_8khz": "8 kHz and back",
-        "noise_20db": "white noise, 20 dB", "noise_10db": "white noise, 10 dB", "gain_minus_20db": "20 dB quieter, 16 bits",
-        "speed_1.02": "2 % slower and lower",
-    }  # fmt: skip
     rows = []
     for name, row in values["watermark_tpr"].items():
         share = f"{100 * row['value']:.0f} % ({100 * row['low']:.0f} to {100 * row['high']:.0f})"
-        told = names.get(name, f"round trip by the codec `{name.removeprefix('codec_')}`")
+        told = ATTACK_NAMES.get(name, f"round trip by the codec `{name.removeprefix(CODEC)}`")
         rows.append((told, share, f"{100 * row['whole_recordings']:.0f} %"))
     pesq, null = values["pesq"], values["negatives"]
     note = (
@@ -467,6 +463,8 @@ BLOCKS: dict[str, Callable[[Results], str | None]] = {
     "levels": written_from("levels", levels),
     "watermark": written_from("watermark", watermark),
     "detector": written_from("detector", detector),
+    "quality": written_from("quality", quality),
+    "suite-times": written_from("suite_times", measured),
     "temperatures": written_from("temperatures", voices_kept),
     "unit-curves": written_from("unit_curves", curves),
     "codec-curves": written_from("codec_curves", curves),

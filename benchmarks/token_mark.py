@@ -18,9 +18,9 @@ from typing import Any
 
 import torch
 
-from benchmarks.common import RESULTS, header, write_results
-from benchmarks.watermark_attacks import RATE, attacks, recordings
+from benchmarks.common import RESULTS, header, recordings, write_results
 from valle.audio import read_audio, resample
+from valle.evaluation.attacks import RATE, attacks
 from valle.tokenizers.registry import load_tokenizer
 from valle.tokenizers.stream import decode_clip, encode_clip
 

@@ -18,19 +18,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.common import RESULTS, figure, header, write_results
-from benchmarks.watermark_attacks import RATE, Attack, attacks, codec_round_trip, recordings
+from benchmarks.common import RESULTS, figure, header, recordings, write_results
 from valle.audio import Waveform, read_audio
+from valle.evaluation.attacks import RATE, Attack, attacks, codec_round_trip
+from valle.evaluation.mark_windows import FALSE_ALARMS, crop_scores, window_scores
 from valle.marks import find
 from valle.marks.embed import Watermark
-from valle.marks.pattern import PUBLIC_KEY
 from valle.measures.intervals import share
 from valle.tokenizers.base import AcousticTokenizer
 from valle.tokenizers.registry import load_tokenizer
 
-FALSE_ALARMS = 1e-3  # a second
-WINDOW_FRAMES, STEP_FRAMES = 125, 31  # 1 s; about a quarter
-CROP_STEP = 11003  # samples between crops: no whole number of cells
 GOALS = {"mp3_64k": 0.95, "resample_8khz": 0.95, "noise_20db": 0.95}
 
 
@@ -81,13 +78,6 @@ def null(folder: Path, least: int) -> tuple[float, dict[str, Any]]:
     }  # fmt: skip
 
 
-def window_scores(wav: Waveform) -> list[float]:
-    """z of every window of 1 s."""
-    evidence = np.concatenate(list(find.evidence_blocks([wav])))
-    last = len(evidence) - WINDOW_FRAMES
-    return [find.folded(evidence[first : first + WINDOW_FRAMES]).z(PUBLIC_KEY) for first in range(0, last + 1, STEP_FRAMES)]
-
-
 def found_after(attack: Attack, clips: Sequence[Waveform], threshold: float, *, goal: float | None) -> dict[str, Any]:
     """The share of crops of 1 s with a mark above the threshold, and of whole recordings that are called watermarked."""
     scores, whole, seconds = list[float](), list[bool](), list[float]()
@@ -96,8 +86,7 @@ def found_after(attack: Attack, clips: Sequence[Waveform], threshold: float, *, 
         found = find.find_watermark(attacked)
         whole.append(found.is_marked)
         seconds.append(found.seconds)
-        crops = (attacked[first : first + RATE] for first in range(CROP_STEP // 2, len(attacked) - RATE, CROP_STEP))
-        scores += [find.folded(next(find.evidence_blocks([crop]))).z(PUBLIC_KEY) for crop in crops]
+        scores += crop_scores(attacked)
     estimate = share(sum(score > threshold for score in scores), len(scores))
     return {
         **figure([estimate.mean], at_least=goal), "low": round(estimate.low, 3), "high": round(estimate.high, 3), "windows": len(scores),

@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.watermark_attacks import add_noise, recordings
+from benchmarks.common import recordings
 from valle.audio import read_audio
+from valle.evaluation.attacks import add_noise
 from valle.files import replacing
 from valle.marks import find
 

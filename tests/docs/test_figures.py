@@ -143,7 +143,9 @@ PIANO = {**BENCH, "minutes_each": 1.0, "rows": [{
     "name": "rq", "steps": 9, "nll_by_level": [3.0], "unigram_by_level": [5.0], "nats_per_second": None, "continuations": 2,
     "new_seconds": 9.9,
 }]}  # fmt: skip
+JUDGED = {"value": 0.6, "low": 0.5, "high": 0.7, "n": 40, "controls": {"chance": 0.5, "by mean": 0.5}, "corpus": "", "definition": ""}
 RESULTS = {
+    "quality": {**BENCH, "bundled": {"syn_blimp": JUDGED, "voice_kept": JUDGED}, "hour": {"syn_blimp": JUDGED}},
     "live": {**LISTENED, "bundled": LISTENED, "soak": {"short": SOAK, "hour": SOAK}}, "live_blocks": BLOCKS_OF_A_STREAM,
     **MARKS,
     **dict.fromkeys(("librispeech", "mixed"), RUN),
@@ -205,6 +207,7 @@ RESULTS = {
     "continuous": {**BENCH, "static_tokens_per_s": OVER_LLAMA, "continuous_over_static": OVER_LLAMA},
     **{name: {**BENCH, "corpora": {"real": {"a model": VOICES}}} for name in ("voices_kept", "temperatures")},
     **dict.fromkeys(("basics", "memory", "encode_share"), BENCH),
+    "suite_times": {**BENCH, "decoding": {}, "suites": {"codec": OVER_LLAMA, "score": OVER_LLAMA}, "pages": {"report": OVER_LLAMA}},
     "decoding": {
         **BENCH, "rows": [{**ENGINE_ROW, "engine": engine} for engine in ("native", "torch", "llama", "ctranslate2")],
         "starts": [{"engine": engine, "kernel_cache": "empty", "first_token_s": 2.5, "total_s": 4.5} for engine in ("torch", "auto")],

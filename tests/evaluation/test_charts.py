@@ -49,6 +49,8 @@ def test_charts_are_read_as_they_were_written() -> None:
 def test_figures_have_titles_and_groups() -> None:
     assert title_of("wer_acoustic") == "Word error rate: true units spoken" and title_of("nll_fine_1") == "Nats a token: fine, level 1"
     assert title_of("words_in_lexicon_continuation") == "Words in the lexicon: continuations"
+    assert title_of("syn_blimp_number") == "Agreement of words: number"
+    assert title_of("watermark_tpr_noise_20db") == "Watermark found in one second: white noise, 20 dB"
     assert title_of("a_new_one") == "a new one" and group_of("a_new_one") == ""
     assert group_of("wer_acoustic") == group_of("distinct_words_babble") and group_of("voice_kept") == "Voice and sound"
 

@@ -49,7 +49,7 @@ def hears(audio: np.ndarray) -> list[Any]:
 @pytest.fixture
 def options(house: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Flags of a quick run with a recogniser that always hears the same."""
-    without = {name: suite for name, suite in module.SUITES.items() if name != "language"}  # which has tests of its own
+    without = {name: suite for name, suite in module.SUITES.items() if name not in ("language", "safety")}  # with tests of their own
     monkeypatch.setattr(module, "SUITES", without)
     monkeypatch.setattr(module, "whisper_recogniser", lambda name, language: WhisperRecogniser(FakeWhisper(hears), name=name))
     return {"corpus": house / "corpus", "model": house / "model", "output_dir": tmp_path / "out", "max_items": 3, "prompt_seconds": 1.0,

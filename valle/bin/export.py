@@ -2,6 +2,7 @@
 """Write a released model (a folder with all that continues audio) from a training run.
 
 Usage: python3 bin/export.py --exp-dir exp/audio-lm --output-dir released [--epoch 10 --avg 3 --use-averaged-model true]
+       python3 bin/export.py --exp-dir exp/fine --stages-from semantic=exp/semantic coarse=exp/coarse --output-dir released
 """
 
 from valle.errors import end_on_ctrl_c

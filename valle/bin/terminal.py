@@ -46,11 +46,14 @@ def named_progress() -> Iterator[Callable[[str, float, float], None]]:
     """The same for work in parts: ``progress(title, done, wanted)``, where a new title begins a new count."""
     layout = "{desc}{percentage:3.0f}%|{bar}| [{elapsed}<{remaining}]"
     with tqdm(total=1.0, bar_format=layout, mininterval=0.5, delay=0.01, dynamic_ncols=True) as bar:
+        shown = ""
 
         def progress(title: str, done: float, wanted: float) -> None:
-            if bar.desc != f"{title}: ":
+            nonlocal shown
+            if title != shown:
                 bar.reset(total=wanted)
                 bar.set_description(title, refresh=False)
+                shown = title
             bar.total = wanted
             bar.update(done - bar.n)
 

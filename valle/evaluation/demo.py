@@ -120,7 +120,7 @@ def _measure(options: DemoOptions) -> dict[str, Any]:
     try:
         evaluate(EvaluateOptions(
             corpus=options.manifest_dir, exp_dir=options.exp_dir, output_dir=folder, max_items=options.num_measured,
-            prompt_seconds=options.prompt_seconds, max_seconds=options.max_seconds, seed=options.seed,
+            prompt_seconds=options.prompt_seconds, max_seconds=options.max_seconds, seed=options.seed, safety_items=2, safety_windows=0,
         ))  # fmt: skip
     except UserError as error:
         return {"left_out": str(error)}

@@ -25,6 +25,7 @@ from valle.evaluation.scalars import write_scalars
 from valle.evaluation.speaker_encoder import speaker_encoder
 from valle.evaluation.suite_continuation import continuation_suite
 from valle.evaluation.suite_language import SCORED, language_suite
+from valle.evaluation.suite_safety import safety_suite
 from valle.evaluation.suite_words import refuse_no_lexicon
 from valle.evaluation.suites import Suite, SuiteResult, SuiteSettings, codec_suite, lm_suite, part_of, units_suite
 from valle.files import write_text
@@ -38,6 +39,7 @@ from valle.settings import setting
 
 SUITES: dict[str, Suite] = {
     "codec": codec_suite, "units": units_suite, "lm": lm_suite, "language": language_suite, "continuation": continuation_suite,
+    "safety": safety_suite,
 }  # fmt: skip
 PROGRAM = "evaluate"
 REPORT, PAGE, HEARD, SCALARS = "report.json", "report.html", "suites/heard.jsonl", "tensorboard"
@@ -52,8 +54,10 @@ class EvaluateOptions:
     output_dir: Path = field(metadata={"help": "where report.json, report.html and suites/ go"})
     model: Path | None = setting(None, "a released folder, or a model's name on the hub (org/name); not given: the bundled model")
     exp_dir: Path | None = setting(None, "a trainer's folder: its weights with best dev loss")
-    suite: Literal["all", "codec", "units", "lm", "language", "continuation"] = setting("all", "what to measure")
+    suite: Literal["all", "codec", "units", "lm", "language", "continuation", "safety"] = setting("all", "what to measure")
     max_items: int = setting(64, "utterances or prompts of each suite")
+    safety_items: int = setting(16, "prompts of the suite safety, at most; each is continued twice")
+    safety_windows: int = setting(10000, "unmarked windows of train for the watermark's threshold; with fewer than 10000 a bound is used")
     prompt_seconds: float = setting(3.0, "how much of an utterance is the prompt")
     max_seconds: float = setting(7.0, "longest new audio")
     whisper: str | None = setting(None, "folder of a Whisper model for faster-whisper, or its name if it was downloaded before")
@@ -76,8 +80,10 @@ class EvaluateOptions:
             raise UserError("expected a folder of manifests after --corpus, found none; name a recipe's data/tokenized")
         if self.compare and (len(self.compare) < 2 or self.model is not None or self.exp_dir is not None):
             raise UserError("expected two or more reports or models after --compare, without --model and --exp-dir; name all of them there")
-        if self.max_items < 2:
-            raise UserError(f"--max-items must be 2 or more, found {self.max_items}; intervals need several items")
+        for name in ("max_items", "safety_items"):
+            if getattr(self, name) < 2:
+                flag = name.replace("_", "-")
+                raise UserError(f"--{flag} must be 2 or more, found {getattr(self, name)}; intervals need several items")
 
     @property
     def model_name(self) -> str:
@@ -153,11 +159,12 @@ def _settings(options: EvaluateOptions) -> SuiteSettings:
     pipeline, source = judged_model(options.model, options.exp_dir)
     settings = SuiteSettings(
         pipeline=pipeline, model_source=source, corpus=_corpus(options), max_items=options.max_items, prompt_seconds=options.prompt_seconds,
-        max_seconds=options.max_seconds, seed=options.seed, lexicon=options.lexicon,
+        max_seconds=options.max_seconds, seed=options.seed, lexicon=options.lexicon, safety_items=options.safety_items,
+        safety_windows=options.safety_windows,
         recogniser=_recogniser(options), speaker=None if options.speaker is None else speaker_encoder(options.speaker),
         sounds=options.output_dir / SOUNDS,
         language_items=tuple(options.language_items), work_dir=options.output_dir / "suites",
-        model_mark=_hash(pipeline.model),
+        model_mark=model_hash(pipeline.model),
     )  # fmt: skip
     if not part_of(settings).is_file():
         raise UserError(f"expected test cuts in {part_of(settings)}, found none; run a recipe's prepare.sh")
@@ -171,7 +178,8 @@ def _recogniser(options: EvaluateOptions) -> Recogniser | None:
     return RememberingRecogniser(whisper_recogniser(options.whisper, language=options.language), options.output_dir / HEARD)
 
 
-def _hash(model: AudioLM) -> str:
+def model_hash(model: AudioLM) -> str:
+    """Tells models apart by their weights."""
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(name.encode())
@@ -184,6 +192,8 @@ def _marks(options: EvaluateOptions, model_sha256: str, suite: str) -> dict[str,
     marks = {"model_sha256": model_sha256, "corpus": str(_corpus(options).resolve()), "max_items": options.max_items, "seed": options.seed}
     if suite == "language":
         return {**marks, "language_items": items_mark(options.language_items)}
+    if suite == "safety":
+        return {**marks, **{name: getattr(options, name) for name in ("prompt_seconds", "max_seconds", "safety_items", "safety_windows")}}
     if suite != "continuation":
         return marks
     whisper = None if options.whisper is None else Path(options.whisper).name

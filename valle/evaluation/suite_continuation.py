@@ -45,7 +45,7 @@ def continuation_suite(settings: SuiteSettings, progress: TitledProgress) -> Sui
     if settings.speaker is None:
         result.left_out.append("voice_cosine: no speaker encoder was given; name one as --speaker resemblyzer")
     else:
-        result.figures["voice_cosine"] = _cosine_figure(settings, settings.speaker, continued, corpus)
+        result.figures.update(_cosine_figures(settings, settings.speaker, continued, corpus))
     result.add(shape_result(continued, pipeline.timeline, pipeline.sample_rate, corpus=corpus))
     result.add(runs_result(settings, continued, corpus=corpus, progress=partial(progress, "looking for runs in train")))
     if settings.recogniser is None:
@@ -73,20 +73,29 @@ def _voice_figure(report: VoiceReport, names: list[str], corpus: str) -> Figure:
     )  # fmt: skip
 
 
-def _cosine_figure(settings: SuiteSettings, encoder: SpeakerEncoder, continued: list[Continued], corpus: str) -> Figure:
-    """Likeness of voices by an encoder that was trained elsewhere, on whom nothing here was tuned."""
+def _cosine_figures(settings: SuiteSettings, encoder: SpeakerEncoder, continued: list[Continued], corpus: str) -> dict[str, Figure]:
+    """Likeness of voices by an encoder that was trained elsewhere, on whom nothing here was tuned; controls as figures, too."""
     rate = settings.pipeline.sample_rate
     prompts = [row.prompt for row in continued]
     others = [prompts[other] for other in derangement(len(prompts), settings.seed)]
     generated = [row.generated for row in continued]
-    controls = {
-        "real speech": cosines(encoder, [row.real for row in continued], prompts, rate),
-        "through the codec": cosines(encoder, [row.round_trip for row in continued], prompts, rate),
-        "another's prompt": cosines(encoder, generated, others, rate),
+    systems = {
+        "voice_cosine": ("new audio", "its prompt", cosines(encoder, generated, prompts, rate)),
+        "voice_cosine_real": ("real speech", "its prompt", cosines(encoder, [row.real for row in continued], prompts, rate)),
+        "voice_cosine_codec": (
+            "real speech through the codec", "its prompt", cosines(encoder, [row.round_trip for row in continued], prompts, rate),
+        ),
+        "voice_cosine_other": ("new audio", "another's prompt", cosines(encoder, generated, others, rate)),
     }
-    return Figure.of(
-        bootstrap_mean(cosines(encoder, generated, prompts, rate), seed=settings.seed), names=[row.cut.id for row in continued],
-        corpus=f"{corpus}; speaker encoder {encoder.name}", controls={name: sum(values) / len(values) for name, values in controls.items()},
-        definition="cosine between the speaker encoder's vectors of the new audio and of the prompt; 0 where there is no voice",
-        meaning="How alike the voices of the new audio and of its prompt are, from 0 to 1.",
-    )  # fmt: skip
+    labels = {"voice_cosine_real": "real speech", "voice_cosine_codec": "through the codec", "voice_cosine_other": "another's prompt"}
+    means = {name: sum(values) / len(values) for name, (_, _, values) in systems.items()}
+    return {
+        name: Figure.of(
+            bootstrap_mean(values, seed=settings.seed), names=[row.cut.id for row in continued], is_control=name in labels,
+            corpus=f"{corpus}; speaker encoder {encoder.name}",
+            controls={label: means[other] for other, label in labels.items() if other != name},
+            definition=f"cosine between the speaker encoder's vectors of {what} and of {prompt}; 0 where there is no voice",
+            meaning=f"How alike the voices of {what} and of {prompt} are, from 0 to 1.",
+        )
+        for name, (what, prompt, values) in systems.items()
+    }  # fmt: skip

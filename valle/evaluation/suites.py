@@ -45,6 +45,8 @@ class SuiteSettings:
     language_items: tuple[Path, ...] = ()  # folders of pairs of recordings
     work_dir: Path | None = None  # where suites keep what they can go on from
     model_mark: str = ""  # tells models apart
+    safety_items: int = 16  # prompts of the suite of marks and detector, which continues each twice
+    safety_windows: int = 10000  # unmarked windows from which its threshold is drawn
     lexicon: str | None = None  # "espeak", a file of words, or None: espeak where the corpus is made of its words
 
     def corpus_name(self, what: str) -> str:

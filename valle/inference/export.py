@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 
 from valle.errors import UserError
+from valle.inference.joined_stages import parse_stages_from, with_stages
 from valle.inference.trained_model import check_choice, released_from_checkpoint, trained_state
 from valle.models.audio_lm import count_parameters
 from valle.models.folder import refuse_other_content
@@ -27,11 +28,16 @@ class ExportOptions:
     epoch: int = field(default=0, metadata={"help": "epoch-N.pt of --exp-dir"})
     avg: int = field(default=1, metadata={"help": "average the weights of this many epochs, up to --epoch"})
     use_averaged_model: bool = field(default=False, metadata={"help": "average over all steps of those epochs"})
+    stages_from: list[str] = field(
+        default_factory=list,
+        metadata={"help": "stages of other runs with the same tokenizers and sizes, STAGE=RUN: a trainer's folder or checkpoint"},
+    )
     dtype: Literal["float16", "float32"] = field(default="float16", metadata={"help": "format of weights in the file"})
 
     def __post_init__(self) -> None:
         if (self.checkpoint is None) == (self.exp_dir is None):
             raise UserError("expected either --checkpoint or --exp-dir, so that one run is exported; give one of them")
+        parse_stages_from(self.stages_from)  # refuses what cannot be
         check_choice(exp_dir=self.exp_dir, epoch=self.epoch, avg=self.avg, use_averaged_model=self.use_averaged_model)
 
 
@@ -47,6 +53,10 @@ def export(options: ExportOptions) -> int:
         use_averaged_model=options.use_averaged_model,
     )
     released = joint_from_checkpoint(state) if "joint" in state else released_from_checkpoint(state)
+    if options.stages_from:
+        if isinstance(released, ReleasedJoint):
+            raise UserError("--stages-from joins stages of AudioLMs, found a joint model of one stage; leave it out")
+        released = with_stages(released, parse_stages_from(options.stages_from))
     with outputs.being_written():
         if isinstance(released, ReleasedJoint):
             save_joint(released, options.output_dir, dtype=getattr(torch, options.dtype))

@@ -1,10 +1,10 @@
-"""What happens to sound between who makes it and who hears it, for the table of the watermark."""
+"""What happens to sound between who makes it and who hears it: attacks on a watermark, and on the detector of generated speech."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from functools import partial
 
 import av
 import numpy as np
@@ -17,18 +17,18 @@ from valle.tokenizers.base import AcousticTokenizer
 from valle.tokenizers.stream import decode_clip, encode_clip
 
 RATE = 16000  # Hz
-ENDINGS = {".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a"}
+CODEC = "codec_"  # begins the names of round trips by neural codecs
+ATTACK_NAMES = {
+    "none": "cropped to 1 s, nothing else", "mp3_64k": "mp3, 64 kbit/s", "opus_32k": "Opus, 32 kbit/s", "resample_8khz": "8 kHz and back",
+    "noise_20db": "white noise, 20 dB", "noise_10db": "white noise, 10 dB", "gain_minus_20db": "20 dB quieter, 16 bits",
+    "speed_1.02": "2 % slower and lower",
+}  # fmt: skip
 
 Attack = Callable[[Waveform], Waveform]
 
 
-def recordings(folder: Path) -> list[Path]:
-    """All audio files below a folder, in order of their names."""
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS)
-
-
-def attacks(codecs: dict[str, AcousticTokenizer]) -> dict[str, Attack]:
-    """By name, each of ``wav (T,)`` at ``RATE``; ``codecs`` by the names of their rows."""
+def attacks(codecs: Mapping[str, AcousticTokenizer]) -> dict[str, Attack]:
+    """By name, each of ``wav (T,)`` at ``RATE``; ``codecs`` by the names of their rows, ``codec_NAME``."""
     return {
         "none": lambda wav: wav,
         "mp3_64k": lambda wav: mp3(wav, 64000),
@@ -38,7 +38,7 @@ def attacks(codecs: dict[str, AcousticTokenizer]) -> dict[str, Attack]:
         "noise_10db": lambda wav: add_noise(wav, 10.0, seed=1),
         "gain_minus_20db": lambda wav: (to_int16(0.1 * wav) / 32768).astype(np.float32),
         "speed_1.02": lambda wav: resample(wav, 51 * 320, 50 * 320),
-        **{f"codec_{name}": lambda wav, codec=codec: codec_round_trip(codec, wav) for name, codec in codecs.items()},
+        **{f"{CODEC}{name}": partial(codec_round_trip, codec) for name, codec in codecs.items()},
     }
 
 

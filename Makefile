@@ -39,7 +39,7 @@ $(INSTALLED): requirements.txt setup.py
 	@$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "valle needs Python 3.11 or newer, found " + sys.version.split()[0] + "; call make PYTHON=python3.11"'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $$(grep '^torch==' requirements.txt)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.txt -e '.[dev,native,live,sign]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.txt -e '.[dev,native,live,lora,sign]'
 	$(BIN)/python -c 'from valle.decoding.native import compile_kernels; compile_kernels()'
 	@touch $@
 

@@ -73,6 +73,7 @@ setup(
         "pesq": ["pesq"],
         "pocketsphinx": ["pocketsphinx"],
         "judges": ["faster-whisper"],
+        "lora": ["peft"],
         "synthetic": ["hibari-tts", "onnxruntime"],
         "live": ["aiohttp>=3.14", "prometheus-client"],
         "browser": ["playwright"],

@@ -14,6 +14,12 @@ split_by=file            # file, or speaker: the folder at the top that a file i
 dev_share=0.05           # share of files or speakers for dev
 test_share=0.05          # share of files or speakers for test
 seed=42                  # another seed gives another split
+text_suffix=             # texts beside the recordings: the ending of their files, such as .txt
+text_table=              # texts in a table, tab-separated, with the columns path and sentence (Common Voice)
+transcribe=              # or a Whisper model (a folder, or a name in the hub's cache) that writes the texts
+language=English         # language of the texts, by its English name
+language_code=en         # the same as Whisper names it
+num_pieces=1000          # text pieces to fit where there are texts, 256 bytes among them
 acoustic=bundled         # codec: bundled, encodec-24khz, NAME=FILE_OR_FOLDER, or a saved tokenizer's folder
 semantic=bundled         # units: bundled, fit (on this corpus), none, NAME=FILE_OR_FOLDER, or a folder
 num_units=200            # units to fit
@@ -38,9 +44,18 @@ mkdir -p data
 take_the_lock
 
 content=$($python bin/fingerprint_folder.py --audio-dir "$audio_dir") || exit $?
+about_texts=() about_pieces=() text=fit
+if [ -n "$text_suffix$text_table$transcribe" ]; then
+  if [ -n "$text_suffix" ]; then  # what is written in them counts, and not only their names
+    texts=$(find -L "$audio_dir" -type f -name "*$text_suffix" -exec cksum {} + | LC_ALL=C sort | cksum)
+  fi
+  about_texts=("$text_suffix" "${texts:-}" "$text_table" "${text_table:+$(cksum < "$text_table")}" "$transcribe" "$language" "$language_code")
+  about_pieces=("$num_pieces")
+fi
 settings 0 "$(resolved "$audio_dir")" "$content"
-settings 1 "$min_seconds" "$max_seconds" "$cutting" "$split_by" "$dev_share" "$test_share" "$seed"
-token_settings
+settings 1 "$min_seconds" "$max_seconds" "$cutting" "$split_by" "$dev_share" "$test_share" "$seed" \
+  ${about_texts[@]+"${about_texts[@]}"}
+token_settings ${about_pieces[@]+"${about_pieces[@]}"}
 
 if [ $stage -le 0 ] && [ $stop_stage -ge 0 ]; then
   if must_run 0 "audio"; then
@@ -53,13 +68,21 @@ if [ $stage -le 1 ] && [ $stop_stage -ge 1 ]; then
   if must_run 1 "manifests" data/manifests; then
     $python bin/prepare_folder.py --audio-dir "$audio_dir" --output-dir data/manifests --num-workers "$nj" --seed "$seed" \
       --min-seconds "$min_seconds" --max-seconds "$max_seconds" --cutting "$cutting" \
-      --split-by "$split_by" --dev-share "$dev_share" --test-share "$test_share"
+      --split-by "$split_by" --dev-share "$dev_share" --test-share "$test_share" \
+      ${text_suffix:+--text-suffix "$text_suffix"} ${text_table:+--text-table "$text_table"} --language "$language"
+    if [ -n "$transcribe" ]; then
+      $python bin/transcribe_cuts.py --manifest-dir data/manifests --whisper "$transcribe" --language "$language" --language-code "$language_code"
+    fi
     mark_done 1
   fi
 fi
 
 if [ $stage -le 2 ] && [ $stop_stage -ge 2 ]; then
-  stage_tokenizers
+  if [ ${#about_pieces[@]} -gt 0 ]; then
+    stage_tokenizers_and_text
+  else
+    stage_tokenizers
+  fi
 fi
 
 if [ $stage -le 3 ] && [ $stop_stage -ge 3 ]; then

@@ -4,7 +4,7 @@ import os
 import socket
 import subprocess
 import sys
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -14,10 +14,12 @@ from tiny_training import TINY, tiny_manifests
 from valle.config import FlagError, parse_flags
 from valle.models.checkpoint import load_checkpoint
 from valle.models.config import AudioLMConfig
+from valle.models.speech_llama_config import SPEECH_LLAMA_7B
 from valle.training.codec_task import CodecOptions
 from valle.training.joint_options import JointOptions
 from valle.training.model_names import chosen_model
 from valle.training.options import AudioLMOptions
+from valle.training.speech_llama_options import SpeechLlamaOptions
 
 EGS = Path(__file__).parents[2] / "egs"
 RECIPES = ["atepp", "espeak", "espeak_text", "folder", "librispeech", "mixed", "synthetic"]
@@ -79,8 +81,15 @@ def test_the_model_name_chooses_the_flags_and_the_recipes_file(monkeypatch: pyte
         assert written["more_texts"] == str(options.more_texts)
         assert {name: getattr(options, name) for name in written} == {**written, "more_texts": options.more_texts}
     assert isinstance(parse_flags(JointOptions, ["--config", "conf/joint_lm_7b.yaml"]), JointOptions)
+    model = chosen_model(["--model-name", "speech-llama"])
+    options = parse_flags(model.options, ["--lm", "exp/text-lm"], config_files=[model.config_file])
+    written = yaml.safe_load(model.config_file.read_text())
+    assert isinstance(options, SpeechLlamaOptions) and {name: getattr(options, name) for name in written} == written
+    papers = parse_flags(SpeechLlamaOptions, ["--lm", "llama-7b", "--config", "conf/speech_llama_7b.yaml"])
+    assert SPEECH_LLAMA_7B.encoder is not None
+    assert papers.encoder_config() == replace(SPEECH_LLAMA_7B.encoder, dropout=papers.encoder_dropout)
     assert chosen_model([]).options is AudioLMOptions
-    with pytest.raises(FlagError, match="expected audio-lm or joint-lm for --model-name, found moshi"):
+    with pytest.raises(FlagError, match="expected audio-lm, joint-lm or speech-llama for --model-name, found moshi"):
         chosen_model(["--model-name", "moshi"])
 
 

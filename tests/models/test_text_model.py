@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_text_models import KINDS, SIZES, write_text_model
 from torch import Tensor
 
 from valle.decoding.sampling import Sampling
@@ -16,31 +17,6 @@ from valle.models.joint_config import LLAMA_7B
 from valle.models.joint_decoding import Question, answer
 from valle.models.joint_lm import JointLM
 from valle.models.text_model import TextModelError, load_text_model
-
-SIZES = {
-    "vocab_size": 40, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-}  # fmt: skip
-KINDS: dict[str, tuple[str, dict[str, Any]]] = {
-    "llama": ("Llama", {"tie_word_embeddings": False}),
-    "smollm": ("Llama", {"tie_word_embeddings": True, "num_key_value_heads": 1}),
-    "qwen2": ("Qwen2", {"tie_word_embeddings": True}),
-    "mistral": ("Mistral", {"tie_word_embeddings": False}),
-}
-
-
-def write_text_model(kind: str, folder: Path) -> Any:
-    """A tiny one with random weights, as transformers writes it -> their model."""
-    import transformers
-
-    name, changes = KINDS[kind]
-    torch.manual_seed(0)
-    config = getattr(transformers, f"{name}Config")(**{**SIZES, **changes})
-    model = getattr(transformers, f"{name}ForCausalLM")(config).eval()
-    for parameter in model.parameters():
-        parameter.data.normal_(std=0.3)
-    model.save_pretrained(folder)
-    return model
 
 
 @pytest.fixture(params=KINDS)

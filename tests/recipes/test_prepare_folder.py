@@ -55,3 +55,18 @@ def test_recordings_below_the_recipes_own_data_are_refused_before_any_work(tmp_p
         assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
         assert "where this program keeps its own files; move the recordings out of there" in done.stderr
         assert recipe.content("data/mine") == before and not (recipe.folder / "data" / "manifests").exists()
+
+
+@pytest.mark.slow
+def test_texts_beside_the_recordings_are_learned_from_and_noticed_when_they_change(tmp_path: Path) -> None:
+    recipe = Recipe.copy("folder", tmp_path)
+    audio = tmp_path / "mine"
+    for number in range(5):
+        write_sound(audio / f"{number}.wav", 1.5 + 0.1 * number, seed=number)
+        (audio / f"{number}.txt").write_text(f"Anna saw {number} tall men and Peter sang to them.")
+    options = ["--audio-dir", str(audio), *SIZES, "--text-suffix", ".txt", "--num-pieces", "300", "--stop-stage", "2"]
+    assert stages(recipe.finish(*options), "run") == [0, 1, 2]
+    assert (recipe.folder / "data" / "tokenizers" / "text" / "config.yaml").is_file()
+    assert stages(recipe.finish(*options), "run") == []
+    (audio / "0.txt").write_text("Anna saw 9 tall men and Peter sang to them.")
+    assert stages(recipe.finish(*options), "run") == [1, 2]

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Write down what recordings say, by a joint-lm.
+"""Write down what recordings say, by a joint-lm or a speech-llama.
 
 Usage:
 
   python3 bin/transcribe.py --model exp/joint-lm --audio a.wav b.flac --language English
+  python3 bin/transcribe.py --model exp/speech-llama --audio a.wav b.flac
 """
 
 from valle.errors import end_on_ctrl_c

@@ -71,6 +71,14 @@ class FolderConfig:
 
 
 @dataclass(frozen=True)
+class Words:
+    """What is said in a recording, and the language's English name."""
+
+    text: str | None = None
+    language: str | None = None
+
+
+@dataclass(frozen=True)
 class FolderReport:
     """What came of it: (cuts, seconds) of each part, and what was done otherwise than asked."""
 
@@ -84,12 +92,13 @@ def prepare_folder(
     group_of: Callable[[str], str] | None = None,
     part_of: Callable[[str], str | None] = lambda path: None,
     listed: tuple[LeftOut, ...] = (),
+    words_of: Callable[[Scanned], Words | None] = lambda item: None,
     progress: Progress | None = None,
 ) -> FolderReport:
     """Write ``cuts_{train,dev,test}.jsonl.gz`` and ``left_out.jsonl``.
 
     ``group_of(path)`` names what must not be in two parts, by default as ``split_by`` says; ``part_of(path)`` is the part
-    that a corpus's own lists give a file; ``listed`` is what those lists name wrongly.
+    that a corpus's own lists give a file; ``listed`` is what those lists name wrongly; ``words_of(recording)`` is what is said in it.
     Raises :class:`FolderError` where nothing can be used.
     """
     walk = walk_folder(config.audio_dir, own=[config.cache_dir])
@@ -109,7 +118,7 @@ def prepare_folder(
     sizes = {}
     for part in PARTS:
         sizes[part] = (len(parts[part]), sum((last - first) / item.sample_rate for item, (first, last) in parts[part]))
-        write_cuts(_cuts(config.audio_dir, parts[part]), config.output_dir / f"cuts_{part}.jsonl.gz")
+        write_cuts(_cuts(parts[part], words_of), config.output_dir / f"cuts_{part}.jsonl.gz")
         if not parts[part]:
             notes.append(f"{part} is empty: there is too little audio for three parts")
     write_notes(notes, config.output_dir)
@@ -216,12 +225,12 @@ def speaker_of(path: str) -> str:
     return path.split("/")[0] if "/" in path else ""
 
 
-def _cuts(folder: Path, pieces: list[tuple[Scanned, Segment]]) -> Iterator[Cut]:
+def _cuts(pieces: list[tuple[Scanned, Segment]], words_of: Callable[[Scanned], Words | None]) -> Iterator[Cut]:
     for item, segment in pieces:
-        yield _cut(item, segment)
+        yield _cut(item, segment, words_of(item) or Words())
 
 
-def _cut(item: Scanned, segment: Segment) -> Cut:
+def _cut(item: Scanned, segment: Segment, words: Words) -> Cut:
     name = recording_name(item.path)
     channels = list(range(item.num_channels))
     recording = Recording(
@@ -235,8 +244,9 @@ def _cut(item: Scanned, segment: Segment) -> Cut:
     identity = f"{name}-{segment[0] * 1000 // item.sample_rate:09d}"
     channel = channels if len(channels) > 1 else channels[0]
     supervision = SupervisionSegment(
-        id=identity, recording_id=name, start=0.0, duration=duration, channel=channel, speaker=speaker_of(item.path) or None
-    )
+        id=identity, recording_id=name, start=0.0, duration=duration, channel=channel, speaker=speaker_of(item.path) or None,
+        text=words.text, language=words.language,
+    )  # fmt: skip
     kind = MultiCut if len(channels) > 1 else MonoCut
     custom = ends_of_piece(item.segments.index(segment), len(item.segments))  # what is silent before and after is no speech
     cut = kind(

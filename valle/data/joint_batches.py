@@ -11,10 +11,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from valle.crops import pad
+from valle.data.like_length import batches_of_like_length
 from valle.data.spoken_texts import SpokenText, SpokenTexts
 from valle.seeds import draw
-
-SORTED_TOGETHER = 64  # batches' worth of rows that are sorted by length before they are split into batches
 
 
 @dataclass(frozen=True)
@@ -49,18 +48,8 @@ class JointBatches(Dataset[JointBatch]):
     def __init__(self, rows: Sequence[Row], tasks: Tasks, *, max_tokens: int, seed: int, epoch: int) -> None:
         self.rows, self.tasks = rows, tasks
         lengths = [len(tasks.build(row)[0]) for row in rows]
-        order = sorted(range(len(rows)), key=lambda place: draw(seed, epoch, rows[place].spoken.id, "order"))
-        mean = max(1, sum(lengths) // max(1, len(lengths)))
-        window = SORTED_TOGETHER * max(1, max_tokens // mean)
-        batches: list[list[int]] = []
-        for first in range(0, len(order), window):
-            chunk = sorted(order[first : first + window], key=lambda place: (lengths[place], rows[place].spoken.id))
-            for place in chunk:
-                if batches and batches[-1] and (len(batches[-1]) + 1) * lengths[place] <= max_tokens and place != chunk[0]:
-                    batches[-1].append(place)
-                else:
-                    batches.append([place])
-        self.batches = sorted(batches, key=lambda batch: draw(seed, epoch, rows[batch[0]].spoken.id, "batch")) if epoch else batches
+        ids = [row.spoken.id for row in rows]
+        self.batches = batches_of_like_length(lengths, ids, most=max_tokens, seed=seed, epoch=epoch)
 
     def __len__(self) -> int:
         return len(self.batches)

@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from valle.audio import Waveform, read_audio, write_wav
 from valle.errors import UserError
 from valle.files import plain_stem, write_text
 from valle.inference.pipeline import Pipeline
+from valle.inference.similarity_picture import write_similarity
 from valle.inference.text_speech import Answer, TextSpeech
 from valle.inference.trained_model import trained_model
+from valle.inference.transcriber import Transcriber, load_listener
 from valle.models.hub import find_model
 from valle.models.released import load_released
 from valle.outputs import claim_file, claim_outputs
-from valle.settings import setting
+from valle.settings import require_at_least, setting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,13 +37,24 @@ class AskOptions:
 class TranscribeOptions(AskOptions):
     """Flags of ``bin/transcribe.py``."""
 
+    model: Path = setting(Path("exp/joint-lm"), "a joint-lm or a speech-llama: a trainer's folder, a checkpoint, or a released folder")
     audio: list[Path] = setting([], "recordings of one sentence each")
     language: str = setting("English", "their language, by its English name")
     output: Path | None = setting(None, "a file for the transcripts, a line each: path, tab, text")
+    by: Literal["llama", "ctc", "text"] | None = setting(
+        None, "of a speech-llama: the text LM (llama), its encoder alone (ctc), or the text LM without the recording, as a control (text)"
+    )
+    draft_tokens: int = setting(0, "of a speech-llama with draft heads: tokens that a step guesses; the text stays the same")
+    similarity_dir: Path | None = setting(None, "of a speech-llama: a folder for pictures of how its text resembles what it hears")
 
     def __post_init__(self) -> None:
         if not self.audio:
             raise UserError("expected recordings after --audio, found none; name one or more")
+        require_at_least(self, 0, "draft_tokens")
+
+    @property
+    def asks_a_speech_llama(self) -> bool:
+        return self.by is not None or self.draft_tokens > 0 or self.similarity_dir is not None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,14 +126,30 @@ class TranslateOptions(SoundOptions):
 def transcribe(options: TranscribeOptions) -> list[tuple[Path, str]]:
     """The transcript of every recording, written to ``--output`` too where that is given."""
     outputs = None if options.output is None else claim_file(options.output, program="transcribe")
-    speech, found = options.load(), []
+    listener, found = load_listener(options.model, device=options.device), []
+    if not isinstance(listener, Transcriber) and options.asks_a_speech_llama:
+        raise UserError(f"--by, --draft-tokens and --similarity-dir are for a speech-llama, found a joint-lm in {options.model}")
     for path in options.audio:
-        [text] = speech.transcribe(*read_audio(path), language=options.language)
+        if isinstance(listener, Transcriber):
+            [text] = listener.transcribe(*read_audio(path), language=options.language, by=options.by, draft_tokens=options.draft_tokens)
+        else:
+            [text] = listener.transcribe(*read_audio(path), language=options.language)
         found.append((path, text))
+    if options.similarity_dir is not None and isinstance(listener, Transcriber):
+        _write_similarities(options.similarity_dir, listener, found)
     if outputs is not None and options.output is not None:
         with outputs.being_written():
             write_text(options.output, "".join(f"{path}\t{text}\n" for path, text in found))
     return found
+
+
+def _write_similarities(folder: Path, listener: Transcriber, found: Sequence[tuple[Path, str]]) -> None:
+    """A picture of every recording of which something was written down."""
+    pictures = [(path, text, f"{plain_stem(path.stem)}.png") for path, text in found if text]
+    with claim_outputs(folder, _different([name for _, _, name in pictures]), program="transcribe").being_written():
+        for path, text, name in pictures:
+            cosines = listener.similarity(*read_audio(path), text=text)
+            write_similarity(folder / name, cosines, listener.pieces(text), stride_ms=listener.model.config.stride_ms)
 
 
 def speak(options: SpeakOptions) -> list[tuple[Path, str]]:
@@ -152,13 +182,18 @@ def translate(options: TranslateOptions) -> list[Answer]:
 
 def _write(options: SoundOptions, names: Sequence[str], sounds: Sequence[Waveform], speech: TextSpeech, *, program: str) -> list[Path]:
     assert speech.voice_model is not None  # it made the sound
-    files = [f"{name}.wav" for name in names]
-    if len(set(files)) < len(files):
-        raise UserError(f"expected recordings of different names, as their outputs have, found {', '.join(files)}; rename one")
+    files = _different([f"{name}.wav" for name in names])
     with claim_outputs(options.output_dir, files, program=program).being_written():
         for name, sound in zip(files, sounds, strict=True):
             write_wav(options.output_dir / name, sound, speech.voice_model.sample_rate)
     return [options.output_dir / name for name in files]
+
+
+def _different(files: list[str]) -> list[str]:
+    """Names of outputs, if no two are the same."""
+    if len(set(files)) < len(files):
+        raise UserError(f"expected recordings of different names, as their outputs have, found {', '.join(files)}; rename one")
+    return files
 
 
 def _lines(path: Path | None) -> list[str]:

@@ -15,6 +15,7 @@ from valle.models.audio_lm import count_parameters
 from valle.models.folder import refuse_other_content
 from valle.models.joint_released import ReleasedJoint, joint_from_checkpoint, save_joint
 from valle.models.released import save_released
+from valle.models.speech_llama_released import KEY, save_speech_llama, speech_llama_from_checkpoint
 from valle.outputs import claim_file
 
 
@@ -52,6 +53,11 @@ def export(options: ExportOptions) -> int:
         avg=options.avg,
         use_averaged_model=options.use_averaged_model,
     )
+    if KEY in state:
+        llama = speech_llama_from_checkpoint(state)
+        with outputs.being_written():
+            save_speech_llama(llama, options.output_dir, dtype=getattr(torch, options.dtype))
+        return count_parameters(llama.model)
     released = joint_from_checkpoint(state) if "joint" in state else released_from_checkpoint(state)
     if options.stages_from:
         if isinstance(released, ReleasedJoint):

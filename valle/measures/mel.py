@@ -15,7 +15,7 @@ LEAST_BAND = 1e-3  # of a band's mean amplitude, so that a silent one counts for
 
 def mel_filters(sample_rate: int, n_fft: int, num_mels: int) -> Tensor:
     """Triangular filters on the HTK mel scale, ``(n_fft // 2 + 1, num_mels)``; each sums to one."""
-    top = 2595.0 * torch.log10(torch.tensor(1 + sample_rate / 2 / 700))
+    top = 2595.0 * torch.log10(torch.tensor(1 + sample_rate / 2 / 700, device="cpu"))  # a number, also for models without memory
     edges = 700 * (10 ** (torch.linspace(0, float(top), num_mels + 2) / 2595) - 1)
     hertz = torch.linspace(0, sample_rate / 2, n_fft // 2 + 1)
     rise = (hertz[:, None] - edges[None, :-2]) / (edges[1:-1] - edges[:-2])

@@ -114,3 +114,16 @@ def _read_weights(folder: Path) -> dict[str, Tensor]:
         except (SafetensorError, OSError) as error:
             raise TextModelError(f"{path} is damaged ({error}); download it again") from error
     return weights
+
+
+def read_special_pieces(folder: Path) -> tuple[int, int]:
+    """The numbers of BOS and EOS by a text model's ``config.json``; EOS for both where it names no BOS."""
+    values = _read_config(folder)
+    found = []
+    for name in ("bos_token_id", "eos_token_id"):
+        given = values.get(name)
+        found.append(given[0] if isinstance(given, list) and given else given)
+    bos, eos = found
+    if not isinstance(eos, int) or isinstance(eos, bool):
+        raise TextModelError(f"expected the number of EOS (eos_token_id) in {folder / 'config.json'}, found {eos!r}; download it again")
+    return (bos if isinstance(bos, int) else eos), eos

@@ -10,8 +10,10 @@ from typing import Any
 from valle.config import FlagError
 from valle.training.joint_options import JointOptions
 from valle.training.options import AudioLMOptions
+from valle.training.speech_llama_options import SpeechLlamaOptions
 from valle.training.train import train_audio_lm
 from valle.training.train_joint_lm import train_joint_lm
+from valle.training.train_speech_llama import train_speech_llama
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,7 @@ class TrainedModel:
 MODELS = {
     "audio-lm": TrainedModel(AudioLMOptions, Path("conf/trainer_audiolm.yaml"), train_audio_lm),
     "joint-lm": TrainedModel(JointOptions, Path("conf/trainer_joint_lm.yaml"), train_joint_lm),
+    "speech-llama": TrainedModel(SpeechLlamaOptions, Path("conf/trainer_speech_llama.yaml"), train_speech_llama),
 }
 
 
@@ -37,5 +40,7 @@ def chosen_model(arguments: Sequence[str]) -> TrainedModel:
         if flag == "--model-name":
             name = value if equals else arguments[place + 1] if place + 1 < len(arguments) else ""
     if name not in MODELS:
-        raise FlagError(f"expected {' or '.join(MODELS)} for --model-name, found {name or 'nothing'}; --help lists every flag")
+        *names, last = MODELS
+        known = f"{', '.join(names)} or {last}"
+        raise FlagError(f"expected {known} for --model-name, found {name or 'nothing'}; --help lists every flag")
     return MODELS[name]

@@ -144,7 +144,12 @@ PIANO = {**BENCH, "minutes_each": 1.0, "rows": [{
     "new_seconds": 9.9,
 }]}  # fmt: skip
 JUDGED = {"value": 0.6, "low": 0.5, "high": 0.7, "n": 40, "controls": {"chance": 0.5, "by mean": 0.5}, "corpus": "", "definition": ""}
+HEARD = {**JUDGED, "controls": dict.fromkeys(("real", "codec", "shuffled", "babble"), JUDGED)}
 RESULTS = {
+    "sound": {
+        **BENCH, "seeds": 4, "max_seconds": 7.0, "recogniser": "whisper-base", "speaker_encoder": "Resemblyzer",
+        "corpora": {"natural voices": {"audio-lm": {"voice_kept": HEARD, "words_score": {**JUDGED, "controls": {}}}}},
+    },
     "quality": {**BENCH, "bundled": {"syn_blimp": JUDGED, "voice_kept": JUDGED}, "hour": {"syn_blimp": JUDGED}},
     "live": {**LISTENED, "bundled": LISTENED, "soak": {"short": SOAK, "hour": SOAK}}, "live_blocks": BLOCKS_OF_A_STREAM,
     **MARKS,

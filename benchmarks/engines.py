@@ -93,6 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 results["rows"] += rows
                 if (threads, batch) == (1, 1):
                     results["floor"][size] = passes
+    write_results(options.output, results)  # processes that start and compile take as long again
     if not options.no_starts:
         results["starts"] = starts(seconds=0.5 if options.fast else 10.0, repeats=1 if options.fast else 3)
     write_results(options.output, results)

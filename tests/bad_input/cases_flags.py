@@ -54,6 +54,7 @@ UNKNOWN = [
         ("serve", "--grace-second", "--grace-seconds"),
         ("detect", "--verif", "--verify"),
         ("transcribe", "--languag", "--language"),
+        ("transcribe_cuts", "--wisper", "--whisper"),
         ("fit_text_pieces", "--num-piece", "--num-pieces"),
         ("prepare_espeak_text", "--num-text", "--num-texts"),
         ("prepare_synthetic", "--corpus", "--corpus-dir"),

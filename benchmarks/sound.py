@@ -250,7 +250,8 @@ def real_time_factor(pipeline: Pipeline, draws: Sequence[Draw], settings: Contin
 def figure(estimates: Mapping[str, Estimate]) -> dict[str, Any]:
     """The model's estimate, and the others as its controls."""
     own = estimates[GENERATED]
-    controls = {system: _plain(estimate) for system, estimate in estimates.items() if system != GENERATED}
+    said = {system: estimate for system, estimate in estimates.items() if not np.isnan(estimate.mean)}  # babble may have no three words
+    controls = {system: _plain(estimate) for system, estimate in said.items() if system != GENERATED}
     return {**_plain(own), "n": own.count, "controls": controls}
 
 

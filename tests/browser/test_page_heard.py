@@ -13,7 +13,7 @@ from valle.audio import Waveform
 from valle.inference.continuation import Continuation
 from valle.inference.pipeline import Pipeline
 
-BUSY = 0.6  # seconds of work a second of sound; an idle core needs a fifth
+BUSY = 0.4  # seconds of work a second of sound; an idle core needs a fifth
 
 
 def offline(models: dict[str, Path], name: str, prompt: Waveform, rate: int, *, seed: int, seconds: float = 2) -> Continuation:

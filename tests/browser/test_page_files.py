@@ -59,8 +59,10 @@ UNUSABLE = {"could not be read as sound": b"no sound at all", "too short": sound
 def test_a_file_that_cannot_be_used_gets_a_line_that_says_what_to_do(server: Served, watched: Watched, said: str, content: bytes) -> None:
     page = watched.open(server.url, model="codes")
     page.set_input_files("#file", {"name": "mine.wav", "mimeType": "audio/wav", "buffer": content})
-    page.get_by_role("alert").filter(has_text=said).wait_for()
+    line = page.get_by_role("alert").filter(has_text=said)
+    line.wait_for()
     watched.wait("idle")
+    assert said in line.inner_text()
 
 
 def test_over_plain_http_from_another_machine_files_are_heard_and_the_microphone_is_explained(

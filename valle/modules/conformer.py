@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from valle.errors import UserError
+from valle.modules.attention import attention
 from valle.modules.transformer import TransformerConfig, compute_dtype, rotary_table, rotate
 
 
@@ -45,7 +46,7 @@ class SelfAttention(nn.Module):
         q, k, v = self.qkv(self.norm(x)).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # (B, H, S, D / H) each
         dropout = self.dropout if self.training else 0.0
         q, k, seen = rotate(q, *rotary), rotate(k, *rotary), valid[:, None, None]
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=seen, dropout_p=dropout)
+        mixed = attention(q, k, v, mask=seen, dropout=dropout)
         return F.dropout(self.out(mixed.transpose(1, 2).flatten(2)), self.dropout, self.training)
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from valle.errors import UserError
+from valle.modules.attention import attention
 from valle.modules.level_embedding import LevelEmbedding
 from valle.modules.transformer import StepLinear
 
@@ -79,7 +80,7 @@ class DepthBlock(nn.Module):
         levels, frames, _ = x.shape
         dropout = self.dropout if self.training else 0.0
         q, k, v = self.qkv(self.attention_norm(x)).view(levels, frames, 3, self.heads, -1).permute(2, 1, 3, 0, 4)  # (N, H, L, D / H)
-        mixed = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True)
+        mixed = attention(q, k, v, causal=True, dropout=dropout)
         x = x + F.dropout(self.out(mixed.permute(2, 0, 1, 3).flatten(2)), self.dropout, self.training)
         return x + F.dropout(self.project(F.gelu(self.expand(self.feedforward_norm(x)))), self.dropout, self.training)
 

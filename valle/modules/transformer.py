@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from valle.errors import UserError
+from valle.modules.attention import attention
 from valle.modules.masks import valid_mask
 
 Engine = Literal["auto", "torch", "native", "captured"]
@@ -208,9 +209,7 @@ class Block(nn.Module):
             cache.keys[:, :, : k.shape[2]] = k
             cache.values[:, :, : v.shape[2]] = v
         dropout = self.dropout if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(
-            q, k, v, attn_mask=attend.mask, dropout_p=dropout, is_causal=attend.causal, enable_gqa=self.shares_keys
-        )
+        mixed = attention(q, k, v, mask=attend.mask, causal=attend.causal, dropout=dropout, shares_keys=self.shares_keys)
         return self.out(mixed.transpose(1, 2).flatten(2))
 
     def _attend_from(self, first: int, x: Tensor, rotary: tuple[Tensor, Tensor], attend: Attend) -> Tensor:

@@ -35,3 +35,14 @@ def find_dtype(name: str | torch.dtype) -> torch.dtype:
     if found is None:
         raise UserError(f"expected a number format of {', '.join(DTYPES)}, found {name}; use one of these")
     return found
+
+
+def has_bfloat16_instructions() -> bool | None:
+    """Whether the processor multiplies in bfloat16, by its own flags; None where they are not known.
+
+    Without, kernels convert to float32 and back, and a pass can take ten times as long as in float32.
+    """
+    flags = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}  # older torch does not tell
+    if flags.get("architecture") in ("x86_64", "amd64"):
+        return bool(flags.get("avx512_bf16") or flags.get("amx_bf16"))
+    return bool(flags["bf16"]) if "bf16" in flags else None

@@ -251,6 +251,21 @@ def test_what_is_loaded_takes_the_shortest_request() -> None:
 
 
 @pytest.mark.parametrize(
+    ("rows", "width", "has", "kind"),
+    [(8, 512, True, TorchSteps), (7, 512, True, NativeSteps), (8, 256, True, NativeSteps), (8, 512, False, NativeSteps)],
+)
+def test_auto_takes_torch_where_bfloat16_of_many_rows_is_faster(
+    rows: int, width: int, has: bool, kind: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("valle.decoding.steps.has_bfloat16_instructions", lambda: has)
+    transformer = Transformer(TransformerConfig(d_model=width, nhead=4, num_layers=1, dim_feedforward=8)).eval().to(torch.bfloat16)
+    assert type(choose_steps(transformer, rows, 10**6)) is kind
+    assert "rows of 512" in str(transformer.stepping.ran) or kind is NativeSteps
+    transformer.stepping.engine = "native"
+    assert type(choose_steps(transformer, rows, 10**6)) is NativeSteps
+
+
+@pytest.mark.parametrize(
     ("transformer", "reason"),
     [(stack().double(), "weights are float64"), (stack().half(), "weights are float16"), (stack(num_levels=3), "norms depend on a level")],
 )

@@ -9,11 +9,12 @@ import pytest
 import torch
 from tiny_training import differences, tiny_loop, tiny_options, train
 
+from valle.device import has_bfloat16_instructions
 from valle.models.checkpoint import load_checkpoint
 from valle.models.loss import LossTerm
 from valle.training.distributed import World
 from valle.training.errors import OtherRunError
-from valle.training.precision import SMALLEST_SCALE, Precision, has_bfloat16_instructions, resolve_dtype
+from valle.training.precision import SMALLEST_SCALE, Precision, resolve_dtype
 
 CPU = torch.device("cpu")
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from valle.device import has_bfloat16_instructions
 from valle.training.distributed import World
 from valle.training.options import LoopOptions
 from valle.training.sharding import whole
@@ -88,17 +89,6 @@ def resolve_dtype(task: Task, options: LoopOptions, device: torch.device, world:
         return "float32"
     batch = task.to_device(next(iter(task.validation_batches(World()))), device)
     return _Trial(task, batch).choose()
-
-
-def has_bfloat16_instructions() -> bool | None:
-    """Whether the processor multiplies in bfloat16, by its own flags; None where they are not known.
-
-    Without, kernels convert to float32 and back, and a pass can take ten times as long as in float32.
-    """
-    flags = torch.cpu.get_capabilities()
-    if flags.get("architecture") in ("x86_64", "amd64"):
-        return bool(flags.get("avx512_bf16") or flags.get("amx_bf16"))
-    return bool(flags["bf16"]) if "bf16" in flags else None
 
 
 class _Trial:

@@ -57,6 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     results = header(["python -m benchmarks.live", *(["--model exp/released", f"--name {options.name}"] if options.model else [])])
     results["settings"] = {name: value for name, value in vars(options).items() if isinstance(value, int | float)}
+    changed = {name: value for name, value in results["settings"].items() if value != parser.get_default(name)}
+    results["command"] = " ".join([results["command"], *(f"--{name.replace('_', '-')} {value:g}" for name, value in changed.items())])
     torch.set_num_threads(1)  # as the server does
     shelf = ModelShelf.load([options.model] if options.model else [], device="cpu", dtype="float32", engine=options.engine)
     [pipeline] = shelf.values()

@@ -45,6 +45,7 @@ from valle.tokenizers.mfcc import MfccConfig, MfccKMeans
 RATE = 16000
 KINDS = {"whole": 70, "stop": 8, "close": 8, "abort": 5, "broken": 5, "slow": 4}  # of a hundred listeners
 STOP = b'\x02{"type": "stop"}'
+STREAMS = 20_000
 GROWTH_MIB, SAMPLES = 32.0, 20  # by which memory may grow after the first quarter; how often it is looked at
 
 
@@ -64,7 +65,7 @@ IN_TIME = Traffic(prompt_seconds=3.0, whole_seconds=10.0, ahead_seconds=1.0, lev
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--streams", type=int, default=20000)
+    parser.add_argument("--streams", type=int, default=STREAMS)
     parser.add_argument("--model", help="a released folder whose listeners hear it in the time that it lasts; a tiny model if not given")
     parser.add_argument("--minutes", type=float, default=None, help="end after so long, whatever the number of streams")
     parser.add_argument("--at-once", type=int, default=6, help="listeners at once, for 2 places and 8 in the queue")
@@ -75,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     name = "hour" if options.model else "short"
-    results = header([f"python -m benchmarks.live_soak{' --model exp/released --minutes 60 --at-once 1' if options.model else ''}"])
+    results = header([command(options)])
     pipeline = tiny_pipeline()
     if options.model:
         [pipeline] = ModelShelf.load([options.model], device="cpu", dtype="float32", engine="auto").values()
@@ -84,6 +85,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     results["left"] |= {"threads": threading.active_count() - threads, "descriptors": descriptors() - files}
     merge_soak(options.output, name, results)
     print(f"{results['memory_mib']}, {results['left']}; written: {options.output}")
+
+
+def command(options: argparse.Namespace) -> str:
+    """What was asked for, as it would be asked for again."""
+    model = " --model exp/released" if options.model else ""
+    streams = f" --streams {options.streams}" if options.streams != STREAMS else ""
+    minutes = f" --minutes {options.minutes:g}" if options.minutes else ""
+    return f"python -m benchmarks.live_soak{model}{streams}{minutes} --at-once {options.at_once}"
 
 
 def merge_soak(path: Path, name: str, results: dict[str, Any]) -> None:

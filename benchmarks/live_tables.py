@@ -70,7 +70,7 @@ def live_soak(results: Results) -> str | None:
         "", "streams", "time", "memory at the start", "after a quarter", "at the end", "tasks left", "threads", "descriptors",
         "lines logged",
     )  # fmt: skip
-    return markdown(columns, rows, where(next(iter(soaks.values())), "`python -m benchmarks.live_soak`"))
+    return markdown(columns, rows, where(next(iter(soaks.values()))))
 
 
 def _goal(figure: Mapping[str, Any], unit: str, digits: int) -> str:

@@ -65,6 +65,10 @@ class Periods:
         """The unit in which a frame starts."""
         return frame * self.units // self.frames
 
+    def frames_before(self, unit: int) -> int:
+        """Frames that start before unit number ``unit`` does."""
+        return max(0, ceil_division(unit * self.frames, self.units))
+
     def units_under(self, num_frames: int) -> int:
         """Units that are needed for one to lie under every frame."""
         return self.unit_of_frame(num_frames - 1) + 1 if num_frames else 0

@@ -24,6 +24,7 @@ def test_first_audio_and_work_are_measured_over_all_prompts(tmp_path: Path) -> N
     results = json.loads((tmp_path / "live.json").read_text())
     first, rtf = results["first_audio_ms"], results["rtf"]
     assert 0 < first["p50"]["value"] <= first["p95"]["value"] and rtf["value"] > 0
+    assert results["command"].startswith("python -m benchmarks.live --model exp/released --name demo --prompts 3 --prompt-seconds 1 ")
     assert results["listeners"]["held"] in (0, 1) and "player_ms" in results["listeners"]
     assert results["streams_at_rtf_1"] in (0, 1)
     assert results["streams"] == 3 and {goal["figure"] for goal in results["goals"]} == {"first_audio_ms.p50", "first_audio_ms.p95", "rtf"}
@@ -35,6 +36,7 @@ def test_a_soak_of_every_kind_of_listener_leaves_nothing_behind_and_stands_besid
     live_soak.main(flags.split())
     results = json.loads((tmp_path / "live.json").read_text())
     soak = results["soak"]["short"]
+    assert soak["command"] == "python -m benchmarks.live_soak --streams 16 --at-once 6"
     assert soak["streams"] == sum(soak["outcomes"].values()) == 16 and len({name.split(":")[0] for name in soak["outcomes"]}) > 2
     assert {name: left for name, left in soak["left"].items() if left > 0} == {} and soak["flat"]
     assert results["rtf"] == 0.3 and results["memory_mib"].keys() == {"after_1h", "start", "after_16"}

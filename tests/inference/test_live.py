@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from threading import Barrier
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ from tiny_pipeline import RATE, lean_to_end, recording, tiny_released
 import valle.decoding.engine
 from valle.audio import Waveform
 from valle.decoding.engine import Decoder
+from valle.decoding.read_ahead import ReadAhead
 from valle.decoding.sampling import Sampling
 from valle.errors import UserError
 from valle.given_audio import PromptError
@@ -153,6 +156,47 @@ def test_a_prompt_in_pieces_of_20_ms_to_2_s_is_the_same_prompt(sizes: list[int],
     assert_same(live, list(live), offline)
 
 
+READ_AHEAD = {"ar-nar": 2, "ar-nar, 50 Hz units beside 75 Hz codes": 2, "flat": 2, "ar-nar, units before codes": 1, "soundstorm": 1,
+              "ar-nar, runs of units": 1, "ar-nar, codes only": 0}  # stages that do  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", READ_AHEAD)
+def test_stages_read_a_prompt_while_it_comes_in_and_go_on_as_if_they_had_not(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipeline, wav, known = pipeline_of(kind), recording(1.4), list[tuple[int, int]]()
+    asked = ContinueSettings(prompt_seconds=1.4, max_seconds=0.4, block_seconds=None if kind in CAUSAL else 0.2, level="none")
+    read = ReadAhead.read
+
+    def counted(self: ReadAhead, inputs: Any) -> Any:
+        known.append((self.known(inputs[:-1]), len(inputs)))
+        return read(self, inputs)
+
+    monkeypatch.setattr(ReadAhead, "read", counted)
+    live = pipeline.stream(pieces(wav, every(800)), RATE, settings=asked)
+    chunks = list(live)
+    last = known[len(known) - READ_AHEAD[kind] :]
+    assert all(again > 0.6 * length for again, length in last), "most of a prompt is read before it ends"
+    assert bool(last) == bool(known)
+    [offline] = pipeline.continue_audio(wav, RATE, settings=asked)
+    assert_same(live, chunks, offline)
+
+
+def test_two_streams_whose_prompts_come_in_together_are_as_each_alone() -> None:
+    wavs = [recording(1.4), recording(1.4, seed=1)]
+    alone = [np.concatenate(list(PIPELINE.stream(wav, RATE, seed=3, settings=AS_IT_IS))) for wav in wavs]
+    at_once = Barrier(2)
+
+    def together(wav: Waveform) -> Iterator[Waveform]:
+        for piece in pieces(wav, every(800)):
+            at_once.wait(timeout=60)
+            yield piece
+
+    with ThreadPoolExecutor(2) as pool:
+        both = [pool.submit(lambda wav: list(PIPELINE.stream(together(wav), RATE, seed=3, settings=AS_IT_IS)), wav) for wav in wavs]
+    assert not np.allclose(alone[0], alone[1], atol=1e-3)
+    for one, other in zip(alone, both, strict=True):
+        assert np.allclose(one, np.concatenate(other.result()), atol=1e-5)
+
+
 def test_the_level_of_pieces_is_fixed_by_what_was_heard_first_whatever_their_size() -> None:
     asked = ContinueSettings(prompt_seconds=3.0, max_seconds=0.5, block_seconds=0.2)
     wav = np.concatenate([recording(1.5), 0.2 * recording(1.5, seed=1)])
@@ -186,7 +230,7 @@ def alive(*kinds: type) -> list[Any]:
     return [thing for thing in gc.get_objects() if type(thing) in kinds]
 
 
-STATE = (Decoder, UnitFeed, SampleStream, GrowingFrames)
+STATE = (Decoder, UnitFeed, SampleStream, GrowingFrames, ReadAhead)
 
 
 @pytest.mark.parametrize("kind", ["ar-nar", "rq", "delay", "flat", "soundstorm"])
@@ -195,7 +239,7 @@ def test_closing_a_stream_frees_its_state_at_once_and_leaves_the_pipeline_as_it_
     gc.collect()
     gc.disable()
     try:
-        live = pipeline.stream(recording(1), RATE, seed=1, max_seconds=1000)
+        live = pipeline.stream(pieces(recording(1), every(800)), RATE, seed=1, max_seconds=1000)
         next(live)
         assert alive(*STATE)
         live.close()
@@ -224,7 +268,7 @@ def test_memory_does_not_grow_with_what_was_made(kind: str, monkeypatch: pytest.
 
 def held_now() -> float:
     """Tokens, units and frames that a stream keeps."""
-    decoders, feeds, samples, frames = (alive(kind) for kind in STATE)
+    decoders, feeds, samples, frames, _ = (alive(kind) for kind in STATE)
     return (
         sum(decoder.tokens.shape[1] for decoder in decoders)
         + sum(feed.held for feed in feeds)

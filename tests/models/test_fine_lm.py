@@ -157,6 +157,24 @@ def test_each_level_is_drawn_from_the_levels_drawn_before_it() -> None:
     assert torch.equal(filled, expected)
 
 
+@pytest.mark.parametrize("fields", [{}, {"num_units": UNITS}, {"prefix_mode": 0}])
+def test_what_is_made_once_of_the_prompts_is_what_every_level_makes_of_them(fields: dict[str, Any]) -> None:
+    """The slow twin makes the inputs of all frames, and all logits, in every pass."""
+    model, codes, prompts = fine_stage(**fields), some_codes(2, 9), torch.tensor([4, 6])
+    lengths, units = torch.tensor([9, 9]), None
+    if "num_units" in fields:
+        units = torch.randint(UNITS, (2, 9), generator=torch.Generator().manual_seed(1))
+    filled = model.generate(
+        codes, lengths=lengths, prompt_lengths=prompts, sampling=Sampling(temperature=0), seeds=[0, 1], units=units,
+        unit_lengths=None if units is None else lengths,
+    )  # fmt: skip
+    for level in LEVELS:
+        logits = model(filled, lengths, prompts, torch.full((2,), level), units, None if units is None else lengths)
+        for row, prompt in enumerate(prompts.tolist()):
+            assert torch.equal(filled[row, prompt:, level], logits[row, prompt:].argmax(-1))
+            assert torch.equal(filled[row, :prompt], codes[row, :prompt])
+
+
 @given(lengths=st.lists(st.integers(1, 8), min_size=2, max_size=4))
 @settings(max_examples=15, deadline=None, derandomize=True)
 def test_a_row_alone_and_in_a_batch_is_filled_alike(lengths: list[int]) -> None:

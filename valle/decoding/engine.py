@@ -16,12 +16,13 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from valle.decoding.drawing import Drawn, Known, first_numbers
+from valle.decoding.read_ahead import ReadAhead
 from valle.decoding.runs import Runs, runs_of
 from valle.decoding.sampling import Noise, Sampling
 from valle.decoding.seats import Seating, Seats
 from valle.decoding.steps import choose_steps
 from valle.errors import UserError
-from valle.modules.transformer import Attend, Transformer
+from valle.modules.transformer import Attend, LayerCache, Transformer
 
 TOKENS_AT_ONCE = 1024  # for which a request that forgets has room, and as many that it keeps
 NEVER = 2**40  # tokens before a row that has ended may end again
@@ -84,6 +85,7 @@ class DecodingRequest:
     forgets: bool = False  # tokens that no later step looks at are let go, so that memory does not grow with what is drawn
     at_once: int | None = None  # rows in the batch, the others wait until one ends; None: all
     together: int = 1  # 2: row r and row r + n, of 2 n, are drawn together, and count as one of ``at_once``
+    ahead: ReadAhead | None = None  # what was read of the first window of a single row
 
     def __post_init__(self) -> None:
         if not len(self.prompts) == len(self.max_new) == len(self.seeds) == len(self.min_new or self.prompts):
@@ -92,6 +94,8 @@ class DecodingRequest:
             raise ValueError(f"a window that slides by half must hold at least 2 tokens, found {self.window}")
         if self.at_once is not None and self.at_once < 1:
             raise ValueError(f"at least 1 row must be decoded at once, found {self.at_once}")
+        if self.ahead is not None and len(self.prompts) != 1:
+            raise ValueError(f"a window that was read ahead is that of a single row, found {len(self.prompts)}")
 
 
 @dataclass(frozen=True)
@@ -111,7 +115,7 @@ class Decoder:
     """
 
     def __init__(self, model: Autoregressor, request: DecodingRequest) -> None:
-        self.model, self.request = model, request
+        self.model, self.request, self.ahead = model, request, request.ahead
         self.device = model.transformer.device
         self.seating = Seating(request.max_new, at_once=request.at_once, together=request.together, device=self.device)
         self.batch = places = len(self.seating.seats.rows)
@@ -312,17 +316,26 @@ class Decoder:
         """Run the windows of ``rows`` from their starts and cache them -> last hidden ``(len(rows), D)``."""
         of = self.seating.seats.rows
         inputs = [self.model.window_inputs(of[row], self.start[row], self._between(row, self.start[row], self.known[row])) for row in rows]
-        lengths = torch.tensor([len(row) for row in inputs], device=self.device)
-        padded = pad_sequence(inputs, batch_first=True)  # (b, S, D)
         remaining = max(limit - known for limit, known in zip(self.limit, self.known, strict=True))
-        self.steps.reserve(padded.shape[1] + min(self.request.window, remaining))
+        self.steps.reserve(max(map(len, inputs)) + min(self.request.window, remaining))
+        hidden, caches = self._read(inputs)
+        self.steps.write(rows, caches)
+        for row, window in zip(rows, inputs, strict=True):
+            self.filled[row] = len(window)
+        self._level_ended()
+        return hidden
+
+    def _read(self, inputs: Sequence[Tensor]) -> tuple[Tensor, list[LayerCache]]:
+        """Windows ``(S_b, D)`` -> hidden ``(b, D)`` of the last input of each, and their caches."""
+        ahead, self.ahead = self.ahead, None
+        if ahead is not None:
+            [window] = inputs
+            return ahead.read(window)[None], ahead.caches
+        lengths = torch.tensor([len(row) for row in inputs], device=self.device)
+        padded = pad_sequence(list(inputs), batch_first=True)  # (b, S, D)
         caches = self.model.transformer.new_caches(len(inputs), padded.shape[1])
         hidden = self.model.transformer(padded, self.model.attend_window(lengths, padded.shape[1]), caches=caches)
-        self.steps.write(rows, caches)
-        for row, length in zip(rows, lengths.tolist(), strict=True):
-            self.filled[row] = length
-        self._level_ended()
-        return hidden[torch.arange(len(inputs), device=self.device), lengths - 1]
+        return hidden[torch.arange(len(inputs), device=self.device), lengths - 1], caches
 
     def _level_ended(self) -> None:
         """Ended rows stand where one that goes on stands, so that they neither fill the cache nor break the common step."""

@@ -112,9 +112,11 @@ class RowNoise:
     The likeliest of ``probability / noise`` is a draw from the distribution, without the host looking at it.
     """
 
-    def __init__(self, seeds: list[int], size: int, device: torch.device, *, first: int = 0) -> None:
-        """``next`` begins with vector number ``first``."""
-        self.rows = [_Blocks(seed, size) for seed in seeds]
+    def __init__(
+        self, seeds: list[int], size: int, device: torch.device, *, first: int = 0, drawn: DrawnNoise | None = None
+    ) -> None:  # fmt: skip
+        """``next`` begins with vector number ``first``; what is ``drawn`` already is taken from there."""
+        self.rows = [_Blocks(seed, size) if drawn is None else drawn.take(seed, size) for seed in seeds]
         self.size, self.device = size, device
         self.block = torch.empty(len(seeds), NOISE_BLOCK, size, device=device)  # the block of every row that it drew from last
         self.held = [-1] * len(seeds)  # their numbers
@@ -173,13 +175,33 @@ class _Blocks:
         """Block ``number``; those that lie a whole one before it are dropped."""
         if number < self.forgotten:
             raise ValueError(f"the noise of block {number} is no longer kept; the first one that is is {self.forgotten}")
-        while self.forgotten + len(self.blocks) <= number:
-            block = torch.empty(NOISE_BLOCK, self.size).exponential_(generator=self.generator)
-            self.blocks.append(block.clamp_(min=1e-20))
+        self.draw(number + 1)
         useless = max(0, number - 1 - self.forgotten)
         del self.blocks[:useless]
         self.forgotten += useless
         return self.blocks[number - self.forgotten]
+
+    def draw(self, count: int) -> None:
+        """Have the first ``count`` blocks, less those that are dropped already."""
+        while self.forgotten + len(self.blocks) < count:
+            block = torch.empty(NOISE_BLOCK, self.size).exponential_(generator=self.generator)
+            self.blocks.append(block.clamp_(min=1e-20))
+
+
+class DrawnNoise:
+    """The beginnings of rows' streams of noise, drawn before they are asked for: the same numbers, each taken once."""
+
+    def __init__(self) -> None:
+        self._rows: dict[tuple[int, int], _Blocks] = {}
+
+    def draw(self, seed: int, size: int, count: int) -> None:
+        """The first ``count`` vectors of the row ``seed``."""
+        blocks = self._rows.setdefault((seed, size), _Blocks(seed, size))
+        blocks.draw(-(-count // NOISE_BLOCK))
+
+    def take(self, seed: int, size: int) -> _Blocks:
+        """The stream of a row, from its first vector on."""
+        return self._rows.pop((seed, size), None) or _Blocks(seed, size)
 
 
 @dataclass(frozen=True)

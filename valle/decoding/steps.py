@@ -130,9 +130,10 @@ def _not_worth_it(transformer: Transformer, num_steps: int) -> str | None:
 class TorchSteps:
     """The steps of ``Transformer.step``: the reference, for every device and format."""
 
-    def __init__(self, transformer: Transformer, batch: int) -> None:
+    def __init__(self, transformer: Transformer, batch: int, *, prepared: bool = True) -> None:
+        """``prepared``: its products are made ready for many steps, with a copy of the weights."""
         self.transformer, self.batch, self.device = transformer, batch, transformer.device
-        self.layers = transformer.ready_for_steps(batch)
+        self.layers = transformer.ready_for_steps(batch) if prepared else None
         self.caches = transformer.new_caches(batch, 0)
         self.capacity = 0
         self.rows = torch.arange(batch, device=self.device)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from valle.decoding.read_ahead import Ahead
 from valle.decoding.sampling import Sampling
 from valle.models.acoustic.base import AcousticRequest, LiveRequest
 from valle.models.audio_lm import AudioLM
@@ -102,23 +103,42 @@ class Continuer:
         sampling: Mapping[str, Sampling],
         block_seconds: float | None = None,
         first_block_seconds: Sequence[float] = (),
+        ahead: Ahead | None = None,
     ) -> Iterator[Tensor]:
         """New codes ``(n, Q)`` of one row as soon as they are final, each unit made when a frame needs it.
 
-        Together they are what ``units`` and ``codes`` make; without units, ``num_frames`` is the length.
+        Together they are what ``units`` and ``codes`` make; without units, ``num_frames`` is the length.  ``ahead`` is what was read of
+        the prompt as it came in.
         """
+        ahead = Ahead() if ahead is None else ahead
         stage, each, feed = self.model.unit_stage, self.timeline.units_per_period, None
         if stage is not None:
             known = len(prompt.units)
             units = stage.stream(
                 prompt.units, max_new=longest * each - known, min_new=shortest * each - known,
                 sampling=sampling.get(stage.name, stage.sampling), seed=stage_seed(prompt.seed, 0), window=self._window(stage.name) * each,
+                ahead=ahead.windows.get(stage.name),
             )  # fmt: skip
             feed, num_frames = UnitFeed(prompt.units, units, self.timeline.periods), longest * self.timeline.frames_per_period
         return self.model.acoustic.stream(LiveRequest(
             prompt_codes=prompt.codes, num_frames=num_frames, seed=stage_seed(prompt.seed, 1), units=feed, sampling=sampling,
-            windows=self._windows, block=self._block(block_seconds), first_blocks=self._blocks(first_block_seconds),
+            windows=self._windows, block=self._block(block_seconds), first_blocks=self._blocks(first_block_seconds), ahead=ahead,
         ))  # fmt: skip
+
+    def ahead(self, seed: int) -> Ahead:
+        """What can be done for a row of ``seed`` before anything of its prompt is known."""
+        ahead = Ahead()
+        self.model.acoustic.draw_ahead(ahead, stage_seed(seed, 1), self._windows)
+        return ahead
+
+    def read_ahead(self, ahead: Ahead, codes: Tensor, units: Tensor) -> None:
+        """Let every stage read what is known of a prompt, ``codes (T_f, Q)`` and ``units (T_u,)``, as far as its window reaches."""
+        seconds = self.timeline.seconds_of_frames(len(codes))
+        for name, stage in self.model.stages().items():
+            if seconds < self.trained_seconds[name]:  # past it the window slides, and begins elsewhere
+                stage.read_ahead(ahead, codes, units)
+            else:
+                ahead.windows.pop(name, None)
 
     @property
     def _windows(self) -> dict[str, int]:

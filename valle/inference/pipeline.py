@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from valle.audio import Waveform, resample
+from valle.decoding.read_ahead import Ahead
 from valle.decoding.steps import verify_steps
 from valle.device import find_device, find_dtype
 from valle.errors import UserError
@@ -44,6 +45,7 @@ from valle.tokenizers.base import AcousticTokenizer, SemanticTokenizer
 from valle.tokenizers.stream import decode_pieces, decoder_reach, encode_pieces
 
 BUNDLED_MODEL = Path(__file__).parent.parent / "assets" / "audio-lm"
+READ_SECONDS = 0.3  # of a prompt that comes in, which the stages read at once: less would take more time in all
 FADE_SECONDS = 0.02  # over which the prompt's own samples give way to generated ones
 
 
@@ -318,13 +320,14 @@ class Pipeline:
     def _live(
         self, wav: Waveform | Iterable[Recording], sample_rate: int, seed: int, notes: LiveNotes, chunk: int
     ) -> Generator[Waveform, None, None]:
-        settings = notes.settings
+        settings, ahead = notes.settings, None
         if isinstance(wav, np.ndarray):
             notes.prompt_ended = time.perf_counter()
             own = wav[: self._samples(settings.prompt_seconds)]
             prompt = self._prompt(own, seed, self._gain_db(own, settings))
         else:
-            heard = self._heard(wav, sample_rate, settings, notes)
+            ahead = self.continuer.ahead(seed)
+            heard = self._heard(wav, sample_rate, settings, notes, ahead)
             own, prompt = heard.wav, self._with_tokens(heard, seed)
         if settings.block_seconds is None and self.model.acoustic.looks_ahead:
             reach = len(own) + chunk + self._samples(SPARE_SECONDS)
@@ -333,7 +336,7 @@ class Pipeline:
         codes = self.continuer.stream(
             prompt.tokens, shortest=self._periods(prompt, settings.least_seconds), longest=self._periods(prompt, settings.max_seconds),
             num_frames=ceil_division(len(own) + most, self.acoustic.hop_length), sampling=settings.sampling,
-            block_seconds=settings.block_seconds, first_block_seconds=settings.first_block_seconds,
+            block_seconds=settings.block_seconds, first_block_seconds=settings.first_block_seconds, ahead=ahead,
         )  # fmt: skip
         yield from new_sound(
             self.acoustic, own, prompt.tokens.codes, codes, notes, fade=self._samples(FADE_SECONDS), most=most, chunk=chunk,
@@ -346,16 +349,22 @@ class Pipeline:
         first = ceil_division(missing, self.timeline.frames_per_period) * self.timeline.period
         return replace(settings, block_seconds=BLOCK_SECONDS, first_block_seconds=(float(first), SECOND_BLOCK_SECONDS))
 
-    def _heard(self, pieces: Iterable[Recording], sample_rate: int, settings: ContinueSettings, notes: LiveNotes) -> HeardPrompt:
-        """A prompt that comes in pieces."""
+    def _heard(
+        self, pieces: Iterable[Recording], sample_rate: int, settings: ContinueSettings, notes: LiveNotes, ahead: Ahead
+    ) -> HeardPrompt:
+        """A prompt that comes in pieces, which the stages read as it does."""
         stream = PromptStream(
             self.acoustic, self.semantic, sample_rate=sample_rate, most=self._samples(settings.prompt_seconds),
             at_speech_level=self._level(settings) == "speech",
         )  # fmt: skip
+        read, at_once = 0, ceil(READ_SECONDS * self.acoustic.sample_rate / self.acoustic.hop_length)  # frames
         for piece in pieces:
             stream.push(piece)
             if stream.is_full:
                 break
+            if len(stream.codes) >= read + at_once:
+                read = len(stream.codes)
+                self.continuer.read_ahead(ahead, stream.codes[:, : self.model.config.num_quantizers], stream.units)
         notes.prompt_ended = time.perf_counter()
         return stream.finish()
 

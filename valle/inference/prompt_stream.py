@@ -57,6 +57,16 @@ class PromptStream:
         """Whether nothing more is wanted."""
         return self.num_samples >= self._most
 
+    @property
+    def codes(self) -> Tensor:
+        """Those that nothing to come can change ``(T_f, Q)``."""
+        return self._streams[0].settled
+
+    @property
+    def units(self) -> Tensor:
+        """The same of units ``(T_u,)``; empty without."""
+        return self._streams[1].settled if len(self._streams) > 1 else self.codes.new_zeros(0)
+
     def push(self, piece: Recording) -> None:
         """The next samples ``(n,)``; raises ``PromptError`` for what is no sound."""
         samples = as_waveform(piece)
@@ -99,19 +109,19 @@ class _Tokens:
         self._tokenizer = tokenizer
         self._resampler = Resampler(sample_rate, tokenizer.sample_rate)
         self._stream = TokenStream(tokenizer)
-        self._tokens: list[Tensor] = []
+        self.settled = self._stream.push(np.zeros(0, np.float32))
         self._heard = 0  # samples at the tokenizer's rate
 
     def push(self, wav: Waveform) -> None:
         samples = self._resampler.next(wav)
         self._heard += len(samples)
-        self._tokens.append(self._stream.push(samples))
+        self.settled = torch.cat([self.settled, self._stream.push(samples)])
 
     def kept(self, wav: Waveform) -> Tensor:
         """The sound ends after ``wav`` -> the tokens that a continuation goes on from."""
         samples = np.concatenate([self._resampler.next(wav), self._resampler.last()])
         self._heard += len(samples)
         kept = self._tokenizer.kept_of_prompt(self._heard)
-        if sum(map(len, self._tokens)) < kept:
-            self._tokens.append(self._stream.flush(samples))
-        return torch.cat([self._stream.push(np.zeros(0, np.float32)), *self._tokens])[:kept]
+        if len(self.settled) >= kept:
+            return self.settled[:kept]
+        return torch.cat([self.settled, self._stream.flush(samples)])[:kept]

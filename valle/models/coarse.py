@@ -12,6 +12,7 @@ from valle.decoding.drawing import Drawn, Known, draw_token
 from valle.decoding.engine import DecodingRequest
 from valle.decoding.guidance import agreed, beside_none, guided
 from valle.decoding.multi_token import decode_drafting, decoder_of
+from valle.decoding.read_ahead import Ahead, ReadAhead
 from valle.decoding.sampling import Noise, Sampling
 from valle.decoding.seats import Seats, num_seats
 from valle.decoding.tables import TokenTables
@@ -268,6 +269,18 @@ class CoarseLM(Stage):
         new = [tokens.view(-1, self.num_coarse) % self.codebook_size for tokens in drawn]
         return [torch.cat([prompt[:, : self.num_coarse], rest]) for prompt, rest in zip(prompts, new, strict=True)]
 
+    def read_ahead(self, ahead: Ahead, codes: Tensor, units: Tensor) -> None:
+        """The codes of frames around which all units are known; nothing with units before codes, or where the prompt sees its end."""
+        if self.unit_window is None or self.pooled_voice is not None:
+            return
+        known = self.periods.frames_before(len(units) - self.reach)
+        inputs = min(known * self.num_coarse, len(codes) * self.num_coarse + 1)
+        if inputs > 0:
+            around = AroundAll(self.unit_window, [units], known)
+            tokens = self.flatten(codes)[: inputs - 1]
+            window = _Continuation(self, [units], around, known, [codes[:0]]).window_inputs(0, 0, tokens)
+            ahead.read(self.name, self.transformer, window)
+
     @torch.inference_mode()
     def stream(
         self,
@@ -279,10 +292,12 @@ class CoarseLM(Stage):
         seed: int,
         window: int,
         voice: Tensor | None = None,
+        ahead: ReadAhead | None = None,
     ) -> Iterator[Tensor]:
         """As ``generate`` of one row, while its units are still being made -> its new frames ``(n, Q')`` as soon as they are drawn.
 
-        It ends with the units, or after ``num_frames`` in all.
+        It ends with the units, or after ``num_frames`` in all.  ``ahead`` is what was read by ``read_ahead``; guidance, which has a row
+        beside it, goes without.
         """
         window = self.periods.window(window)
         rows, voices, reader = [prompt], [prompt[:0] if voice is None else voice], None if units is None else units.reader(reach=self.reach)
@@ -297,6 +312,7 @@ class CoarseLM(Stage):
             sampling=sampling,
             window=window * self.num_coarse,
             forgets=True,
+            ahead=None if sampling.is_guided else ahead,
         )
         rest = prompt.new_zeros(0)
 

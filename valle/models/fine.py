@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from valle.crops import CroppedTokens
 from valle.decoding.engine import evaluating
 from valle.decoding.guidance import guide, in_place, unknown_alone
-from valle.decoding.sampling import RowNoise, Sampling, sample_all
+from valle.decoding.sampling import DrawnNoise, RowNoise, Sampling, sample_all
 from valle.models.code_geometry import embeddings_like, heads_like
 from valle.models.config import AudioLMConfig
 from valle.models.fine_prompts import NEIGHBOUR, NO_PROMPT, prompted
@@ -123,27 +123,35 @@ class FineLM(Stage):
         *,
         said: Tensor | None = None,
         first: int = 0,
+        before: Tensor | None = None,
     ) -> Tensor:
         """Logits ``(B, T - first, codebook_size)`` of each row's level, of frames from ``first`` on; ``voices (B, D)``.
 
-        Target frames show only what lies below the level.  ``said (B, T, D)`` is what ``said_around`` makes of the units, where it is
-        there already.
+        Target frames show only what lies below the level.  ``said (B, T, D)`` is what ``said_around`` makes of the units, and
+        ``before (B, first, D)`` what ``inputs`` makes of the frames before ``first``, where they are there already.
         """
         frames = codes.shape[1]
-        level = torch.arange(self.num_levels, device=codes.device)
-        # A model that has learned without prompts is not shown one: it sees those frames like all others.
-        prompt = valid_mask(prompt_lengths if self.prompted else torch.zeros_like(prompt_lengths), frames)  # (B, T)
-        seen = prompt[..., None] | (level < levels[:, None, None])  # (B, T, Q)
-        x = (self.embed(codes[..., : self.num_levels] + level * self.codebook_size) * seen[..., None]).sum(2)  # (B, T, D)
-        x = x + self.role_embed(prompt.long())
         said = self.said_around(units, unit_lengths, frames) if said is None else said
-        if said is not None:
-            x = x + said
-        if voices is not None:
-            x = x + voices[:, None]
+        x = self.inputs(codes, prompt_lengths, levels, said, voices, first=0 if before is None else first)
+        if before is not None:
+            x = torch.cat([before, x], 1)
         hidden = self.transformer(x, Attend.freely(lengths, frames), levels=levels - self.num_coarse, first=first)
         chosen = levels - self.num_coarse
         return torch.einsum("btd,bvd->btv", hidden, self.head[chosen].to(hidden.dtype)) + self.head_bias[chosen][:, None]
+
+    def inputs(
+        self, codes: Tensor, prompt_lengths: Tensor, levels: Tensor, said: Tensor | None, voices: Tensor | None, *, first: int = 0
+    ) -> Tensor:
+        """What the transformer gets of frames from ``first`` on ``(B, T - first, D)``; arguments as of ``forward``."""
+        level = torch.arange(self.num_levels, device=codes.device)
+        # A model that has learned without prompts is not shown one: it sees those frames like all others.
+        prompt = valid_mask(prompt_lengths if self.prompted else torch.zeros_like(prompt_lengths), codes.shape[1])[:, first:]
+        seen = prompt[..., None] | (level < levels[:, None, None])  # (B, T, Q)
+        tokens = codes[:, first:, : self.num_levels] + level * self.codebook_size
+        x = (self.embed(tokens) * seen[..., None]).sum(2) + self.role_embed(prompt.long())
+        if said is not None:
+            x = x + said[:, first:]
+        return x if voices is None else x + voices[:, None]
 
     def said_around(self, units: Tensor | None, unit_lengths: Tensor | None, num_frames: int) -> Tensor | None:
         """What of the units is summed into every frame ``(B, num_frames, D)``, the same for all levels; None in a model without."""
@@ -165,10 +173,11 @@ class FineLM(Stage):
         units: Tensor | None = None,
         unit_lengths: Tensor | None = None,
         voices: Sequence[Tensor] | None = None,
+        drawn: DrawnNoise | None = None,
     ) -> Tensor:
         """Fill levels ``num_coarse..`` of ``codes (B, T, Q)`` after each row's prompt, one pass a level -> ``(B, T, Q)``.
 
-        ``voices (T_v, Q)`` are the codes from which a model with a pooled voice takes it.
+        ``voices (T_v, Q)`` are the codes from which a model with a pooled voice takes it; ``drawn`` is what ``draw_ahead`` drew.
         """
         codes = codes.clone()
         first = min(int(prompt_lengths.min()), codes.shape[1] - 1)  # before it, no row has a target
@@ -176,17 +185,31 @@ class FineLM(Stage):
         with evaluating(self):
             pooled = None if self.pooled_voice is None else self.pooled_voice.of_rows(voices or [row[:0] for row in codes])
             said = None if sampling.is_guided else self.said_around(units, unit_lengths, codes.shape[1])
+            before = None
+            if self.prompted and not sampling.is_guided:  # frames of prompts alone, which show all of their levels in every pass
+                before = self.inputs(codes[:, :first], prompt_lengths, 0 * lengths, None if said is None else said[:, :first], pooled)
             for level in range(self.num_coarse, self.num_levels):
                 levels = torch.full_like(lengths, level)
                 if sampling.is_guided:
                     logits = self._guided(codes, lengths, prompt_lengths, levels, units, unit_lengths, pooled, weight=sampling.guidance)
                     logits = logits[:, first:]
                 else:
-                    logits = self(codes, lengths, prompt_lengths, levels, units, unit_lengths, pooled, said=said, first=first)
+                    logits = self(
+                        codes, lengths, prompt_lengths, levels, units, unit_lengths, pooled, said=said, first=first, before=before
+                    )  # fmt: skip
                 # A stream for each row and level, so that batch mates change nothing.
-                noise = RowNoise([seed * self.num_levels + level for seed in seeds], self.codebook_size, codes.device, first=first)
+                own = [self._seed_of(seed, level) for seed in seeds]
+                noise = RowNoise(own, self.codebook_size, codes.device, first=first, drawn=drawn)
                 codes[:, first:, level] = torch.where(target, sample_all(logits, sampling, noise), codes[:, first:, level])
         return codes
+
+    def draw_ahead(self, noise: DrawnNoise, seed: int, window: int) -> None:
+        """Of half a window before the first block, and a block of up to a quarter."""
+        for level in range(self.num_coarse, self.num_levels):
+            noise.draw(self._seed_of(seed, level), self.codebook_size, 3 * window // 4)
+
+    def _seed_of(self, seed: int, level: int) -> int:
+        return seed * self.num_levels + level
 
     def _guided(
         self,

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from valle.decoding.drawing import Drawn, Known, draw_token
 from valle.decoding.engine import Decoder, DecodingRequest, decode
+from valle.decoding.read_ahead import Ahead, ReadAhead
 from valle.decoding.sampling import Noise, Sampling
 from valle.decoding.seats import Seats
 from valle.decoding.tables import TokenTables
@@ -38,8 +39,13 @@ class LongTokenLM(SemanticLM):
             for tokens, edge, most in zip(decode(decoding, request), decoding.edges, max_new, strict=True)
         ]
 
+    def read_ahead(self, ahead: Ahead, codes: Tensor, units: Tensor) -> None:
+        """Nothing: what follows may join a prompt's last units to other tokens."""
+
     @torch.inference_mode()
-    def stream(self, prompt: Tensor, *, max_new: int, min_new: int, sampling: Sampling, seed: int, window: int) -> Iterator[Tensor]:
+    def stream(
+        self, prompt: Tensor, *, max_new: int, min_new: int, sampling: Sampling, seed: int, window: int, ahead: ReadAhead | None = None
+    ) -> Iterator[Tensor]:
         decoding, request = self.asked([prompt], max_new=[max_new], min_new=[min_new], sampling=sampling, seeds=[seed], window=window)
         steps = (self.frames_said_by(step.new[0]) for step in Decoder(decoding, request)) if max_new > 0 else iter(())
         yield from after_edge(steps, edge=len(decoding.edges[0]), most=max_new)

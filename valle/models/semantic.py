@@ -12,6 +12,7 @@ from valle.crops import CroppedTokens, pad
 from valle.decoding.drawing import Drawn, Known, draw_token
 from valle.decoding.engine import DecodingRequest
 from valle.decoding.multi_token import decode_drafting, decoder_of
+from valle.decoding.read_ahead import Ahead, ReadAhead
 from valle.decoding.sampling import Noise, Sampling
 from valle.decoding.seats import Seats
 from valle.decoding.tables import TokenTables
@@ -146,11 +147,16 @@ class SemanticLM(SemanticStage):
         )
         return [tokens - self.first_unit for tokens in decode_drafting(decoding, request)]
 
+    def read_ahead(self, ahead: Ahead, codes: Tensor, units: Tensor) -> None:
+        ahead.read(self.name, self.transformer, _Continuation(self).window_inputs(0, 0, units + self.first_unit))
+
     @torch.inference_mode()
-    def stream(self, prompt: Tensor, *, max_new: int, min_new: int, sampling: Sampling, seed: int, window: int) -> Iterator[Tensor]:
+    def stream(
+        self, prompt: Tensor, *, max_new: int, min_new: int, sampling: Sampling, seed: int, window: int, ahead: ReadAhead | None = None
+    ) -> Iterator[Tensor]:
         request = DecodingRequest(
             prompts=[prompt + self.first_unit], max_new=[max_new], min_new=[min_new], seeds=[seed], sampling=sampling, window=window,
-            forgets=True,
+            forgets=True, ahead=ahead,
         )  # fmt: skip
         if max_new > 0:
             for step in decoder_of(_Continuation(self), request):

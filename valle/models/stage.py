@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from valle.crops import CroppedTokens, pad
-from valle.decoding.sampling import Sampling
+from valle.decoding.read_ahead import Ahead, ReadAhead
+from valle.decoding.sampling import DrawnNoise, Sampling
 from valle.models.config import AudioLMConfig
 from valle.models.dropping import dropped
 from valle.models.loss import LossTerm
@@ -95,6 +96,15 @@ class Stage(nn.Module, ABC):
         """Where each token of ``token_nats`` ends ``(B, N)``, as a share 0..1 of its row; None where ``token_nats`` is."""
         return None
 
+    def read_ahead(self, ahead: Ahead, codes: Tensor, units: Tensor) -> None:
+        """Of one row whose prompt still comes in, read what is known: ``codes (T, Q)``, ``units (T_u,)``, empty without units.
+
+        Called again with more of them.  A stage that does not say how reads the prompt when it has ended.
+        """
+
+    def draw_ahead(self, noise: DrawnNoise, seed: int, window: int) -> None:
+        """Draw the noise that the first frames of a row of ``seed`` need; of a stage that does not say which, none."""
+
     def start_from_codebooks(self, codebooks: Tensor) -> None:
         """Before training: start from the codec's ``codebooks (Q, K, D)``, if the stage knows codes."""
 
@@ -120,8 +130,10 @@ class SemanticStage(Stage):
         together, and one that ends makes room for the next; all, if None.
         """
 
-    def stream(self, prompt: Tensor, *, max_new: int, min_new: int, sampling: Sampling, seed: int, window: int) -> Iterator[Tensor]:
-        """As ``generate`` of one row -> its new units ``(n,)`` as soon as they are drawn.
+    def stream(
+        self, prompt: Tensor, *, max_new: int, min_new: int, sampling: Sampling, seed: int, window: int, ahead: ReadAhead | None = None
+    ) -> Iterator[Tensor]:
+        """As ``generate`` of one row -> its new units ``(n,)`` as soon as they are drawn; ``ahead`` is what was read by ``read_ahead``.
 
         Those of a stage that does not say how come all at once.
         """

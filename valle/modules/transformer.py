@@ -7,6 +7,7 @@ dot-product attention.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -78,6 +79,12 @@ class LayerCache:
     def __init__(self, batch: int, heads: int, capacity: int, head_dim: int, *, device: torch.device, dtype: torch.dtype) -> None:
         self.keys = torch.zeros(batch, heads, capacity, head_dim, device=device, dtype=dtype)
         self.values = torch.zeros_like(self.keys)
+
+    def up_to(self, length: int) -> LayerCache:
+        """The first ``length`` positions of this cache, in the same memory."""
+        part = copy(self)
+        part.keys, part.values = self.keys[:, :, :length], self.values[:, :, :length]
+        return part
 
 
 @dataclass

@@ -95,6 +95,7 @@ class ArNar(AcousticModel):
         coarse = self.coarse.stream(
             request.prompt_codes, num_frames=request.num_frames, units=request.units, sampling=request.sampling_of(self.coarse),
             seed=request.seed, window=request.window_of(self.coarse), voice=request.prompt_codes,
+            ahead=request.ahead.windows.get(self.coarse.name),
         )  # fmt: skip
         if fine is None:
             yield from coarse
@@ -117,6 +118,7 @@ class ArNar(AcousticModel):
                 codes[None], lengths=torch.tensor([len(codes)], device=codes.device),
                 prompt_lengths=torch.tensor([filled - start], device=codes.device), sampling=request.sampling_of(fine),
                 seeds=[request.seed + 1_000_003 * part], units=said, unit_lengths=said_length, voices=[request.prompt_codes],
+                drawn=request.ahead.noise,
             )  # fmt: skip
             frames.replace(start, codes)
             yield codes[filled - start :]

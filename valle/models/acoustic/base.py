@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from valle.decoding.read_ahead import Ahead
 from valle.decoding.sampling import Sampling
 from valle.models.config import AudioLMConfig
 from valle.models.dropping import refuse_guidance
@@ -66,6 +67,7 @@ class LiveRequest:
     windows: Mapping[str, int] = field(default_factory=dict)
     block: int | None = None  # as of ``AcousticRequest``
     first_blocks: Sequence[int] = ()
+    ahead: Ahead = field(default_factory=Ahead)  # what was done of this row before its prompt ended
 
     def blocks(self) -> Iterator[int | None]:
         """Frames of one block after another."""
@@ -117,6 +119,11 @@ class AcousticModel(ABC):
             sampling=request.sampling, windows=request.windows, block=request.block, first_blocks=request.first_blocks,
         ))  # fmt: skip
         yield codes[len(request.prompt_codes) :]
+
+    def draw_ahead(self, ahead: Ahead, seed: int, windows: Mapping[str, int]) -> None:
+        """Draw the noise that the first frames of a stream of ``seed`` need whatever its prompt; ``windows`` in frames, by stage."""
+        for name, stage in self.stages.items():
+            stage.draw_ahead(ahead.noise, seed, windows.get(name, UNTRAINED_WINDOW))
 
     def refuse_guidance(self, request: AcousticRequest | LiveRequest) -> None:
         """Raises ``UserError`` where guidance is asked for that was not learned."""

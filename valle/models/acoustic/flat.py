@@ -85,6 +85,7 @@ class Flat(AcousticModel):
             sampling=request.sampling_of(self.coarse),
             seed=request.seed,
             window=request.window_of(self.coarse),
+            ahead=request.ahead.windows.get(self.coarse.name),
         )
         if self.fine is None:
             yield from coarse

@@ -43,13 +43,13 @@ class AudioInfo:
 
 
 def read_audio(
-    path: Path | str, *, sample_rate: int | None = None, offset: float = 0.0, duration: float | None = None
+    path: Path | str, *, sample_rate: int | None = None, offset: float = 0.0, duration: float | None = None, channel: int | None = None
 ) -> tuple[Waveform, int]:
     """Mono float32 ``(T,)`` and its sample rate in Hz.
 
     ``offset`` and ``duration`` are seconds of the file; less is returned where it ends early.  With ``sample_rate``, the
-    sound is resampled (soxr, high quality).  Channels are averaged, or the loudest is taken where they cancel each other; where the
-    rate changes on the way, all is at the rate of the beginning.  Raises ``AudioFileError``.
+    sound is resampled (soxr, high quality).  Channels are averaged, or the loudest is taken where they cancel each other; ``channel``
+    takes one, from 0.  Where the rate changes on the way, all is at the rate of the beginning.  Raises ``AudioFileError``.
 
     >>> from valle import read_audio
     >>> wav, sample_rate = read_audio("hello.wav", sample_rate=24000, duration=2)
@@ -60,8 +60,10 @@ def read_audio(
     if offset < 0 or (duration is not None and duration <= 0):
         raise AudioFileError(f"expected an offset of 0 s or more and a duration above 0 s for {path}, found {offset} and {duration}")
     source = find_source(path)
+    if channel is not None and not 0 <= channel < source.num_channels:
+        raise AudioFileError(f"expected channel {channel} of {path}, counted from 0, found {source.num_channels} channels; choose another")
     pieces, rate, held = list[Waveform](), source.sample_rate, 0
-    for block in mono_blocks(source, offset=offset, duration=duration):
+    for block in mono_blocks(source, offset=offset, duration=duration, channel=channel):
         rate = block.rate
         first = round(offset * rate)
         last = None if duration is None else first + round(duration * rate)
@@ -199,15 +201,19 @@ class MonoBlock:
 
 
 def mono_blocks(
-    source: AudioSource, *, offset: float = 0.0, duration: float | None = None, block_seconds: float | None = None
-) -> Iterator[MonoBlock]:
+    source: AudioSource, *, offset: float = 0.0, duration: float | None = None, block_seconds: float | None = None,
+    channel: int | None = None,
+) -> Iterator[MonoBlock]:  # fmt: skip
     """A file's sound in order, from ``offset`` seconds or before it: one channel, and one rate, that of its beginning.
 
-    ``duration`` is what is wanted, so that no more is decoded at once.  Raises ``AudioFileError``.
+    ``duration`` is what is wanted, so that no more is decoded at once.  ``channel`` takes one instead of the mean.
+
+    Raises ``AudioFileError``.
     """
     if block_seconds is None:
         block_seconds = PIECE_SECONDS if duration is None else min(PIECE_SECONDS, max(duration, 0.1))
-    channel, path = channel_to_take(source.path), source.path
+    path = source.path
+    taken = channel_to_take(path) if channel is None else channel
     start = min(round(offset * source.sample_rate), source.num_samples or 0) if source.seekable else 0
     to_rate, resampler = 0, None
     for samples, rate in source.blocks(offset=start, seconds=block_seconds):
@@ -216,7 +222,7 @@ def mono_blocks(
         if resampler is None or resampler.from_rate != rate:  # a run of another rate begins
             pieces += [resampler.last()] if resampler else []
             resampler = Resampler(rate, to_rate)
-        pieces.append(resampler.next(_checked(mix(samples, channel), samples, path)))
+        pieces.append(resampler.next(_checked(mix(samples, taken), samples, path)))
         for piece in filter(len, pieces):
             yield MonoBlock(start, piece, to_rate)
             start += len(piece)

@@ -57,11 +57,14 @@ UNKNOWN = [
         ("transcribe_cuts", "--wisper", "--whisper"),
         ("fit_text_pieces", "--num-piece", "--num-pieces"),
         ("prepare_espeak_text", "--num-text", "--num-texts"),
+        ("prepare_espeak_dialogue", "--corpus", "--corpus-dir"),
         ("prepare_synthetic", "--corpus", "--corpus-dir"),
         ("make_language_suites", "--max-item", "--max-items"),
         ("speak", "--voicemodel", "--voice-model"),
         ("translate", "--voicemodel", "--voice-model"),
+        ("converse", "--scrip", "--script"),
         ("synthesize_espeak_text", "--num-hour", "--num-hours"),
+        ("synthesize_espeak_dialogue", "--num-hour", "--num-hours"),
         ("synthesize_synthetic", "--num-hour", "--num-hours"),
     )
 ]
@@ -72,6 +75,7 @@ MISSING = [
         ("infer", "--audio-prompts, --output-dir"),
         ("export", "--output-dir"),
         ("download_librispeech", "--parts"),
+        ("converse", "--script"),
         ("prepare_folder", "--audio-dir"),
         ("prepare_piano", "--audio-dir"),
         ("mix_tokens", "--manifest-dirs"),

@@ -14,15 +14,17 @@ from tiny_training import TINY, tiny_manifests
 from valle.config import FlagError, parse_flags
 from valle.models.checkpoint import load_checkpoint
 from valle.models.config import AudioLMConfig
+from valle.models.conversation_config import CSM_1B
 from valle.models.speech_llama_config import SPEECH_LLAMA_7B
 from valle.training.codec_task import CodecOptions
+from valle.training.conversation_options import ConversationOptions
 from valle.training.joint_options import JointOptions
 from valle.training.model_names import chosen_model
 from valle.training.options import AudioLMOptions
 from valle.training.speech_llama_options import SpeechLlamaOptions
 
 EGS = Path(__file__).parents[2] / "egs"
-RECIPES = ["atepp", "espeak", "espeak_text", "folder", "librispeech", "mixed", "synthetic"]
+RECIPES = ["atepp", "espeak", "espeak_dialogue", "espeak_text", "folder", "librispeech", "mixed", "synthetic"]
 COMMAND = """--model-name audio-lm --decoder-dim 1024 --nhead 16 --num-decoder-layers 12 --num-quantizers 4 --base-lr 0.05
     --warmup-steps 200 --num-epochs 20 --exp-dir exp/audio-lm --max-duration 150 --filter-min-duration 5
     --filter-max-duration 15 --train-stage 0 --manifest-dir data/tokenized""".split()
@@ -88,8 +90,16 @@ def test_the_model_name_chooses_the_flags_and_the_recipes_file(monkeypatch: pyte
     papers = parse_flags(SpeechLlamaOptions, ["--lm", "llama-7b", "--config", "conf/speech_llama_7b.yaml"])
     assert SPEECH_LLAMA_7B.encoder is not None
     assert papers.encoder_config() == replace(SPEECH_LLAMA_7B.encoder, dropout=papers.encoder_dropout)
+    monkeypatch.chdir(EGS / "espeak_dialogue")
+    model = chosen_model(["--model-name", "conversation"])
+    options = parse_flags(model.options, [], config_files=[model.config_file])
+    written = yaml.safe_load(model.config_file.read_text())
+    assert isinstance(options, ConversationOptions) and {name: getattr(options, name) for name in written} == written
+    papers = parse_flags(ConversationOptions, ["--config", "conf/conversation_1b.yaml"])
+    sizes = papers.config(num_pieces=CSM_1B.num_pieces, codebook_size=CSM_1B.codebook_size)
+    assert replace(sizes, spare_codes=CSM_1B.spare_codes) == CSM_1B
     assert chosen_model([]).options is AudioLMOptions
-    with pytest.raises(FlagError, match="expected audio-lm, joint-lm or speech-llama for --model-name, found moshi"):
+    with pytest.raises(FlagError, match="expected audio-lm, joint-lm, speech-llama or conversation for --model-name, found moshi"):
         chosen_model(["--model-name", "moshi"])
 
 

@@ -22,7 +22,7 @@ def nothing_was_made(recipe: Recipe) -> bool:
 
 
 def test_the_recipes_are_those_of_the_house() -> None:
-    assert RECIPES == ["atepp", "espeak", "espeak_text", "folder", "librispeech", "synthetic"]
+    assert RECIPES == ["atepp", "espeak", "espeak_dialogue", "espeak_text", "folder", "librispeech", "synthetic"]
 
 
 def test_help_prints_every_option_with_its_default(recipe: Recipe) -> None:

@@ -10,7 +10,7 @@ Usage, in egs/<corpus> after ./prepare.sh:
   a size by name:    --preset tiny | small | base   (base is the papers', the rest are for CPUs)
   several GPUs:      torchrun --nproc-per-node 4 bin/trainer_audiolm.py ...   (or --world-size 4)
   one stage:         --train-stage semantic | coarse | fine   (0 all, 1 coarse, 2 fine)
-  text and speech:   --model-name joint-lm, or speech-llama   (with --help after it, its flags are listed)
+  text and speech:   --model-name joint-lm, speech-llama or conversation   (with --help after it, its flags are listed)
   go on:             the same command; another configuration in the same --exp-dir is refused
   fine-tune:         --init-from FOLDER_OR_CHECKPOINT
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 
-from lhotse.cut import Cut
+from lhotse.cut import Cut, MonoCut
 
 from valle.audio import Waveform, read_audio, write_wav
 from valle.audio_source import channel_to_take, mix
@@ -23,7 +23,10 @@ class CutAudioError(UserError):
 
 
 def read_cut(cut: Cut) -> tuple[Waveform, int]:
-    """A cut's audio, its channels mixed, ``(T,)`` float32, and its sample rate in Hz."""
+    """A cut's audio, its channels mixed, ``(T,)`` float32, and its sample rate in Hz.
+
+    A ``MonoCut`` of a recording of several channels is its own channel alone.
+    """
     for source in cut.recording.sources:
         if source.type != "file":  # lhotse would run a command, or go to an address, that a manifest names
             raise CutAudioError(
@@ -34,7 +37,8 @@ def read_cut(cut: Cut) -> tuple[Waveform, int]:
         channel = channel_to_take(Path(source.source))  # says what is wrong with the file, if anything is
         return mix(cut.load_audio().T, channel), cut.sampling_rate
     count = round(cut.duration * cut.sampling_rate)
-    samples, rate = read_audio(source.source, offset=cut.start, duration=cut.duration)
+    channel = source.channels.index(cut.channel) if isinstance(cut, MonoCut) and len(source.channels) > 1 else None
+    samples, rate = read_audio(source.source, offset=cut.start, duration=cut.duration, channel=channel)
     if len(samples) < count or rate != cut.sampling_rate:
         raise CutAudioError(
             f"expected {count} samples at {cut.sampling_rate} Hz for cut {cut.id} in {source.source}, found {len(samples)} at {rate} Hz; "

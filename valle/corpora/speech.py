@@ -22,7 +22,7 @@ class Span:
 
 @dataclass(frozen=True, kw_only=True)
 class Speech:
-    """What was spoken.  ``samples``: (T,) int16 at 16 kHz.  Words and phones are empty where nothing times them.
+    """What was spoken.  ``samples``: (T,) int16 at 16 kHz, (T, C) of a dialogue.  Words and phones are empty where nothing times them.
 
     ``starts``: where the word at a place of the text begins, in seconds.
     """

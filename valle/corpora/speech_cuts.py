@@ -19,6 +19,7 @@ from valle.corpora.speech_utterance import SpokenUtterance
 from valle.corpora.speech_writer import index_path, is_complete, read_index
 
 Utterance = TypeVar("Utterance", bound=SpokenUtterance[Any])
+Entry = TypeVar("Entry")
 
 
 def write_manifests(
@@ -37,17 +38,29 @@ def write_manifests(
     and ``voice_is_in_train``.  Audio paths are absolute.  Every cut is validated by lhotse.
     Raises :class:`CorpusDirectoryError` unless the corpus is complete.
     """
+    def cuts_of(utterance: Utterance, root: Path) -> Iterator[MonoCut]:
+        yield _cut(utterance, root, is_female=is_female(utterance), described=describe(utterance), language=language_of(utterance))
+
+    return write_parts(directory, output_dir, parse=parse, cuts_of=cuts_of)
+
+
+def write_parts(
+    directory: Path,
+    output_dir: Path,
+    *,
+    parse: Callable[[dict[str, Any]], Entry],
+    cuts_of: Callable[[Entry, Path], Iterable[MonoCut]],
+) -> dict[str, CutSet]:
+    """``write_manifests`` of an index with other entries: ``cuts_of`` makes cuts of an entry and the corpus's absolute folder."""
     if not is_complete(directory):
         raise CorpusDirectoryError(f"expected a synthesised corpus in {directory}, found none that is complete; run stage 0 first")
     root = directory.resolve()
 
     def cuts(part: str) -> Iterator[MonoCut]:
-        for utterance in read_index(index_path(directory, part), parse):
-            cut = _cut(
-                utterance, root, is_female=is_female(utterance), described=describe(utterance), language=language_of(utterance)
-            )
-            validate(cut)
-            yield cut
+        for entry in read_index(index_path(directory, part), parse):
+            for cut in cuts_of(entry, root):
+                validate(cut)
+                yield cut
 
     sets = {}
     for part in PARTS:
@@ -66,7 +79,7 @@ def _cut(utterance: SpokenUtterance[Any], root: Path, *, is_female: bool | None,
         num_samples=utterance.num_samples,
         duration=duration,
     )
-    times = {"word": _alignment(utterance.words), "phone": _alignment(utterance.phones)} if utterance.words else None
+    times = {"word": alignment(utterance.words), "phone": alignment(utterance.phones)} if utterance.words else None
     supervision = SupervisionSegment(
         id=utterance.id,
         recording_id=utterance.id,
@@ -82,5 +95,6 @@ def _cut(utterance: SpokenUtterance[Any], root: Path, *, is_female: bool | None,
     return MonoCut(id=utterance.id, start=0.0, duration=duration, channel=0, recording=recording, supervisions=[supervision])
 
 
-def _alignment(spans: Iterable[Span]) -> list[AlignmentItem]:
+def alignment(spans: Iterable[Span]) -> list[AlignmentItem]:
+    """Spans as lhotse has them."""
     return [AlignmentItem(symbol=span.symbol, start=span.start, duration=span.duration) for span in spans]

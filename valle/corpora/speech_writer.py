@@ -1,7 +1,7 @@
 """Stage 0 of a synthesised corpus: utterances to disk, in parallel, resumable, in memory that does not grow.
 
     DIR/settings.json                    what was asked for; another wish starts anew
-    DIR/audio/PART/VOICE/ID.wav          16 kHz, mono, 16 bit
+    DIR/audio/PART/VOICE/ID.wav          16 kHz, 16 bit, mono (of a dialogue a channel a voice)
     DIR/shards/PART/000000.jsonl         index of 16 utterances, renamed into place once their audio is written
     DIR/utterances_PART.jsonl            the whole index of a finished part
     DIR/report.json                      written last: the corpus is complete
@@ -56,7 +56,7 @@ class CorpusSpeaker(Protocol):
     """What speaks the utterances of a corpus; each is a function of (settings, part, number).  One thread has one."""
 
     def speak_utterance(self, part: str, number: int) -> tuple[IndexEntry, NDArray[np.int16]]:
-        """Utterance ``number`` of ``part`` and its samples (T,) at 16 kHz."""
+        """Utterance ``number`` of ``part`` and its samples (T,) at 16 kHz, or (T, C) of several channels."""
         ...
 
     def __enter__(self) -> Self: ...
@@ -213,10 +213,10 @@ def _write_shard(directory: Path, part: str, shard: int, speaker: CorpusSpeaker)
 
 
 def _wav(samples: NDArray[np.int16]) -> bytes:
-    """A 16-bit mono wav file of samples (T,)."""
+    """A 16-bit wav file of samples (T,), or (T, C) of several channels."""
     buffer = io.BytesIO()
     with wave.open(buffer, "wb") as file:
-        file.setnchannels(1)
+        file.setnchannels(1 if samples.ndim == 1 else samples.shape[1])
         file.setsampwidth(2)
         file.setframerate(SAMPLE_RATE)
         file.writeframes(samples.astype("<i2").tobytes())

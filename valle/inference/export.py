@@ -12,6 +12,8 @@ from valle.errors import UserError
 from valle.inference.joined_stages import parse_stages_from, with_stages
 from valle.inference.trained_model import check_choice, released_from_checkpoint, trained_state
 from valle.models.audio_lm import count_parameters
+from valle.models.conversation_released import KEY as CONVERSATION
+from valle.models.conversation_released import conversation_from_checkpoint, save_conversation
 from valle.models.folder import refuse_other_content
 from valle.models.joint_released import ReleasedJoint, joint_from_checkpoint, save_joint
 from valle.models.released import save_released
@@ -58,6 +60,11 @@ def export(options: ExportOptions) -> int:
         with outputs.being_written():
             save_speech_llama(llama, options.output_dir, dtype=getattr(torch, options.dtype))
         return count_parameters(llama.model)
+    if CONVERSATION in state:
+        talk = conversation_from_checkpoint(state)
+        with outputs.being_written():
+            save_conversation(talk, options.output_dir, dtype=getattr(torch, options.dtype))
+        return count_parameters(talk.model)
     released = joint_from_checkpoint(state) if "joint" in state else released_from_checkpoint(state)
     if options.stages_from:
         if isinstance(released, ReleasedJoint):

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from valle.config import FlagError
+from valle.training.conversation_options import ConversationOptions
 from valle.training.joint_options import JointOptions
 from valle.training.options import AudioLMOptions
 from valle.training.speech_llama_options import SpeechLlamaOptions
 from valle.training.train import train_audio_lm
+from valle.training.train_conversation import train_conversation
 from valle.training.train_joint_lm import train_joint_lm
 from valle.training.train_speech_llama import train_speech_llama
 
@@ -29,6 +31,7 @@ MODELS = {
     "audio-lm": TrainedModel(AudioLMOptions, Path("conf/trainer_audiolm.yaml"), train_audio_lm),
     "joint-lm": TrainedModel(JointOptions, Path("conf/trainer_joint_lm.yaml"), train_joint_lm),
     "speech-llama": TrainedModel(SpeechLlamaOptions, Path("conf/trainer_speech_llama.yaml"), train_speech_llama),
+    "conversation": TrainedModel(ConversationOptions, Path("conf/trainer_conversation.yaml"), train_conversation),
 }
 
 

@@ -131,11 +131,19 @@ async def soak(pipeline: Pipeline, traffic: Traffic, options: argparse.Namespace
         left = {"handlers": len(server.service.handlers), "active": len(server.service.pool.active)}
         await server.stop(grace_seconds=0)
     logging.getLogger().removeHandler(logged)
-    left |= {"tasks": len(asyncio.all_tasks()) - 1, "warnings": len(logged.lines)}
+    left |= {"tasks": len(await tasks_left()), "warnings": len(logged.lines)}
     return {
         "streams": sum(told.values()), "seconds": round(time.monotonic() - started, 1), "seconds_with_listeners": round(turns.worked, 1),
         "outcomes": dict(sorted(told.items())), **memory.figures(), "left": left, "warnings": logged.lines[:5],
     }  # fmt: skip
+
+
+async def tasks_left(*, patience: float = 5.0) -> list[str]:
+    """What runs beside the caller and does not end by itself within ``patience`` seconds, as cancelled and closing tasks do."""
+    until = time.monotonic() + patience
+    while (others := asyncio.all_tasks() - {asyncio.current_task()}) and time.monotonic() < until:
+        await asyncio.wait(others, timeout=0.2, return_when=asyncio.FIRST_COMPLETED)
+    return [str(task) for task in others]
 
 
 class Memory:

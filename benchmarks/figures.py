@@ -29,7 +29,7 @@ from benchmarks.tokenizer_tables import across_speakers, codecs, command, curves
 from valle.evaluation.attacks import ATTACK_NAMES, CODEC
 from valle.evaluation.demo_summary import demo_tables
 from valle.evaluation.evaluate_codec import codec_table
-from valle.tokenizers.registry import BUNDLED_ACOUSTIC, BUNDLED_SEMANTIC
+from valle.tokenizers.registry import BUNDLED_ACOUSTIC
 from valle.training.summary import stage_rows as summary_rows
 
 ROOT = Path(__file__).parent.parent
@@ -37,12 +37,11 @@ BLOCK = re.compile(r"<!-- figures: (?P<name>[a-z-]+) -->\n(?P<content>.*?)<!-- e
 DOCUMENTS = ("README.md", "docs/**/*.md", "egs/*/README.md", "valle/assets/**/README.md")
 BEFORE = "tokenizers_before"  # trainings on a faster machine, whose weights are gone
 BUNDLED_CODECS = ("valle-16khz", BUNDLED_ACOUSTIC)
-BUNDLED_UNITS = ("mfcc-kmeans", "mfcc50", "hubert-25hz", BUNDLED_SEMANTIC)
+TABLED_UNITS = ("mfcc-kmeans", "mfcc50", "hubert-25hz", "valle-hubert")
 OBJECTIVES = ("mfcc50", "hubert-1", "wav2vec-1", "vq-wav2vec-1", "wav2vec2-1", "w2v-bert-1")
 ITERATIONS = ("mfcc50-200", "hubert-1-published", "hubert-2-published", "hubert-1", "hubert-2", "hubert-3")
 IN_TOKENIZERS = "the command in docs/tokenizers.md"
 IN_CODECS = "the command in docs/codec-training.md"
-PREVIOUS = {"the one before": "previous model"}  # what voices_kept.json calls it
 CURVES = "Loss in nats per token over training steps, on train and dev, one panel per stage"
 RUNS = "Loss over training steps, on train and dev, one panel per run"
 STAGE_COLUMNS = ("stage", "train", "dev", "unigram", "below unigram", "accuracy")
@@ -226,7 +225,7 @@ def voices_kept(values: Mapping[str, Any]) -> str:
     for corpus, models in values["corpora"].items():
         for name, report in models.items():
             controls = (interval(report["round_trip"]), interval(report["shuffled"]))
-            rows.append((f"{corpus}: {PREVIOUS.get(name, name)}", interval(report["generated"]), *controls, *_heard(report, "generated")))
+            rows.append((f"{corpus}: {name}", interval(report["generated"]), *controls, *_heard(report, "generated")))
         report = next(iter(models.values()))
         rows.append((f"{corpus}: real speech", interval(report["real"]), "", "", *_heard(report, "real")))
     columns = ("", "voice kept", "real speech through the codec", "wrong prompt", "silence", "clips")
@@ -447,7 +446,7 @@ BLOCKS: dict[str, Callable[[Results], str | None]] = {
     "units-real": units("real"),
     "units-real-confident": units("real_confident"),
     "units-synthetic": units("synthetic"),
-    "units-bundled": across_speakers(BUNDLED_UNITS, told=IN_TOKENIZERS),
+    "units-bundled": across_speakers(TABLED_UNITS, told=IN_TOKENIZERS),
     "units-objectives": across_speakers(OBJECTIVES, told=IN_TOKENIZERS),
     "unit-choice": written_from("unit_choice", unit_choice),
     "units-recipe": written_from("units_recipe", reports),
@@ -457,7 +456,6 @@ BLOCKS: dict[str, Callable[[Results], str | None]] = {
     "sound-codec": written_from("sound_codec", sound_codec),
     "sound-units": written_from("sound_units", sound_units),
     "sound-speakers": written_from("sound_units", sound_speakers),
-    "voices-kept": written_from("voices_kept", voices_kept),
     "sound-voices": written_from("sound", sound_voices),
     "sound-words": written_from("sound", sound_words),
     "levels": written_from("levels", levels),

@@ -6,22 +6,23 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from benchmarks.row_names import figures_of
+from benchmarks.sound_table import CONTROLS
 from benchmarks.tables import Results, interval, markdown, text, where
 from valle.tokenizers.registry import BUNDLED_ACOUSTIC, BUNDLED_SEMANTIC
 
 Row = tuple[str, str, str]
 GOAL_FILES = ("basics", "memory", "long_audio", "encode_share")
-REAL, MODEL = "LibriSpeech test-other", "audio-lm"  # a corpus and a model of voices_kept.json
+REAL, MODEL = "LibriSpeech test-other", "valle/assets/audio-lm"  # a corpus, and a model of sound.json
 SHAPE = "256x4, batch 1"  # of decoding
 
 
 def works(results: Results) -> str | None:
-    """At most eight results, each beside something known."""
+    """At most ten results, each beside something known."""
     rows = [
-        *_bundled_voice(results.get("voices_kept", {})),
+        *_bundled(results.get("sound", {})),
         *_demo_voice(results.get("demo", {})),
         *_codec(results.get("tokenizers", {})),
-        *_units(results.get("tokenizers", {})),
+        *_units(results.get("sound_units", {})),
         *_speed(results.get("basics", {})),
         *_acoustic(results.get("acoustic_models", {})),
     ]
@@ -42,10 +43,22 @@ def goals(results: Results) -> str | None:
     return "\n".join(tables) if tables else None
 
 
-def _bundled_voice(voices: Mapping[str, Any]) -> Iterator[Row]:
-    report = voices.get("corpora", {}).get(REAL, {}).get(MODEL)
-    if report:
-        yield f"prompt's voice kept, bundled model, {REAL}", interval(report["generated"]), _controls(report)
+def _bundled(sound: Mapping[str, Any]) -> Iterator[Row]:
+    """Words and voices of the bundled model, each of the first corpus that tells."""
+    models = {corpus: found[MODEL] for corpus, found in sound.get("corpora", {}).items() if MODEL in found}
+    for corpus, words in models.items():
+        yield f"heard words that exist, bundled model, {corpus}", _percent(words["words_in_lexicon"]), _beside(words["words_in_lexicon"])
+        break
+    for corpus, voices in models.items():
+        yield f"prompt's voice kept for 7 s, bundled model, {corpus}", _percent(voices["voice_kept"]), _beside(voices["voice_kept"])
+
+
+def _percent(found: Mapping[str, Any]) -> str:
+    return f"{100 * found['value']:.0f} % ({100 * found['low']:.0f} to {100 * found['high']:.0f})"
+
+
+def _beside(found: Mapping[str, Any]) -> str:
+    return ", ".join(f"{CONTROLS[name]} {100 * control['value']:.0f} %" for name, control in found["controls"].items())
 
 
 def _demo_voice(demo: Mapping[str, Any]) -> Iterator[Row]:
@@ -69,13 +82,13 @@ def _codec(tokenizers: Mapping[str, Any]) -> Iterator[Row]:
         yield f"STOI of the bundled codec, {REAL}", said[0], f"Opus {said[1]}, the recording 1"
 
 
-def _units(tokenizers: Mapping[str, Any]) -> Iterator[Row]:
-    errors = {(row["name"], row["corpus"]): 100 * row["abx_across"]["mean"] for row in tokenizers.get("units", [])}
-    mean = "" if all("flat" in row["abx_across"] for row in tokenizers.get("units", [])) else " (flat mean over cells)"
-    for corpus, words in (("real", REAL), ("synthetic", "unheard synthetic voices")):
-        ours, mfcc = errors.get((BUNDLED_SEMANTIC, corpus)), errors.get(("mfcc50", corpus))
-        if ours is not None and mfcc is not None:
-            yield f"ABX error of the bundled units across speakers, {words}{mean}", f"{ours:.1f} %", f"MFCC units {mfcc:.1f} %, chance 50 %"
+def _units(found: Mapping[str, Any]) -> Iterator[Row]:
+    for corpus in found.get("corpora", {}).values():
+        control, *rows = corpus["rows"]
+        ours = next((row for row in rows if row["name"] == BUNDLED_SEMANTIC), None)
+        if ours is not None:
+            errors = [f"{100 * row['abx']['units']['collapsed']['mean']:.1f} %" for row in (ours, control)]
+            yield f"ABX error of the bundled units across speakers, {corpus['title']}", errors[0], f"MFCC units {errors[1]}, chance 50 %"
 
 
 def _speed(basics: Mapping[str, Any]) -> Iterator[Row]:

@@ -106,7 +106,7 @@ resolved() {
 # token_settings WORD...: with what else decides stage 2
 token_settings() {
   settings 2 "$(tokenizer_version "${acoustic/#bundled/valle-convnext}")" \
-    "$(tokenizer_version "${semantic/#bundled/valle-hubert}")" "$num_units" "$@"
+    "$(tokenizer_version "${semantic/#bundled/valle-whisper}")" "$num_units" "$@"
   settings 3 "$batch_seconds" "$shard_seconds" "$device" "$level"
   settings 4
 }

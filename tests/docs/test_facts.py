@@ -61,9 +61,11 @@ def test_the_card_of_the_mfcc_units_says_their_sizes() -> None:
     assert f"{size / 1000:.0f} kB" in card
 
 
-def test_the_units_card_says_its_sizes(units: HubertTokenizer) -> None:
-    card = words("valle/assets/tokenizers/valle-hubert/README.md")
-    rate, size = units.identity.grid.rate, (BUNDLED_FOLDER / "valle-hubert" / "model.safetensors").stat().st_size
+@pytest.mark.parametrize("name", ["valle-hubert", "valle-whisper"])
+def test_the_cards_of_the_units_say_their_sizes(name: str) -> None:
+    units, card = load_semantic(name), words(f"valle/assets/tokenizers/{name}/README.md")
+    assert isinstance(units, HubertTokenizer)
+    rate, size = units.identity.grid.rate, (BUNDLED_FOLDER / name / "model.safetensors").stat().st_size
     parameters = sum(parameter.numel() for parameter in units.parameters())
     assert f"{rate:g} a second, {units.num_units} of them: {rate * log2(units.num_units):.0f} bit/s" in card
     assert f"{parameters / 1e6:.1f} M parameters, {size / 1e6:.1f} MB in eight bits a number" in card
@@ -88,8 +90,8 @@ def test_a_prompt_keeps_what_the_page_says() -> None:
 
 def test_the_front_page_says_the_sizes_of_the_cards() -> None:
     front = words("README.md")
-    assert "7.8 M parameters, 15.6 MB" in words("valle/assets/audio-lm/README.md") and "7.8 M parameters, 15.6 MB" in front
-    for name in ("valle-convnext", "valle-16khz", "valle-hubert"):
+    assert "7.9 M parameters, 15.7 MB" in words("valle/assets/audio-lm/README.md") and "7.9 M parameters, 15.7 MB" in front
+    for name in ("valle-convnext", "valle-16khz", "valle-whisper", "valle-hubert"):
         size = re.search(r"[\d.]+ M parameters, [\d.]+ MB", words(f"valle/assets/tokenizers/{name}/README.md"))
         assert size and size[0] in front.partition(f"[{name}]")[2][:200]
 

@@ -25,7 +25,7 @@ from valle.tokenizers.registry import load_tokenizer, tokenizer_to_state
 
 ASSETS = Path(__file__).parents[2] / "valle" / "assets"
 SPEECH = ASSETS / "samples" / "1998-15444-0000.flac"  # LibriSpeech, CC BY 4.0: see the README beside it
-TOKENIZERS = ("valle-convnext", "valle-16khz", "mfcc-kmeans", "valle-hubert")
+TOKENIZERS = ("valle-convnext", "valle-16khz", "mfcc-kmeans", "valle-hubert", "valle-whisper")
 PROMPT_SECONDS, NEW_SECONDS, SEED = 2.0, 1.5, 7
 SHOWN = 12  # logits of a position that are kept, beside their log-sum
 

@@ -88,6 +88,9 @@ CATALOGUE = (
         name="mfcc-kmeans", kind="semantic", sample_rate=16000, hop_length=640, codebook_size=200, licence="Apache-2.0",
     ),
     CatalogueEntry(
+        name="valle-whisper", kind="semantic", sample_rate=16000, hop_length=320, codebook_size=300, licence="Apache-2.0",
+    ),
+    CatalogueEntry(
         name="valle-hubert", kind="semantic", sample_rate=16000, hop_length=320, codebook_size=200, licence="Apache-2.0",
     ),
     CatalogueEntry(

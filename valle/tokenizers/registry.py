@@ -26,8 +26,8 @@ from valle.tokenizers.soundstream import SoundStream, SoundStreamConfig
 from valle.tokenizers.weights import packed, unpacked
 
 BUNDLED_FOLDER = Path(__file__).parent.parent / "assets" / "tokenizers"
-BUNDLED = ("valle-convnext", "valle-16khz", "valle-hubert", "mfcc-kmeans")
-BUNDLED_ACOUSTIC, BUNDLED_SEMANTIC = "valle-convnext", "valle-hubert"  # what recipes mean by bundled; egs/shared/stages.sh names them too
+BUNDLED = ("valle-convnext", "valle-16khz", "valle-whisper", "valle-hubert", "mfcc-kmeans")
+BUNDLED_ACOUSTIC, BUNDLED_SEMANTIC = "valle-convnext", "valle-whisper"  # what recipes mean by bundled; egs/shared/stages.sh names them too
 CONFIG_FILE, WEIGHTS_FILE = "config.yaml", "model.safetensors"
 REFERENCE_BYTES = 100 * 2**20  # of weights, above which checkpoints name a tokenizer's folder instead of holding a copy each
 

@@ -65,7 +65,7 @@ def test_an_unknown_name_lists_those_that_are_known(name: str) -> None:
 
 
 def test_codecs_and_units_are_not_taken_for_one_another(folder: Path) -> None:
-    with pytest.raises(TokenizerError, match="expected a tokenizer that makes units, found tiny-codec, which is a codec; try valle-whisper"):
+    with pytest.raises(TokenizerError, match="a tokenizer that makes units, found tiny-codec, which is a codec; try valle-whisper"):
         load_semantic(str(folder))
     with pytest.raises(TokenizerError, match="expected a codec, found mfcc-kmeans, which makes units; try valle-convnext"):
         load_acoustic("mfcc-kmeans")

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from valle.errors import UserError
+from valle.modules.attention import attention
 from valle.modules.transformer import Attend, Block, LevelNorm, Step, Transformer, TransformerConfig, rotate
 
 DIM = 16
@@ -262,13 +263,12 @@ def test_sizes_that_make_no_transformer_are_refused(field: str, value: float) ->
 def test_queries_and_keys_are_rotated_in_the_type_of_the_products(monkeypatch: pytest.MonkeyPatch) -> None:
     """Float32 cosines would make float32 of them again, twice the memory traffic of every layer."""
     seen: list[torch.dtype] = []
-    attention = F.scaled_dot_product_attention
 
     def watched(q: Tensor, k: Tensor, v: Tensor, **options: Any) -> Tensor:
         seen.extend((q.dtype, k.dtype, v.dtype))
         return attention(q, k, v, **options)
 
-    monkeypatch.setattr(F, "scaled_dot_product_attention", watched)
+    monkeypatch.setattr("valle.modules.transformer.attention", watched)
     torch.manual_seed(0)
     stack, x = Transformer(TransformerConfig(d_model=32, nhead=2, num_layers=2, dim_feedforward=64)).eval(), torch.randn(2, 40, 32)
     exact = stack(x, Attend.causally())

@@ -38,8 +38,16 @@ def voices(values: Mapping[str, Any]) -> str:
 
 
 def words(values: Mapping[str, Any]) -> str:
-    """How many of the words that the recogniser hears are words of the language."""
-    return markdown(("", *(title for title, _ in WORDS.values())), _rows(values, WORDS), _note(values))
+    """How many of the words that the recogniser hears are words of the language, of corpora whose lexicon tells words from babble."""
+    told = {corpus: models for corpus, models in values["corpora"].items() if _tells(next(iter(models.values())))}
+    silent = ", ".join(corpus for corpus in values["corpora"] if corpus not in told)
+    note = f"Left out, as its lexicon has more of the words of shuffled units than of those of speech: {silent}. " if silent else ""
+    return markdown(("", *(title for title, _ in WORDS.values())), _rows({"corpora": told}, WORDS), note + _note(values))
+
+
+def _tells(found: Mapping[str, Any]) -> bool:
+    controls = found.get("words_in_lexicon", {}).get("controls", {})
+    return "babble" not in controls or bool(controls["babble"]["value"] <= controls["codec"]["value"])
 
 
 def _rows(values: Mapping[str, Any], figures: Mapping[str, tuple[str, Cell]]) -> list[Sequence[str]]:

@@ -83,6 +83,17 @@ def test_every_figure_stands_beside_its_controls(tmp_path: Path, flags: list[str
     assert "| tiny: a wrong prompt |" in sound_table.voices(results)
 
 
+def test_a_lexicon_that_has_the_words_of_babble_too_is_left_out_of_the_table_of_words() -> None:
+    corpora = {}
+    for corpus, babble in (("telling", 0.3), ("silent", 0.9)):
+        share = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 4}
+        controls = {"codec": {**share, "value": 0.8}, "babble": {**share, "value": babble}}
+        corpora[corpus] = {"a model": {"voice_kept": share, "words_in_lexicon": {**share, "controls": controls}}}
+    results = {**sound.header(["it"]), "corpora": corpora, "seeds": 4, "max_seconds": 7.0, "recogniser": "it", "speaker_encoder": "x"}
+    table = sound_table.words(results)
+    assert "| telling: a model |" in table and "| silent: a model |" not in table and "than of those of speech: silent. " in table
+
+
 def test_what_is_finished_is_not_measured_again(tmp_path: Path, flags: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     sound.main(flags)
     first = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))["corpora"]

@@ -13,6 +13,7 @@ from valle.tokenizers.registry import BUNDLED_ACOUSTIC, BUNDLED_SEMANTIC
 Row = tuple[str, str, str]
 GOAL_FILES = ("basics", "memory", "long_audio", "encode_share")
 REAL, MODEL = "LibriSpeech test-other", "valle/assets/audio-lm"  # a corpus, and a model of sound.json
+BUNDLED = {"words_in_lexicon": "heard words that exist", "voice_kept": "prompt's voice kept for 7 s"}
 SHAPE = "256x4, batch 1"  # of decoding
 
 
@@ -44,21 +45,18 @@ def goals(results: Results) -> str | None:
 
 
 def _bundled(sound: Mapping[str, Any]) -> Iterator[Row]:
-    """Words and voices of the bundled model, each of the first corpus that tells."""
-    models = {corpus: found[MODEL] for corpus, found in sound.get("corpora", {}).items() if MODEL in found}
-    for corpus, words in models.items():
-        yield f"heard words that exist, bundled model, {corpus}", _percent(words["words_in_lexicon"]), _beside(words["words_in_lexicon"])
-        break
-    for corpus, voices in models.items():
-        yield f"prompt's voice kept for 7 s, bundled model, {corpus}", _percent(voices["voice_kept"]), _beside(voices["voice_kept"])
+    """Words of the bundled model on the first corpus, and voices on the first and the last, which are synthetic and real."""
+    models = [(corpus, found[MODEL]) for corpus, found in sound.get("corpora", {}).items() if MODEL in found]
+    shown = [(corpus, "words_in_lexicon", found) for corpus, found in models[:1]]
+    shown += [(corpus, "voice_kept", found) for corpus, found in (models[:1] + models[1:][-1:])]
+    for corpus, key, found in shown:
+        controls = found[key]["controls"]
+        beside = ", ".join(f"{CONTROLS[name]} {100 * control['value']:.0f} %" for name, control in controls.items())
+        yield f"{BUNDLED[key]}, bundled model, {corpus}", _percent(found[key]), beside
 
 
 def _percent(found: Mapping[str, Any]) -> str:
     return f"{100 * found['value']:.0f} % ({100 * found['low']:.0f} to {100 * found['high']:.0f})"
-
-
-def _beside(found: Mapping[str, Any]) -> str:
-    return ", ".join(f"{CONTROLS[name]} {100 * control['value']:.0f} %" for name, control in found["controls"].items())
 
 
 def _demo_voice(demo: Mapping[str, Any]) -> Iterator[Row]:

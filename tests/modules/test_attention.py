@@ -46,8 +46,12 @@ def test_a_row_that_sees_nothing_has_finite_gradients() -> None:
     "given", [tensors(dtype=torch.float32), tensors(requires_grad=False), tensors(module.SHORT + 1)], ids=["float32", "no gradient", "long"]
 )
 def test_elsewhere_the_kernel_stays(given: tuple[torch.Tensor, ...], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_plain", lambda *_: pytest.fail("plain products where the kernel is at least as fast"))
-    attention(*given)
+    asked: list[torch.Tensor] = []
+    monkeypatch.setattr(module, "_plain", lambda q, *_: asked.append(q) or q)
+    mixed = attention(*given)
+    assert not asked and torch.equal(mixed, torch.nn.functional.scaled_dot_product_attention(*given))
+    attention(*tensors())
+    assert len(asked) == 1  # where it is the faster one
 
 
 def test_dropout_leaves_the_mean_as_it_is() -> None:

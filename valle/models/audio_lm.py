@@ -29,6 +29,7 @@ from valle.models.hub import find_model
 from valle.models.loss import LossTerm
 from valle.models.registry import acoustic_type, semantic_type
 from valle.models.stage import SemanticStage, Stage
+from valle.models.weights import refuse_unfitting
 
 
 class AudioLM(nn.Module):
@@ -75,12 +76,7 @@ class AudioLM(nn.Module):
             raise UserError("expected settings and weights by name, found something else")
         with torch.device("meta"):
             wanted = cls(**fields).state_dict()
-        for name in sorted(wanted.keys() | weights.keys()):
-            here, there = (f"shape {tuple(part[name].shape)}" if name in part else "nothing" for part in (wanted, weights))
-            if here != there:
-                raise UserError(f"the weights do not fit the settings: expected {here} for {name}, found {there}")
-            if not weights[name].isfinite().all():
-                raise UserError(f"the weights {name} are not finite")
+        refuse_unfitting(weights, wanted)
         model = cls(**fields)
         model.load_state_dict(dict(weights))
         return model.eval()

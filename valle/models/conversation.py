@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from valle.errors import UserError
 from valle.models.code_geometry import embeddings_like, heads_like
 from valle.models.conversation_config import ConversationConfig
 from valle.models.loss import LossTerm, small_head, token_losses
+from valle.models.weights import refuse_unfitting
 from valle.modules.depth import DepthSteps, DepthTransformer
 from valle.modules.gated_depth import GatedDepth, GatedDepthSteps
 from valle.modules.gated_transformer import GatedConfig, GatedTransformer
@@ -120,12 +120,7 @@ class ConversationLM(nn.Module):
         config = ConversationConfig.from_fields(fields)
         with torch.device("meta"):
             wanted = cls(config).state_dict()
-        for name in sorted(wanted.keys() | weights.keys()):
-            here, there = (f"shape {tuple(part[name].shape)}" if name in part else "nothing" for part in (wanted, weights))
-            if here != there:
-                raise UserError(f"the weights do not fit the settings: expected {here} for {name}, found {there}")
-            if not weights[name].isfinite().all():
-                raise UserError(f"the weights {name} are not finite")
+        refuse_unfitting(weights, wanted)
         model = cls(config)
         model.load_state_dict(dict(weights))
         return model.eval()

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from valle.errors import UserError
 from valle.models.joint_config import JointLMConfig
 from valle.models.loss import LossTerm, loss_term
+from valle.models.weights import refuse_unfitting
 from valle.modules.gated_transformer import GatedConfig, GatedTransformer
 from valle.modules.masks import valid_mask
 from valle.modules.transformer import Attend, Transformer
@@ -93,12 +94,7 @@ class JointLM(nn.Module):
         config = JointLMConfig.from_fields(fields)
         with torch.device("meta"):
             wanted = cls(config).state_dict()
-        for name in sorted(wanted.keys() | weights.keys()):
-            here, there = (f"shape {tuple(part[name].shape)}" if name in part else "nothing" for part in (wanted, weights))
-            if here != there:
-                raise UserError(f"the weights do not fit the settings: expected {here} for {name}, found {there}")
-            if not weights[name].isfinite().all():
-                raise UserError(f"the weights {name} are not finite")
+        refuse_unfitting(weights, wanted)
         model = cls(config)
         model.load_state_dict(dict(weights))
         return model.eval()

@@ -12,12 +12,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from valle.errors import UserError
 from valle.models.ctc import ctc_term
 from valle.models.draft_heads import descending_too, draft_heads, draft_terms
 from valle.models.joint_lm import JointLM
 from valle.models.loss import LossTerm, loss_term, small_head
 from valle.models.speech_llama_config import SpeechLlamaConfig
+from valle.models.weights import refuse_unfitting
 from valle.modules.lora import add_lora, merge_lora
 from valle.modules.masks import valid_mask
 from valle.modules.transformer import Attend
@@ -171,12 +171,7 @@ class SpeechLlama(nn.Module):
         config = SpeechLlamaConfig.from_fields(fields)
         model = cls(config)
         wanted = model.state_dict()
-        for name in sorted(wanted.keys() | weights.keys()):
-            here, there = (f"shape {tuple(part[name].shape)}" if name in part else "nothing" for part in (wanted, weights))
-            if here != there:
-                raise UserError(f"the weights do not fit the settings: expected {here} for {name}, found {there}")
-            if not weights[name].isfinite().all():
-                raise UserError(f"the weights {name} are not finite")
+        refuse_unfitting(weights, wanted)
         model.load_state_dict(dict(weights))
         return model.eval()
 

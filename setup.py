@@ -67,7 +67,7 @@ setup(
         "av",
     ],
     extras_require={
-        "dev": ["ruff", "mypy", "pytest", "pytest-xdist", "pytest-timeout", "hypothesis", "import-linter", "types-PyYAML"],
+        "dev": ["ruff", "mypy", "pytest", "pytest-xdist", "pytest-timeout", "hypothesis", "import-linter", "types-PyYAML", "sacrebleu"],
         "encodec": ["encodec", "torchaudio"],
         "native": ["numba>=0.61"],
         "pesq": ["pesq"],

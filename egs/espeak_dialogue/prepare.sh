@@ -16,7 +16,7 @@ silence_share=0.2        # share of exchanges with a silence of 1 to 2 s before 
 back_channel_share=0.3   # share of long turns in which the listener says a word
 seed=42                  # other seeds give other dialogues
 acoustic=bundled         # codec: bundled, encodec-24khz, NAME=FILE_OR_FOLDER, or a saved tokenizer's folder
-semantic=fit             # units: fit (MFCC k-means on this corpus), bundled (HuBERT), NAME=FILE_OR_FOLDER, or a folder
+semantic=fit             # units: fit (MFCC k-means on this corpus), bundled (fitted on English), NAME=FILE_OR_FOLDER, or a folder
 num_units=200            # units to fit
 text=fit                 # text pieces: fit, or the folder of a text tokenizer or of a text model
 num_pieces=800           # text pieces to fit, 256 bytes among them

@@ -15,8 +15,10 @@ num_test_voices=8        # voices that only test has
 max_seconds=8            # longest sentence
 seed=42                  # other seeds give other sentences
 acoustic=bundled         # codec: bundled, encodec-24khz, NAME=FILE_OR_FOLDER, or a saved tokenizer's folder
-semantic=fit             # units: fit (MFCC k-means on all languages), bundled (HuBERT of English), NAME=FILE_OR_FOLDER, or a folder
-num_units=200            # units to fit
+semantic=fit             # units: fit (k-means on all languages), bundled (fitted on English), NAME=FILE_OR_FOLDER, or a folder
+fit_encoder=valle-whisper  # whose states are clustered by fit: mfcc, valle-hubert, valle-whisper, or a run of trainer_speech_encoder.py
+fit_layer=4              # the layer of that encoder
+num_units=300            # units to fit
 text=fit                 # text pieces: fit, or the folder of a text tokenizer or of a text model
 num_pieces=1000          # text pieces to fit, 256 bytes among them
 level=speech             # bring every cut to one active speech level before it becomes tokens; or none
@@ -41,7 +43,7 @@ text_version=$text
 [ "$text" = fit ] || text_version=$(tokenizer_version "$text")
 settings 0 "$languages" "$num_hours" "$dev_minutes" "$test_minutes" "$num_voices" "$num_test_voices" "$max_seconds" "$seed"
 settings 1 "$num_texts"
-token_settings "$text_version" "$num_pieces"
+token_settings "$text_version" "$num_pieces" "$(tokenizer_version "$fit_encoder")" "$fit_layer"
 
 if [ $stage -le 0 ] && [ $stop_stage -ge 0 ]; then
   if must_run 0 "audio" download/espeak_text; then

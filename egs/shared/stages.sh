@@ -117,10 +117,16 @@ stage_tokenizers() {
   mark_done 2
 }
 
-# stage_tokenizers of a corpus with transcripts; it declares text and num_pieces too.
+# stage_tokenizers of a corpus with transcripts; it declares text and num_pieces too, and may declare fit_encoder and fit_layer.
 stage_tokenizers_and_text() {
   must_run 2 "tokenizers" data/tokenizers || return 0
-  $python bin/prepare_tokenizers.py --acoustic "$acoustic" --semantic "$semantic" --num-units "$num_units"
+  local units=$semantic
+  if [ "$semantic" = fit ] && [ "${fit_encoder:-mfcc}" != mfcc ]; then
+    units=data/tokenizers/fitted
+    $python bin/tokenizer.py fit --encoder "$fit_encoder" --layer "$fit_layer" --num-units "$num_units" --frames-per-unit 2 --hours 1 \
+      --manifests data/manifests/cuts_train.jsonl.gz --name units --device "$device" --output-dir "$units"
+  fi
+  $python bin/prepare_tokenizers.py --acoustic "$acoustic" --semantic "$units" --num-units "$num_units"
   $python bin/fit_text_pieces.py --text "$text" --num-pieces "$num_pieces"
   mark_done 2
 }

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from valle.data.workers import explaining_dead_readers
 from valle.errors import UserError
-from valle.memory import give_memory_back
+from valle.memory import MemoryKeeper
 from valle.models.loss import LossTerm
 from valle.seeds import step_seed
 from valle.training.bad_batches import BadBatches, NotFiniteError
@@ -33,6 +33,7 @@ from valle.training.sharding import shard
 from valle.training.task import Batch, Task
 
 OVERFIT_BATCHES = 100  # repeats of the one batch that count as an epoch
+MEMORY_SLACK = 768 * 2**20  # bytes that freed memory may take before it is given back: batches of many shapes leave much of it
 LOSS_SCALE = 1000.0  # a backward pass runs on sum / LOSS_SCALE, and the true count divides afterwards
 
 
@@ -58,7 +59,7 @@ class Loop:
         self.precision = Precision(dtype, self.device)
         self.precision.load(self.state.grad_scaler)
         self.model = self._wrapped()
-        self.bad = BadBatches(options, world)
+        self.bad, self.memory = BadBatches(options, world), MemoryKeeper(slack=MEMORY_SLACK)
         self.clock = Clock(options, world, seconds=self.progress.seconds, now=now)  # not before: choosing a format costs no training
         if self.progress.step:
             task.after_step(self.progress.step, self._share_done())  # what it sets for the next step is no part of a checkpoint
@@ -224,6 +225,7 @@ class Loop:
 
     def _after_step(self, batch: Batch) -> None:
         progress, options = self.progress, self.options
+        self.memory.check()
         if progress.step % options.log_interval == 0:
             self._log(batch)
         if progress.step % options.valid_interval == 0:
@@ -249,7 +251,6 @@ class Loop:
         self.recorder.scalar("train/targets_per_second", frames / max(seconds - progress.logged_at, 1e-9), progress.step)
         self.recorder.curve(progress.step, seconds, "train", progress.recent)
         progress.logged_at, progress.recent = seconds, {}
-        give_memory_back()
 
     def validate(self) -> Sums:
         """Sums of every part on the dev set; the weights are kept if they are the best so far, here or in training."""

@@ -25,6 +25,7 @@ from benchmarks.sound_part_tables import sound_codec, sound_speakers, sound_unit
 from benchmarks.sound_table import voices as sound_voices
 from benchmarks.sound_table import words as sound_words
 from benchmarks.tables import Results, interval, markdown, page_table, percent, text, where, written_from
+from benchmarks.text_speech_tables import conversation, text_speech
 from benchmarks.tokenizer_tables import across_speakers, codecs, command, curves, limits, reports, unit_choice, units
 from valle.evaluation.attacks import ATTACK_NAMES, CODEC
 from valle.evaluation.demo_summary import demo_tables
@@ -420,6 +421,8 @@ BLOCKS: dict[str, Callable[[Results], str | None]] = {
     "live": live,
     "live-blocks": written_from("live_blocks", live_blocks),
     "live-soak": live_soak,
+    "text-speech": written_from("text_speech", text_speech),
+    "conversation": written_from("conversation", conversation),
     "acoustic-costs": written_from("acoustic_models", acoustic_costs),
     "atepp-models": lambda results: piano_models(results.get("atepp", {})),
     "soundstorm-passes": written_from("soundstorm_passes", soundstorm_passes),

@@ -96,15 +96,22 @@ def command(options: argparse.Namespace) -> str:
 
 
 def merge_soak(path: Path, name: str, results: dict[str, Any]) -> None:
-    """Beside what the file holds of other soaks and of ``benchmarks.live``."""
+    """In place of what the file holds of such a soak, and beside the other one and what ``benchmarks.live`` wrote."""
     before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    memory, soaked = results["memory_mib"], results["seconds_with_listeners"] / 60
-    after = f"after_{results['streams']}" if name == "short" else "after_1h" if soaked >= 60 else f"after_{soaked:.0f}_minutes"
-    start = "start" if name == "short" else "start_of_the_hour"
-    merge_results(path, {
-        "memory_mib": {**before.get("memory_mib", {}), start: memory["start"], after: memory["end"]},
-        "soak": {**before.get("soak", {}), name: results},
-    })  # fmt: skip
+    soaks = {**before.get("soak", {}), name: results}
+    merge_results(
+        path, {"memory_mib": {key: value for kind, soak in soaks.items() for key, value in memory_of(kind, soak).items()}, "soak": soaks}
+    )
+
+
+def memory_of(kind: str, soak: dict[str, Any]) -> dict[str, float]:
+    """Memory at the start and after so many short streams, or after an hour."""
+    minutes = soak["seconds_with_listeners"] / 60
+    if kind == "short":
+        start, after = "start", f"after_{soak['streams']}"
+    else:
+        start, after = "start_of_the_hour", "after_1h" if minutes >= 60 else f"after_{minutes:.0f}_minutes"
+    return {start: soak["memory_mib"]["start"], after: soak["memory_mib"]["end"]}
 
 
 async def soak(pipeline: Pipeline, traffic: Traffic, options: argparse.Namespace) -> dict[str, Any]:

@@ -152,6 +152,17 @@ RESULTS = {
     },
     "quality": {**BENCH, "bundled": {"syn_blimp": JUDGED, "voice_kept": JUDGED}, "hour": {"syn_blimp": JUDGED}},
     "live": {**LISTENED, "bundled": LISTENED, "soak": {"short": SOAK, "hour": SOAK}}, "live_blocks": BLOCKS_OF_A_STREAM,
+    "text_speech": {**BENCH, "recordings": 4, "controls": {
+        "TTS": {key: {"English": ESTIMATE, "other_sentences": ESTIMATE} for key in ("synthesiser", "round trip", "own units")},
+        "S2ST": {"synthesiser": {"to Spanish": {"bleu": ESTIMATE, "word_error": ESTIMATE}}},
+    }, "models": {"joint": {
+        "parameters": 3e6, "ASR": {"new voices": ESTIMATE, "other_sentences": ESTIMATE},
+        "MT": {"English to Spanish": {"exact": ESTIMATE, "bleu": ESTIMATE}, "other_sentences": {"bleu": ESTIMATE}},
+        "spoken": {"TTS": {"English": ESTIMATE}},
+    }}},
+    "conversation": {**BENCH, "voices": 4, "chance": 0.25, "new": {
+        "turns": 3, "generated": {"own_voice": ESTIMATE, "other_speakers_voice": ESTIMATE, "word_error": ESTIMATE},
+    }},
     **MARKS,
     **dict.fromkeys(("librispeech", "mixed"), RUN),
     "atepp": {**RUN, "acoustic_models": PIANO},
@@ -364,3 +375,10 @@ def test_a_demo_is_collected_only_once_it_has_ended(tmp_path: Path) -> None:
     write(exp_dir / "curves.png", "a picture")
     assert json.loads(collect(options).read_text()) == DEMO
     assert (tmp_path / "egs" / "espeak" / "curves.png").read_text() == "a picture"
+
+
+def test_bleu_is_no_share() -> None:
+    text = BLOCKS["text-speech"](RESULTS) or ""
+    assert "| MT, exact sentences, English to Spanish | 80.0 (70.0 to 90.0) |  |" in text
+    assert "| MT, BLEU, English to Spanish | 0.8 (0.7 to 0.9) | answers to other sentences 0.8 (0.7 to 0.9) |" in text
+    assert "| TTS, word error that Whisper hears, English | 80.0 (70.0 to 90.0) | the synthesiser's own 80.0 (70.0 to 90.0)," in text

@@ -1,7 +1,7 @@
 """Figures of a recipe's run into ``benchmarks/results``, from where ``benchmarks.figures`` puts them into the documents.
 
 python3 -m benchmarks.collect --recipe demo           egs/espeak/exp/demo, after make demo
-python3 -m benchmarks.collect --recipe librispeech    egs/librispeech/exp/audio-lm, after ./run.sh; atepp, folder and mixed likewise
+python3 -m benchmarks.collect --recipe librispeech    egs/librispeech/exp/audio-lm, after ./run.sh; the others likewise
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ RUNS = {
     "atepp": "atepp/exp/audio-lm",
     "folder": "folder/exp/audio-lm",
     "mixed": "mixed/exp/audio-lm",
+    "espeak_text": "espeak_text/exp/joint-lm",
+    "espeak_dialogue": "espeak_dialogue/exp/conversation",
 }
 
 
@@ -31,8 +33,11 @@ RUNS = {
 class CollectOptions:
     """Whose figures."""
 
-    recipe: Literal["demo", "librispeech", "atepp", "folder", "mixed"] = field(metadata={"help": "which run"})
+    recipe: Literal["demo", "librispeech", "atepp", "folder", "mixed", "espeak_text", "espeak_dialogue"] = field(
+        metadata={"help": "which run"}
+    )
     exp_dir: Path | None = field(default=None, metadata={"help": "its folder, if it is not the recipe's own"})
+    data_dir: Path | None = field(default=None, metadata={"help": "its tokens, if they are not the recipe's own"})
     root: Path = field(default=ROOT, metadata={"help": "folder of egs/ and benchmarks/results/"})
 
 
@@ -46,7 +51,7 @@ def collect(options: CollectOptions) -> Path:
             raise UserError(f"expected a demo's summary in {exp_dir}, found the trainer's alone; let make demo end")
         shutil.copyfile(exp_dir / "curves.png", recipe_folder / "curves.png")
     else:
-        values = {"hours": _hours(recipe_folder / "data" / "tokenized"), **_run(options.recipe, exp_dir)}
+        values = {"hours": _hours(options.data_dir or recipe_folder / "data" / "tokenized"), **_run(options.recipe, exp_dir)}
         draw_curves(read_curves(exp_dir / "curves.jsonl"), recipe_folder / "curves.png", unigram=unigrams(values["training"]))
     path = options.root / "benchmarks" / "results" / f"{options.recipe}.json"
     path.parent.mkdir(parents=True, exist_ok=True)

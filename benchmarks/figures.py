@@ -25,7 +25,7 @@ from benchmarks.sound_part_tables import sound_codec, sound_speakers, sound_unit
 from benchmarks.sound_table import voices as sound_voices
 from benchmarks.sound_table import words as sound_words
 from benchmarks.tables import Results, interval, markdown, page_table, percent, text, where, written_from
-from benchmarks.text_speech_tables import conversation, text_speech
+from benchmarks.text_speech_tables import conversation, one_body, text_speech
 from benchmarks.tokenizer_tables import across_speakers, codecs, command, curves, limits, reports, unit_choice, units
 from valle.evaluation.attacks import ATTACK_NAMES, CODEC
 from valle.evaluation.demo_summary import demo_tables
@@ -412,6 +412,8 @@ BLOCKS: dict[str, Callable[[Results], str | None]] = {
     "librispeech": recipe("librispeech"),
     "atepp": recipe("atepp"),
     "mixed": recipe("mixed"),
+    "espeak-text": one_body("espeak_text"),
+    "espeak-dialogue": one_body("espeak_dialogue"),
     "folder": folder_block,
     "ablation": ablation,
     "memory": written_from("memory", measured),
@@ -483,6 +485,8 @@ PICTURES = {
     "librispeech-curves": ("egs/librispeech/curves.png", CURVES),
     "atepp-curves": ("egs/atepp/curves.png", CURVES),
     "mixed-curves": ("egs/mixed/curves.png", CURVES),
+    "espeak-text-curves": ("egs/espeak_text/curves.png", "Loss in nats per token over training steps, on train, and by task on dev"),
+    "espeak-dialogue-curves": ("egs/espeak_dialogue/curves.png", "Loss in nats per code over training steps, by level on dev"),
     "folder-curves": ("egs/folder/curves.png", CURVES),
 }
 

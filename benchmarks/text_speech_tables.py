@@ -1,11 +1,11 @@
-"""The tables of benchmarks.text_speech and benchmarks.conversation."""
+"""The tables of benchmarks.text_speech and benchmarks.conversation, and of the runs that they measure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from benchmarks.tables import markdown, percent, where
+from benchmarks.tables import Results, markdown, percent, where
 
 VOICES = ("trained voices", "new voices")
 SAID = {"synthesiser": "the synthesiser's own", "round trip": "that through the codec", "own units": "its units in the voice model's sound"}
@@ -85,3 +85,23 @@ def conversation(values: Mapping[str, Any]) -> str:
     turns = " and ".join(f"{values[kind]['turns']} turns of {kind} voices" for kind in ("trained", "new") if kind in values)
     note = f"{turns}; {values['voices']} voices to choose from, chance {100 * values['chance']:.0f} %; 95 % intervals. {where(values)}"
     return markdown(columns, rows, note)
+
+
+def one_body(name: str) -> Callable[[Results], str | None]:
+    """The run of a model that is one stage: a row for each of its tasks or levels, the terms of its loss."""
+
+    def block(results: Results) -> str | None:
+        if name not in results:
+            return None
+        values = results[name]
+        training = values["training"]
+        terms = {term: row for term, row in training.items() if isinstance(row, Mapping) and "valid_nll" in row}
+        rows = [
+            (term.removeprefix("conversation_"), f"{row['train_nll']:.3f}", f"{row['valid_nll']:.3f}", f"{100 * row['accuracy']:.0f} %")
+            for term, row in terms.items()
+        ]  # fmt: skip
+        hours = ", ".join(f"{part} {amount:.2f} h" for part, amount in values["hours"].items())
+        note = f"{hours}; {training['steps']} steps in {training['seconds'] / 60:.0f} minutes, {training['dtype']}."
+        return markdown(("task" if name == "espeak_text" else "level", "train", "dev", "accuracy"), rows, note)
+
+    return block

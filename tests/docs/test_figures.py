@@ -145,6 +145,10 @@ PIANO = {**BENCH, "minutes_each": 1.0, "rows": [{
 }]}  # fmt: skip
 JUDGED = {"value": 0.6, "low": 0.5, "high": 0.7, "n": 40, "controls": {"chance": 0.5, "by mean": 0.5}, "corpus": "", "definition": ""}
 HEARD = {**JUDGED, "controls": dict.fromkeys(("real", "codec", "shuffled", "babble"), JUDGED)}
+ONE_BODY = {
+    "hours": {"train": 1.0},
+    "training": {"steps": 3, "seconds": 60.0, "dtype": "float32", "ASR": {"train_nll": 0.1, "valid_nll": 0.2, "accuracy": 0.9}},
+}
 RESULTS = {
     "sound": {
         **BENCH, "seeds": 4, "max_seconds": 7.0, "recogniser": "whisper-base", "speaker_encoder": "Resemblyzer",
@@ -160,6 +164,7 @@ RESULTS = {
         "MT": {"English to Spanish": {"exact": ESTIMATE, "bleu": ESTIMATE}, "other_sentences": {"bleu": ESTIMATE}},
         "spoken": {"TTS": {"English": ESTIMATE}},
     }}},
+    "espeak_text": ONE_BODY, "espeak_dialogue": ONE_BODY,
     "conversation": {**BENCH, "voices": 4, "chance": 0.25, "new": {
         "turns": 3, "generated": {"own_voice": ESTIMATE, "other_speakers_voice": ESTIMATE, "word_error": ESTIMATE},
     }},

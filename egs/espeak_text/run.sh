@@ -44,7 +44,10 @@ if [ $stage -le 1 ] && [ $stop_stage -ge 1 ]; then
 fi
 
 if [ $stage -le 2 ] && [ $stop_stage -ge 2 ]; then
-  run_training
+  beginning=()  # only stages that turn units into sound; they begin as the bundled model's, which know many voices
+  [ -n "$acoustic_model" ] ||
+    beginning=(--train-stage coarse,fine --init-from ../../valle/assets/audio-lm --optimizer-name Muon --base-lr 0.001)
+  run_training ${beginning[@]+"${beginning[@]}"}
 fi
 
 if [ $stage -le 3 ] && [ $stop_stage -ge 3 ]; then

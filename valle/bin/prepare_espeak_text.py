@@ -13,33 +13,26 @@ if __name__ == "__main__":
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from valle.bin.terminal import progress_bar
+from valle.bin.synthesised import ManifestSettings, write_corpus
 from valle.config import parse_flags
 from valle.corpora.espeak_text import TEXTS_FILE, prepare_espeak_text, write_texts
-from valle.corpora.report import corpus_being_written, part_sizes, summary_lines, write_left_out, write_report
 from valle.errors import run_program
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class Settings(ManifestSettings):
     """Where the corpus is and where its manifests go."""
 
     corpus_dir: Path = field(default=Path("download/espeak_text"), metadata={"help": "what stage 0 left"})
-    output_dir: Path = field(default=Path("data/manifests"), metadata={"help": "where the manifests go"})
     num_texts: int = field(default=20000, metadata={"help": "more training sentences, as text alone"})
-    report: Path = field(default=Path("data/report.html"), metadata={"help": "page of what was kept"})
 
 
 def main() -> None:
     settings = parse_flags(Settings, usage=__doc__ or "")
-    with corpus_being_written(settings.output_dir, settings.report, settings.output_dir / TEXTS_FILE):
-        with progress_bar("manifests", "parts") as progress:
-            sizes = part_sizes(prepare_espeak_text(settings.corpus_dir, settings.output_dir))
-            progress(len(sizes), len(sizes))
-        write_texts(settings.corpus_dir, settings.output_dir, num_texts=settings.num_texts)
-        write_left_out([], settings.output_dir / "left_out.jsonl")
-        write_report(settings.report, title="eSpeak, text and speech", left_out=settings.output_dir / "left_out.jsonl", sizes=sizes)
-    print("\n".join(summary_lines(settings.output_dir, sizes)))
+    texts = {settings.output_dir / TEXTS_FILE: lambda: write_texts(settings.corpus_dir, settings.output_dir, num_texts=settings.num_texts)}
+    write_corpus(
+        settings, lambda: prepare_espeak_text(settings.corpus_dir, settings.output_dir), title="eSpeak, text and speech", more=texts
+    )
 
 
 if __name__ == "__main__":

@@ -13,31 +13,22 @@ if __name__ == "__main__":
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from valle.bin.terminal import progress_bar
+from valle.bin.synthesised import ManifestSettings, write_corpus
 from valle.config import parse_flags
-from valle.corpora.report import corpus_being_written, part_sizes, summary_lines, write_left_out, write_report
 from valle.corpora.synthetic.corpus import prepare_synthetic
 from valle.errors import run_program
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class Settings(ManifestSettings):
     """Where the corpus is and where its manifests go."""
 
     corpus_dir: Path = field(default=Path("download/synthetic"), metadata={"help": "what stage 0 left"})
-    output_dir: Path = field(default=Path("data/manifests"), metadata={"help": "where the manifests go"})
-    report: Path = field(default=Path("data/report.html"), metadata={"help": "page of what was kept"})
 
 
 def main() -> None:
     settings = parse_flags(Settings, usage=__doc__ or "")
-    with corpus_being_written(settings.output_dir, settings.report):
-        with progress_bar("manifests", "parts") as progress:
-            sizes = part_sizes(prepare_synthetic(settings.corpus_dir, settings.output_dir))
-            progress(len(sizes), len(sizes))
-        write_left_out([], settings.output_dir / "left_out.jsonl")
-        write_report(settings.report, title="synthetic voices", left_out=settings.output_dir / "left_out.jsonl", sizes=sizes)
-    print("\n".join(summary_lines(settings.output_dir, sizes)))
+    write_corpus(settings, lambda: prepare_synthetic(settings.corpus_dir, settings.output_dir), title="synthetic voices")
 
 
 if __name__ == "__main__":

@@ -10,10 +10,10 @@ from valle.errors import end_on_ctrl_c
 if __name__ == "__main__":
     end_on_ctrl_c()  # also while what follows is imported
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from valle.bin.terminal import progress_bar
+from valle.bin.synthesised import synthesise
 from valle.config import parse_flags
 from valle.corpora.synthetic.corpus import SyntheticConfig, synthesize_synthetic
 from valle.errors import run_program
@@ -28,12 +28,7 @@ class Settings(SyntheticConfig):
 
 
 def main() -> None:
-    settings = parse_flags(Settings, usage=__doc__ or "")
-    config = SyntheticConfig(**{entry.name: getattr(settings, entry.name) for entry in fields(SyntheticConfig)})
-    with progress_bar("synthesis", "h") as progress:
-        report = synthesize_synthetic(settings.output_dir, config=config, num_workers=settings.num_workers, progress=progress)
-    for part, size in report.parts.items():
-        print(f"{part}: {size.num_utterances} utterances, {size.seconds / 3600:.2f} h")
+    synthesise(synthesize_synthetic, parse_flags(Settings, usage=__doc__ or ""), SyntheticConfig)
 
 
 if __name__ == "__main__":

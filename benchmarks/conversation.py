@@ -6,7 +6,7 @@
 Turns of test that follow one of their own speaker and one of the other are made from the true turns before them.  A closed-set judge of
 voices, fitted on other dialogues, names the voice of each: the speaker's own, beside the share that it gives to the dialogue's other
 speaker.  Controls: the real turn, its round trip through the codec, the same turn after those of the other speaker alone, and texts of
-other turns.  With a recogniser, word errors of each, by kind of voice.
+other turns.  With a recogniser, word errors of each, by kind of voice; a turn counts as wholly wrong at most.
 """
 
 from __future__ import annotations
@@ -125,9 +125,9 @@ def _judged(talk: Conversation, trials: Sequence[Trial], voices: VoiceJudge, rec
                 HeardClip(trial.name, len(wav) / talk.sample_rate, recogniser.hear(wav, talk.sample_rate))
                 for wav, trial in zip(wavs, trials, strict=True)
             ]
-            found[name]["word_error"] = _plain(word_errors(heard, texts))
+            found[name]["word_error"] = _plain(word_errors(heard, texts, capped=True))
             order = derangement(len(texts), seed=0)
-            found[name]["word_error_of_other_texts"] = _plain(word_errors(heard, [texts[place] for place in order]))
+            found[name]["word_error_of_other_texts"] = _plain(word_errors(heard, [texts[place] for place in order], capped=True))
     return found
 
 

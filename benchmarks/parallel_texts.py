@@ -132,10 +132,13 @@ def kinds(spoken: Sequence[Spoken]) -> dict[str, list[int]]:
     return {name: rows for name, rows in found.items() if len(rows) > 1}
 
 
-def errors(wanted: Sequence[str], given: Sequence[str]) -> Estimate:
-    """Word errors over words."""
+def errors(wanted: Sequence[str], given: Sequence[str], *, capped: bool = False) -> Estimate:
+    """Word errors over words; ``capped``: no sentence counts as more than wholly wrong, as one would in which a recogniser loops."""
     pairs = [(words_of_speech(text), words_of_speech(right)) for text, right in zip(given, wanted, strict=True)]
-    return bootstrap_ratio([float(edit_distance(*pair)) for pair in pairs], [float(len(right)) for _, right in pairs])
+    wrong = [edit_distance(*pair) for pair in pairs]
+    if capped:
+        wrong = [min(count, len(right)) for count, (_, right) in zip(wrong, pairs, strict=True)]
+    return bootstrap_ratio(wrong, [len(right) for _, right in pairs])
 
 
 def same(text: str, right: str) -> bool:

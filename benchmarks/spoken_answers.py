@@ -70,7 +70,7 @@ class SpokenAnswers:
         found |= {task: self._translated(texts) for task, texts in heard.items()}
         if len(heard) == len(SPEAKING):
             wanted = [one.translation for one in self.spoken]
-            direct, chain = (errors(wanted, heard[task]).items for task in SPEAKING)
+            direct, chain = (errors(wanted, heard[task], capped=True).items for task in SPEAKING)
             assert direct is not None and chain is not None
             found["chain_above_direct"] = plain(paired_difference(direct, chain))
         return found
@@ -102,10 +102,10 @@ class SpokenAnswers:
     def _errors(self, texts: Sequence[str]) -> dict[str, Any]:
         """Word errors by language; ``other_sentences`` against the texts of others."""
         wanted, order = [one.text for one in self.spoken], derangement(len(texts), seed=0)
-        found = {"other_sentences": plain(errors([wanted[place] for place in order], texts))}
+        found = {"other_sentences": plain(errors([wanted[place] for place in order], texts, capped=True))}
         for language in sorted({one.language for one in self.spoken}):
             rows = [row for row, one in enumerate(self.spoken) if one.language == language]
-            found[language] = plain(errors([wanted[row] for row in rows], [texts[row] for row in rows]))
+            found[language] = plain(errors([wanted[row] for row in rows], [texts[row] for row in rows], capped=True))
         return found
 
     def _translated(self, texts: Sequence[str]) -> dict[str, Any]:
@@ -114,7 +114,7 @@ class SpokenAnswers:
         for target in sorted({one.target for one in self.spoken}):
             rows = [row for row, one in enumerate(self.spoken) if one.target == target]
             given, wanted = [texts[row] for row in rows], [self.spoken[row].translation for row in rows]
-            found[f"to {target}"] = {"bleu": bleu(given, wanted), "word_error": plain(errors(wanted, given))}
+            found[f"to {target}"] = {"bleu": bleu(given, wanted), "word_error": plain(errors(wanted, given, capped=True))}
         return found
 
 

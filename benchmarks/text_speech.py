@@ -5,9 +5,9 @@
       --voice-model exp/audio-lm --whisper FOLDER
 
 Text by text: word errors of transcripts, exact sentences and BLEU of translations.  Speech by a recogniser (``--whisper``, one of several
-languages): word errors of what was spoken, and BLEU of spoken translations.  Voices that were trained on and new ones count apart.
-Beside each figure stands its control: the answers to other sentences, the synthesiser's own recording, that recording through the codec,
-and its own units in the voice model's sound.  A model is asked the tasks alone that it has learned.
+languages): word errors of what was spoken, a sentence wholly wrong at most, and BLEU of spoken translations.  Voices that were trained on
+and new ones count apart.  Beside each figure stands its control: the answers to other sentences, the synthesiser's own recording, that
+recording through the codec, and its own units in the voice model's sound.  A model is asked the tasks alone that it has learned.
 """
 
 from __future__ import annotations
@@ -48,7 +48,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     results["recordings"], results["models"] = len(spoken[: options.num_texts]), {}
     if judge is not None:
         results["controls"] = judge.controls()
-        merge_results(options.output, results)
     for entry in options.models:
         name, _, folder = entry.partition("=")
         released = load_joint(Path(folder))

@@ -83,7 +83,7 @@ def test_speech_is_heard_in_the_language_that_was_asked_for(corpus: Path, joint:
     judges = {"English": Certain(right.text), "Spanish": Certain(right.translation)}
     judge = SpokenAnswers(spoken, [another_of(row, list(everything.values())) for row in spoken], everything, voice, judges)
     found = judge.of_model(TextSpeech(joint, voice_model=voice))
-    wrong = parallel_texts.errors([spoken[1].text], [right.text]).mean * len(parallel_texts.words_of_speech(spoken[1].text))
+    wrong = parallel_texts.errors([spoken[1].text], [right.text], capped=True).mean * len(parallel_texts.words_of_speech(spoken[1].text))
     both = sum(len(parallel_texts.words_of_speech(row.text)) for row in spoken)
     assert found["TTS"]["English"]["mean"] == pytest.approx(wrong / both, abs=1e-3)
     assert found["S2ST"]["to Spanish"]["bleu"]["count"] == 2 and -1 <= found["chain_above_direct"]["mean"] <= 1
@@ -98,6 +98,8 @@ def test_answers_that_are_right_count_as_right_and_others_as_others(corpus: Path
     assert whole["other_sentences"]["bleu"]["mean"] < 50
     heard = parallel_texts.transcripts(spoken, [row.text for row in spoken])
     assert heard["new voices"]["mean"] == 0 and heard["other_sentences"]["mean"] > 0.5
+    loop = ["no no no no no no"] * 2
+    assert parallel_texts.errors(["yes", "no"], loop).mean == 5.5 and parallel_texts.errors(["yes", "no"], loop, capped=True).mean == 1
 
 
 def test_a_voice_is_given_by_another_sentence_of_it(corpus: Path) -> None:

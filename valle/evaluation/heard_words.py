@@ -54,10 +54,16 @@ class LexiconCounts:
         return bootstrap_ratio(self.inside.tolist(), self.seconds.tolist())
 
 
-def word_errors(clips: Sequence[HeardClip], texts: Sequence[str]) -> Estimate:
-    """Word error rate: edits over the words of the known ``texts``, one a clip; above 1 where much is inserted."""
+def word_errors(clips: Sequence[HeardClip], texts: Sequence[str], *, capped: bool = False) -> Estimate:
+    """Word error rate: edits over the words of the known ``texts``, one a clip; above 1 where much is inserted.
+
+    ``capped``: no clip counts as more than wholly wrong, as one would in which the recogniser loops.
+    """
     pairs = [(clip.heard.all_words, words_of_speech(text)) for clip, text in zip(clips, texts, strict=True)]
-    return bootstrap_ratio([edit_distance(*pair) for pair in pairs], [len(expected) for _, expected in pairs])
+    edits = [edit_distance(*pair) for pair in pairs]
+    if capped:
+        edits = [min(count, len(expected)) for count, (_, expected) in zip(edits, pairs, strict=True)]
+    return bootstrap_ratio(edits, [len(expected) for _, expected in pairs])
 
 
 def character_errors(clips: Sequence[HeardClip], texts: Sequence[str]) -> Estimate:

@@ -24,7 +24,7 @@ from benchmarks.row_names import figures_of
 from benchmarks.sound_part_tables import sound_codec, sound_speakers, sound_units
 from benchmarks.sound_table import voices as sound_voices
 from benchmarks.sound_table import words as sound_words
-from benchmarks.tables import Results, interval, markdown, page_table, percent, text, where, written_from
+from benchmarks.tables import Results, interval, markdown, page_table, percent, run_note, text, where, written_from
 from benchmarks.text_speech_tables import conversation, one_body, text_speech
 from benchmarks.tokenizer_tables import across_speakers, codecs, command, curves, limits, reports, unit_choice, units
 from valle.evaluation.attacks import ATTACK_NAMES, CODEC
@@ -146,12 +146,10 @@ def recipe(name: str) -> Callable[[Results], str | None]:
         if name not in results:
             return None
         values = results[name]
-        training = values["training"]
-        hours = ", ".join(f"{part} {amount:.2f} h" for part, amount in values["hours"].items())
-        note = f"{hours}; {training['steps']} steps in {training['seconds'] / 60:.0f} minutes, {training['dtype']}."
+        note = run_note(values)
         if "infer" in values:
             note += f" Work per second of new audio: {values['infer']['rtf']:.2f} s."
-        return markdown(STAGE_COLUMNS, stage_rows(training), note)
+        return markdown(STAGE_COLUMNS, stage_rows(values["training"]), note)
 
     return block
 

@@ -46,6 +46,13 @@ def command_block(values: Mapping[str, Any], width: int = 130) -> str:
     return "```bash\n" + " \\\n".join(lines) + "\n```\n"
 
 
+def run_note(values: Mapping[str, Any]) -> str:
+    """How much a recipe's run has learned from, and how long."""
+    training = values["training"]
+    hours = ", ".join(f"{part} {amount:.2f} h" for part, amount in values["hours"].items())
+    return f"{hours}; {training['steps']} steps in {training['seconds'] / 60:.0f} minutes, {training['dtype']}."
+
+
 def text(value: float) -> str:
     """A number as a cell says it: three digits that matter, at most."""
     if isinstance(value, float):

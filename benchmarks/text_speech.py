@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.common import RESULTS, header, merge_results
+from benchmarks.common import RESULTS, header, write_results
 from benchmarks.parallel_texts import Spoken, spoken_sentences, text_figures
 from benchmarks.spoken_answers import SpokenAnswers
 from valle.inference.asking import SoundOptions
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         released = load_joint(Path(folder))
         model = TextSpeech(released, voice_model=voice if released.semantic else None)
         results["models"][name] = judged(model, spoken[: options.num_texts], judge)
-        merge_results(options.output, results)
+        write_results(options.output, results)
 
 
 def judged(model: TextSpeech, spoken: Sequence[Spoken], judge: SpokenAnswers | None) -> dict[str, Any]:

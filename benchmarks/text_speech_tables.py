@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from benchmarks.tables import Results, markdown, percent, where
+from benchmarks.tables import Results, markdown, percent, run_note, where
 
 VOICES = ("trained voices", "new voices")
 SAID = {"synthesiser": "the synthesiser's own", "round trip": "that through the codec", "own units": "its units in the voice model's sound"}
@@ -94,14 +94,11 @@ def one_body(name: str) -> Callable[[Results], str | None]:
         if name not in results:
             return None
         values = results[name]
-        training = values["training"]
-        terms = {term: row for term, row in training.items() if isinstance(row, Mapping) and "valid_nll" in row}
+        terms = {term: row for term, row in values["training"].items() if isinstance(row, Mapping) and "valid_nll" in row}
         rows = [
             (term.removeprefix("conversation_"), f"{row['train_nll']:.3f}", f"{row['valid_nll']:.3f}", f"{100 * row['accuracy']:.0f} %")
             for term, row in terms.items()
         ]  # fmt: skip
-        hours = ", ".join(f"{part} {amount:.2f} h" for part, amount in values["hours"].items())
-        note = f"{hours}; {training['steps']} steps in {training['seconds'] / 60:.0f} minutes, {training['dtype']}."
-        return markdown(("task" if name == "espeak_text" else "level", "train", "dev", "accuracy"), rows, note)
+        return markdown(("task" if name == "espeak_text" else "level", "train", "dev", "accuracy"), rows, run_note(values))
 
     return block

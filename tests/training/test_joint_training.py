@@ -13,11 +13,13 @@ from tiny_pipeline import RATE, recording
 from tiny_texts import texts, tiny_joint_options, write_text_corpus
 from tiny_training import differences, progress_of
 
+from valle import memory
 from valle.corpora.manifests import write_lines
 from valle.errors import UserError
 from valle.inference.text_speech import TextSpeech
 from valle.models.checkpoint import load_checkpoint
 from valle.models.joint_released import joint_from_checkpoint, load_joint, save_joint
+from valle.training import loop
 from valle.training.distributed import World
 from valle.training.errors import OtherRunError
 from valle.training.joint_options import JointOptions
@@ -146,3 +148,11 @@ def test_tasks_and_their_numbers_must_fit() -> None:
             JointOptions(**changes)  # type: ignore[arg-type]
     named = JointOptions(tasks=["MT", "ASR"], task_weights=["TTS=0.3", "ASR=2"])
     assert named.numbers("task_weights") == (1.0, 2.0)
+
+
+def test_every_step_looks_whether_freed_memory_must_go_back(manifests: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given_back: list[int] = []
+    monkeypatch.setattr(loop, "MEMORY_SLACK", -1)  # whatever is held is too much
+    monkeypatch.setattr(memory, "give_memory_back", lambda: given_back.append(1))
+    train_joint_lm(tiny_joint_options(manifests, tmp_path, tasks=TASKS, max_steps=3))
+    assert len(given_back) == 3

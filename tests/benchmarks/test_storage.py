@@ -16,8 +16,9 @@ def test_what_is_scored_are_the_weights_that_a_step_reads() -> None:
     transformer = tiny_released().model.coarse.transformer
     transformer.stepping.weights = "int8"
     packed = PackedWeights.of(transformer).weights
-    weight, rows = transformer.blocks[1].qkv.weight, transformer.blocks[1].qkv.out_features
-    torch.testing.assert_close(stored(weight, "int8"), torch.from_numpy(packed[0][1] * packed[4][1][:rows, None]))
+    weight, panels, scales = transformer.blocks[1].qkv.weight, packed[0][1], packed[4][0][1]
+    read = (panels * scales.reshape(-1, 1, panels.shape[2])).transpose(0, 2, 1).reshape(-1, panels.shape[1])[: len(weight)]
+    torch.testing.assert_close(stored(weight, "int8"), torch.from_numpy(read))
     assert torch.equal(stored(weight, "float32"), weight) and torch.equal(stored(weight, "bfloat16"), weight.bfloat16().float())
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from tiny_models import CODES, KINDS, UNITS, shaken, tiny_model
@@ -86,23 +87,60 @@ def test_hidden_equals_torchs(case: str, norm_first: bool) -> None:
 
 
 @pytest.mark.parametrize("kind", ["bfloat16", "int8"])
-def test_small_weights_are_those_of_float32_rounded_and_nothing_else_is(kind: str) -> None:
+def test_small_weights_are_those_of_float32_rounded_and_beside_them_the_cache_alone(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     filled, steps = CASES["ragged"]
     exact, small = stack(), stack(kind=kind)
     reference = rounded(stack(kind=kind), kind)
     prompts = reference if kind == "bfloat16" else exact  # int8 is of steps alone
     expected = hidden(TorchSteps(reference, 3), prompts, filled, steps)
+    rounded_cache = hidden(NativeSteps(small, 3), prompts, filled, steps)
+    monkeypatch.setitem(native.CACHE_DTYPES, kind, np.float32)
     found = hidden(NativeSteps(small, 3), prompts, filled, steps)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    assert 0 < (rounded_cache - found).norm() / found.norm() < 2**-8, "keys and values err by at most 2^-9 of themselves"
     assert (found - hidden(NativeSteps(exact, 3), exact, filled, steps)).abs().max() > 1e-3, "the weights were not rounded"
 
 
 def test_int8_errs_by_half_of_a_255th_of_a_rows_range() -> None:
     layer = torch.nn.Linear(50, 7)
     with torch.no_grad():
-        packed, scales = native._pack([layer], "int8")
-        error = (torch.from_numpy(packed[0] * scales[0][:, None]) - layer.weight).abs().amax(1)
+        packed, scales, biases = native._pack([layer], "int8")
+        stored = (packed[0] * scales[0].reshape(-1, 1, 16)).transpose(0, 2, 1).reshape(-1, 50)
+        error = (torch.from_numpy(stored[:7]) - layer.weight).abs().amax(1)
         assert (error <= layer.weight.abs().amax(1) / 254 * 1.0001).all() and abs(packed).max() == 127
+        assert torch.equal(torch.from_numpy(biases[0, :7]), layer.bias) and not stored[7:].any() and not biases[0, 7:].any()
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_row_of_a_batch_has_the_very_numbers_of_the_row_alone(case: str) -> None:
+    """One row, and one to nine beside it: every way in which the kernel puts rows together."""
+    transformer = stack()
+    lengths, steps = CASES[case]
+    together = hidden_of_rows(transformer, (lengths * 9)[:9], steps)
+    for number in range(1, 9):
+        part = hidden_of_rows(transformer, (lengths * 9)[:number], steps)
+        assert torch.equal(part, together[:number])
+
+
+def hidden_of_rows(transformer: Transformer, filled: list[int], steps: list[int]) -> Tensor:
+    """Hidden of steps whose inputs and cache depend on the row alone."""
+    engine, outputs = NativeSteps(transformer, len(filled)), []
+    generators = [torch.Generator().manual_seed(row) for row in range(len(filled))]
+
+    def drawn(*shape: int) -> Tensor:
+        return torch.stack([torch.randn(*shape, generator=one) for one in generators])
+
+    caches = transformer.new_caches(len(filled), 70)
+    for cache in caches:
+        cache.keys, cache.values = drawn(*cache.keys.shape[1:]), drawn(*cache.values.shape[1:])
+    with torch.inference_mode():
+        engine.reserve(70)
+        engine.write(range(len(filled)), caches)
+        for number in steps:
+            engine.reserve(max(filled) + number)
+            outputs.append(engine.step(drawn(number, DIM), filled, torch.tensor(filled)))
+            filled = [count + number for count in filled]
+    return torch.cat(outputs, 1)
 
 
 @pytest.fixture
@@ -219,7 +257,8 @@ def test_weights_are_packed_once_and_anew_when_they_have_changed() -> None:
     with torch.no_grad():
         transformer.blocks[1].project.weight += 1
     changed = PackedWeights.of(transformer)
-    assert changed is not packed and torch.equal(torch.from_numpy(changed.weights[3][1]), transformer.blocks[1].project.weight)
+    project = torch.from_numpy(changed.weights[3][1]).transpose(1, 2).flatten(0, 1)  # of panels of sixteen outputs
+    assert changed is not packed and torch.equal(project[:DIM, :37], transformer.blocks[1].project.weight)
     transformer.load_state_dict(stack().state_dict())
     assert PackedWeights.of(transformer) is not changed
     transformer.stepping.weights = "int8"

@@ -9,15 +9,18 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from valle.decoding import native_cache
 from valle.decoding.native_kernels import LANES, LOADED, step
+from valle.decoding.native_vectors import WIDTH
 from valle.decoding.steps import CACHE_BLOCK
 from valle.modules.transformer import LayerCache, Transformer, TransformerConfig
 from valle.timeline import ceil_division
 
 WEIGHTS_A_THREAD = 2**19  # of one layer, below which another thread costs more than it brings
+CACHE_DTYPES = {"float32": np.float32, "bfloat16": np.uint16, "int8": np.uint16}  # by kind of weights; uint16 holds bfloat16
 
 Array = np.ndarray[Any, Any]
 
@@ -26,13 +29,15 @@ Array = np.ndarray[Any, Any]
 class PackedWeights:
     """A transformer's weights as the kernels read them: all layers of a matrix in one piece, in the order of use.
 
-    ``weights``: qkv ``(L, 3 D, D)``, out ``(L, D, D)``, expand ``(L, F, D)``, project ``(L, D, F)``, of float32, of bfloat16 as uint16 or
-    of int8; what a row of these is multiplied by ``(L, 5 D + F)``; norms and biases ``(L, 9 D + F)``; the last norm ``(2, D)``.
+    ``weights``: qkv ``(L, 3 D / 16, D, 16)``, out ``(L, D / 16, D, 16)``, expand ``(L, F / 16, D, 16)`` and project
+    ``(L, D / 16, F, 16)`` in panels of sixteen outputs, of float32, of bfloat16 as uint16 or of int8; for each of them what its outputs
+    are multiplied by and what is added to them; scales and shifts of the norms ``(L, 4, D)``; those of the last norm ``(2, D)``.
+    Outputs, and the inputs of project, are filled up with zeros to a multiple of 16.
     """
 
     kind: str
     source: tuple[tuple[int, int], ...]  # which weights these are
-    weights: tuple[Array, ...]
+    weights: tuple[Any, ...]
 
     @classmethod
     @torch.no_grad()
@@ -42,20 +47,20 @@ class PackedWeights:
         packed = transformer.stepping.packed
         if packed is not None and (packed.kind, packed.source) == (kind, source):
             return packed
-        blocks = transformer.blocks
-        matrices = [_pack([getattr(block, name) for block in blocks], kind) for name in ("qkv", "out", "expand", "project")]
-        scales = np.concatenate([scale for _, scale in matrices], 1)
-        vectors = [
-            torch.cat([
+        blocks, inner = transformer.blocks, transformer.config.dim_feedforward
+        packs = [_pack([getattr(block, name) for block in blocks], kind) for name in ("qkv", "out", "expand")]
+        packs.append(_pack([block.project for block in blocks], kind, inputs=filled_up(inner)))
+        norms = [
+            torch.stack([
                 block.attention_norm.norm.weight, block.attention_norm.norm.bias,
                 block.feedforward_norm.norm.weight, block.feedforward_norm.norm.bias,
-                block.qkv.bias, block.out.bias, block.expand.bias, block.project.bias,
             ])
             for block in blocks
         ]  # fmt: skip
         final = transformer.final_norm
-        last = torch.zeros(0, transformer.config.d_model) if final is None else torch.stack([final.norm.weight, final.norm.bias])
-        weights = (*(matrix for matrix, _ in matrices), scales, torch.stack(vectors).float().numpy(), last.float().numpy())
+        last = torch.zeros(2, transformer.config.d_model) if final is None else torch.stack([final.norm.weight, final.norm.bias])
+        panels, scales, biases = zip(*packs, strict=True)
+        weights = (*panels, scales, biases, torch.stack(norms).float().numpy(), last.float().numpy())
         transformer.stepping.packed = cls(kind=kind, source=source, weights=weights)
         return transformer.stepping.packed
 
@@ -66,21 +71,33 @@ def _source(transformer: Transformer) -> tuple[tuple[int, int], ...]:
     return tuple((parameter.data_ptr(), 0 if parameter.is_inference() else parameter._version) for parameter in parameters)
 
 
-def _pack(layers: Sequence[nn.Linear], kind: str) -> tuple[Array, Array]:
-    """Matrices ``(L, O, K)`` of every layer and what their rows are multiplied by ``(L, O)``."""
-    shape = (len(layers), layers[0].out_features, layers[0].in_features)
-    packed = np.empty(shape, {"float32": np.float32, "bfloat16": np.uint16, "int8": np.int8}[kind])
-    scales = np.ones(shape[:2], np.float32)
+def _pack(layers: Sequence[nn.Linear], kind: str, inputs: int | None = None) -> tuple[Array, Array, Array]:
+    """Panels ``(L, P, K, 16)`` of a matrix of every layer, and what its outputs are multiplied by and added to ``(L, P * 16)``."""
+    outputs, inputs = filled_up(layers[0].out_features), inputs or layers[0].in_features
+    packed = np.empty((len(layers), outputs // WIDTH, inputs, WIDTH), {"float32": np.float32, "bfloat16": np.uint16, "int8": np.int8}[kind])
+    scales, biases = np.ones((len(layers), outputs), np.float32), np.zeros((len(layers), outputs), np.float32)
     for index, layer in enumerate(layers):
-        weight = layer.weight
-        if kind == "bfloat16":
-            packed[index] = weight.view(torch.uint16).numpy()
-        elif kind == "float32":
-            packed[index] = weight.numpy()
+        biases[index, : layer.out_features] = layer.bias.float().numpy()
+        if kind == "int8":
+            weight, scale = pack_matrix(layer.weight)
+            scales[index, : layer.out_features] = scale.numpy()
         else:
-            whole, scale = pack_matrix(weight)
-            packed[index], scales[index] = whole.numpy(), scale.numpy()
-    return packed, scales
+            weight = layer.weight.view(torch.uint16) if kind == "bfloat16" else layer.weight
+        packed[index] = in_panels(weight.numpy(), inputs)
+    return packed, scales, biases
+
+
+def filled_up(size: int) -> int:
+    """The next multiple of a vector's width."""
+    return ceil_division(size, WIDTH) * WIDTH
+
+
+def in_panels(weight: Array, inputs: int) -> Array:
+    """``weight (O, K)`` -> ``(P, inputs, 16)``: sixteen outputs beside each other, for one input after another; zeros fill up both."""
+    outputs = filled_up(len(weight))
+    full = np.zeros((outputs, inputs), weight.dtype)
+    full[: len(weight), : weight.shape[1]] = weight
+    return np.ascontiguousarray(full.reshape(outputs // WIDTH, WIDTH, inputs).transpose(0, 2, 1))
 
 
 def pack_matrix(weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -104,17 +121,17 @@ def nothing_drawn() -> tuple[Any, ...]:
     matrix, vector, whole = np.zeros((1, 1), np.float32), np.zeros(1, np.float32), np.zeros((1, 2), np.int64)
     cube, numbers = matrix[None], np.zeros(2, np.int64)
     return (
-        (matrix, matrix, cube, matrix), (matrix, vector, vector, whole, matrix), vector, -1, numbers, whole, cube, numbers, whole, numbers
+        (matrix, matrix, cube, matrix), (cube, vector, vector, whole, matrix), vector, -1, numbers, whole, cube, numbers, whole, numbers
     )  # fmt: skip
 
 
-def _zeros(*shape: int) -> Tensor:
-    """Float32 zeros in memory of numpy, which asks for large pages where torch does not: a cache is read a sixth faster."""
-    return torch.from_numpy(np.zeros(shape, np.float32))
-
-
 class NativeSteps:
-    """The steps of one batch; its cache is float32 whatever the weights are."""
+    """The steps of one batch.
+
+    The cache is float32 where the weights are, else bfloat16: keys ``(L, B, H, C / 16, hd, 16)``, sixteen positions beside each other, and
+    values ``(L, B, H, C, hd)``, filled up to a multiple of 16.  It lies in memory of numpy, which asks for large pages where torch does
+    not: a cache is read a sixth faster.
+    """
 
     def __init__(self, transformer: Transformer, batch: int) -> None:
         config = transformer.config
@@ -123,34 +140,47 @@ class NativeSteps:
         weights_a_layer = sum(matrix[0].size for matrix in self.packed.weights[:4])
         self.threads = max(1, min(torch.get_num_threads(), weights_a_layer // WEIGHTS_A_THREAD))
         self.pool = ThreadPoolExecutor(self.threads - 1, "valle-step") if self.threads > 1 else None
-        self.shape = (config.num_layers, batch, config.nhead, config.d_model // config.nhead)  # (L, B, H, D / H)
+        self.shape = (config.num_layers, batch, config.nhead)
+        self.head = config.d_model // config.nhead
         self.capacity = 0
-        self.keys, self.values = _zeros(*self.shape, 0), _zeros(*self.shape[:3], 0, self.shape[3])
+        self.cache_dtype = CACHE_DTYPES[self.packed.kind]
+        self.keys, self.values = self._rooms(0)
         self.work: tuple[Array, ...] = ()
         self.nothing = nothing_drawn()
 
     def __str__(self) -> str:
         return f"native ({self.packed.kind}, {self.threads} thread{'s' * (self.threads > 1)})"
 
+    def _rooms(self, capacity: int) -> tuple[Array, Array]:
+        keys, values = (capacity // WIDTH, self.head, WIDTH), (capacity, filled_up(self.head))
+        return np.zeros((*self.shape, *keys), self.cache_dtype), np.zeros((*self.shape, *values), self.cache_dtype)
+
     def reserve(self, capacity: int) -> None:
         if capacity <= self.capacity:
             return
         capacity = ceil_division(capacity, CACHE_BLOCK) * CACHE_BLOCK
-        keys, values = _zeros(*self.shape, capacity), _zeros(*self.shape[:3], capacity, self.shape[3])
-        keys[..., : self.capacity], values[..., : self.capacity, :] = self.keys, self.values
+        keys, values = self._rooms(capacity)
+        keys[:, :, :, : self.capacity // WIDTH], values[:, :, :, : self.capacity] = self.keys, self.values
         self.keys, self.values, self.capacity = keys, values, capacity
         cos, sin = self.transformer.rotary(torch.arange(capacity), torch.float32)
-        half = self.shape[3] // 2
-        self.cache = (keys.numpy(), values.numpy())
+        half = self.head // 2
         self.tables = (cos[:, :half].contiguous().numpy(), sin[:, half:].contiguous().numpy())
         self.work = ()
 
     def write(self, rows: Sequence[int], windows: Sequence[LayerCache]) -> None:
-        index = torch.tensor(list(rows))
         for layer, window in enumerate(windows):
             length = window.keys.shape[2]
-            self.keys[layer, index, :, :, :length] = window.keys.float().transpose(2, 3)
-            self.values[layer, index, :, :length] = window.values.float()
+            padded = F.pad(window.keys, (0, 0, 0, -length % WIDTH)).unflatten(2, (-1, WIDTH))
+            keys, values = self._stored(padded.transpose(3, 4)), self._stored(window.values)
+            for index, row in enumerate(rows):
+                self.keys[layer, row, :, : padded.shape[2]] = keys[index]
+                self.values[layer, row, :, :length, : self.head] = values[index]
+
+    def _stored(self, tensor: Tensor) -> Array:
+        """As the cache holds it."""
+        if self.cache_dtype == np.float32:
+            return tensor.float().contiguous().numpy()
+        return tensor.to(torch.bfloat16).contiguous().view(torch.uint16).numpy()
 
     def step(self, inputs: Tensor, filled: Sequence[int], slots: Tensor) -> Tensor:
         x = np.array(inputs.detach().float().flatten(0, 1).numpy())
@@ -177,7 +207,7 @@ class NativeSteps:
         if not self.work or self.work[-1].shape[0] != rows:
             self.work = self._new_work(rows)
         counters = np.zeros(self.threads * LANES, np.int64)
-        return (self.packed.weights, self.cache, self.tables, self.transformer.config.norm_first, self.work, counters)
+        return (self.packed.weights, (self.keys, self.values), self.tables, self.transformer.config.norm_first, self.work, counters)
 
     def _share(self, kernel: Callable[[int, int], None]) -> None:
         """Call ``kernel(part, parts)`` for every part, each by a thread of its own."""
@@ -202,5 +232,5 @@ class NativeSteps:
         """Room for what lies between the products."""
         dim, inner = self.transformer.config.d_model, self.transformer.config.dim_feedforward
         own = [(self.threads, rows, dim), (self.threads, rows, dim), (self.threads, self.capacity)]
-        shared = [(rows, 3 * dim), (rows, dim), (rows, dim), (rows, inner)]
+        shared = [(rows, filled_up(3 * dim)), (rows, dim), (rows, filled_up(dim)), (rows, filled_up(inner))]
         return tuple(np.empty(shape, np.float32) for shape in own + shared)

@@ -55,7 +55,7 @@ def _mark(kind: str) -> Path | None:
     folder = native_kernels.step.stats.cache_path
     if folder is None:
         return None
-    source = Path(native_kernels.__file__).stat()  # its age and size, by which numba knows it as well
+    source = Path(native_kernels.__file__).stat()  # its age and size, by which numba knows it, beside its content
     machine = f"{binding.get_host_cpu_name()} {binding.get_host_cpu_features().flatten()}"
-    depends_on = f"{source.st_mtime_ns} {source.st_size} {version('numba')} {sys.version} {machine}"
+    depends_on = f"{source.st_mtime_ns} {native_kernels.SOURCES} {version('numba')} {sys.version} {machine}"
     return Path(folder) / f"valle-step-{kind}-{hashlib.sha256(depends_on.encode()).hexdigest()[:16]}.compiled"

@@ -1,52 +1,28 @@
 """One step of the transformer in numba: what ``Transformer.step`` computes, for CPUs, without a call for every small product.
 
-A step reads each weight once and does little with it, so it takes what reading takes: dot products of weight rows with the
-few rows of the batch, and attention over a cache that is written in place.  Keys lie transposed, so that scores of
-neighbouring positions are neighbours and both passes of attention run along the cache.  Several threads split the rows of each matrix and
-the heads of each row; they meet at a barrier of their own, because numba's thread pools forbid forks and concurrent callers.
+A step reads each weight once and does little with it, so it takes what reading takes: products of each matrix with the few rows of the
+batch, and attention over a cache that is written in place (``native_products``).  Several threads split the outputs of each matrix and the
+heads of each row; they meet at a barrier of their own, because numba's thread pools forbid forks and concurrent callers.
 
 Imported only where numba is there: see ``native``.
 """
 
 from __future__ import annotations
 
+import hashlib
+from pathlib import Path
+
 import numpy as np
-from llvmlite import ir
 from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic, register_jitable
 
-# As in C with -ffast-math, but infinities and NaNs stay what they are.
-FAST = {"reassoc", "contract", "arcp", "nsz"}
+from valle.decoding import native_products, native_vectors
+from valle.decoding.native_products import FAST, attend, exponential, product, remember, rotate_into
+from valle.decoding.native_vectors import WIDTH, wide_vectors
+
 SPINS = 2000  # looks at the barrier before the processor is given away
 LANES = 16  # int64 of one cache line, twice: no two threads write to the same one
-
-
-@intrinsic
-def widen(context, weight):
-    """A stored weight as float32: itself, the upper half of a float32 (bfloat16, as uint16), or a whole number."""
-
-    def generate(context, builder, signature, arguments):
-        [kind], [stored] = signature.args, arguments
-        if kind == types.float32:
-            return stored
-        if kind == types.uint16:
-            upper = builder.shl(builder.zext(stored, ir.IntType(32)), ir.Constant(ir.IntType(32), 16))
-            return builder.bitcast(upper, ir.FloatType())
-        return builder.sitofp(stored, ir.FloatType())
-
-    return types.float32(weight), generate
-
-
-@intrinsic
-def wide_vectors(context):
-    """Has the function that calls it use vectors of 512 bits where the processor has them: LLVM prefers 256 by itself."""
-
-    def generate(context, builder, signature, arguments):
-        set.add(builder.function.attributes, '"prefer-vector-width"="512"')  # llvmlite knows no attributes that have values
-        return context.get_dummy_value()
-
-    return types.void(), generate
 
 
 @intrinsic
@@ -90,22 +66,6 @@ def meet(counters, part, parts, meeting):
 
 
 @njit(fastmath=FAST)
-def exponential(x):
-    """e^x in float32 to 2e-7 of itself, by a polynomial of degree 6 (Cephes), so that loops over it vectorise."""
-    x = min(max(x, np.float32(-87.0)), np.float32(88.0))
-    power = np.floor(x * np.float32(1.4426950408889634) + np.float32(0.5))
-    rest = x - power * np.float32(0.6931471805599453)
-    series = np.float32(1.9875691500e-4)
-    series = series * rest + np.float32(1.3981999507e-3)
-    series = series * rest + np.float32(8.3334519073e-3)
-    series = series * rest + np.float32(4.1665795894e-2)
-    series = series * rest + np.float32(1.6666665459e-1)
-    series = series * rest + np.float32(5.0000001201e-1)
-    two_to_power = np.int32((np.int32(power) + np.int32(127)) << np.int32(23)).view(np.float32)
-    return (series * rest * rest + rest + np.float32(1.0)) * two_to_power
-
-
-@njit(fastmath=FAST)
 def gelu(x):
     """x times the normal distribution function, whose erf is that of Abramowitz and Stegun 7.1.26 (within 1.5e-7)."""
     z = abs(x) * np.float32(0.7071067811865476)
@@ -137,154 +97,25 @@ def normalise(x, scale, shift, out):
 
 
 @njit(fastmath=FAST)
-def product(x, weight, scale, bias, out, first, last):
-    """``out[:, first:last]`` of a linear layer: ``x (R, K)``, ``weight (O, K)``.
-
-    In blocks of four outputs by four, two or one rows, so that the streams of weights and the sums in flight are enough to hide what
-    memory and additions wait for; all rows of a block of weights are done while it lies in the nearest cache.
-    """
-    wide_vectors()
-    rows, inner = x.shape
-    fours, twos = rows - rows % 4, rows - rows % 2
-    blocked = last - (last - first) % 4
-    for o in range(first, blocked, 4):
-        for row in range(0, fours, 4):
-            four_rows(x, weight, scale, bias, out, o, row)
-        for row in range(fours, twos, 2):
-            a0 = a1 = a2 = a3 = b0 = b1 = b2 = b3 = np.float32(0.0)
-            for k in range(inner):
-                w0, w1, w2, w3 = widen(weight[o, k]), widen(weight[o + 1, k]), widen(weight[o + 2, k]), widen(weight[o + 3, k])
-                a, b = x[row, k], x[row + 1, k]
-                a0 += w0 * a
-                a1 += w1 * a
-                a2 += w2 * a
-                a3 += w3 * a
-                b0 += w0 * b
-                b1 += w1 * b
-                b2 += w2 * b
-                b3 += w3 * b
-            put_four(out[row], o, a0, a1, a2, a3, scale, bias)
-            put_four(out[row + 1], o, b0, b1, b2, b3, scale, bias)
-        if rows % 2:
-            a0 = a1 = a2 = a3 = np.float32(0.0)
-            for k in range(inner):
-                a = x[rows - 1, k]
-                a0 += widen(weight[o, k]) * a
-                a1 += widen(weight[o + 1, k]) * a
-                a2 += widen(weight[o + 2, k]) * a
-                a3 += widen(weight[o + 3, k]) * a
-            put_four(out[rows - 1], o, a0, a1, a2, a3, scale, bias)
-    for o in range(blocked, last):
-        for row in range(rows):
-            a0 = np.float32(0.0)
-            for k in range(inner):
-                a0 += widen(weight[o, k]) * x[row, k]
-            out[row, o] = a0 * scale[o] + bias[o]
-
-
-@njit(fastmath=FAST)
-def four_rows(x, weight, scale, bias, out, o, row):
-    """Outputs ``o`` to ``o + 3`` of rows ``row`` to ``row + 3``: sixteen sums at once."""
-    wide_vectors()
-    a0 = a1 = a2 = a3 = b0 = b1 = b2 = b3 = c0 = c1 = c2 = c3 = d0 = d1 = d2 = d3 = np.float32(0.0)
-    for k in range(x.shape[1]):
-        w0, w1, w2, w3 = widen(weight[o, k]), widen(weight[o + 1, k]), widen(weight[o + 2, k]), widen(weight[o + 3, k])
-        a, b, c, d = x[row, k], x[row + 1, k], x[row + 2, k], x[row + 3, k]
-        a0 += w0 * a
-        a1 += w1 * a
-        a2 += w2 * a
-        a3 += w3 * a
-        b0 += w0 * b
-        b1 += w1 * b
-        b2 += w2 * b
-        b3 += w3 * b
-        c0 += w0 * c
-        c1 += w1 * c
-        c2 += w2 * c
-        c3 += w3 * c
-        d0 += w0 * d
-        d1 += w1 * d
-        d2 += w2 * d
-        d3 += w3 * d
-    put_four(out[row], o, a0, a1, a2, a3, scale, bias)
-    put_four(out[row + 1], o, b0, b1, b2, b3, scale, bias)
-    put_four(out[row + 2], o, c0, c1, c2, c3, scale, bias)
-    put_four(out[row + 3], o, d0, d1, d2, d3, scale, bias)
-
-
-@njit(fastmath=FAST)
-def put_four(out, o, sum_0, sum_1, sum_2, sum_3, scale, bias):
-    out[o] = sum_0 * scale[o] + bias[o]
-    out[o + 1] = sum_1 * scale[o + 1] + bias[o + 1]
-    out[o + 2] = sum_2 * scale[o + 2] + bias[o + 2]
-    out[o + 3] = sum_3 * scale[o + 3] + bias[o + 3]
-
-
-@njit(fastmath=FAST)
-def rotate_into(vector, cos, sin, out):
-    """Rotary position of one head: dimension i is paired with i + half."""
-    half = len(cos)
-    for i in range(half):
-        out[i] = vector[i] * cos[i] - vector[half + i] * sin[i]
-        out[half + i] = vector[half + i] * cos[i] + vector[i] * sin[i]
-
-
-@njit(fastmath=FAST)
-def attend(query, keys, values, extent, scores, out):
-    """One query of one head over ``extent`` cached positions: ``keys (hd, C)``, ``values (C, hd)``, ``scores (C,)`` for work."""
-    wide_vectors()
-    size = len(query)
-    for t in range(extent):
-        scores[t] = np.float32(0.0)
-    for i in range(0, size - size % 4, 4):
-        q0, q1, q2, q3 = query[i], query[i + 1], query[i + 2], query[i + 3]
-        for t in range(extent):
-            scores[t] += q0 * keys[i, t] + q1 * keys[i + 1, t] + q2 * keys[i + 2, t] + q3 * keys[i + 3, t]
-    for i in range(size - size % 4, size):
-        for t in range(extent):
-            scores[t] += query[i] * keys[i, t]
-    largest = scores[0]
-    for t in range(1, extent):
-        largest = max(largest, scores[t])
-    total = np.float32(0.0)
-    for t in range(extent):
-        scores[t] = exponential(scores[t] - largest)
-        total += scores[t]
-    for i in range(size):
-        out[i] = np.float32(0.0)
-    for t in range(0, extent - extent % 4, 4):
-        p0, p1, p2, p3 = scores[t], scores[t + 1], scores[t + 2], scores[t + 3]
-        for i in range(size):
-            out[i] += p0 * values[t, i] + p1 * values[t + 1, i] + p2 * values[t + 2, i] + p3 * values[t + 3, i]
-    for t in range(extent - extent % 4, extent):
-        for i in range(size):
-            out[i] += scores[t] * values[t, i]
-    for i in range(size):
-        out[i] /= total
-
-
-@njit(fastmath=FAST)
 def attend_heads(qkv, layer_keys, layer_values, slots, cos, sin, work, mixed, part, parts):
     """A part's heads of every row: their new keys and values go into the cache, then their queries look back."""
-    batch, heads, size, _ = layer_keys.shape
-    dim, number = heads * size, qkv.shape[0] // batch  # new positions of each row
+    batch, heads, _, size, _ = layer_keys.shape
+    dim, number = heads * size, len(qkv) // batch  # new positions of each row
     root = np.float32(1.0) / np.sqrt(np.float32(size))
-    turned = np.empty(size, np.float32)
+    turned, gathered = np.empty(size, np.float32), np.empty(layer_values.shape[3], np.float32)
     for pair in range(batch * heads * part // parts, batch * heads * (part + 1) // parts):
         b, h = pair // heads, pair % heads
         keys, values = layer_keys[b, h], layer_values[b, h]
         for place in range(number):
             slot, new = slots[b] + place, qkv[b * number + place]
             rotate_into(new[dim + h * size : dim + (h + 1) * size], cos[slot], sin[slot], turned)
-            for i in range(size):
-                keys[i, slot] = turned[i]
-                values[slot, i] = new[2 * dim + h * size + i]
+            remember(turned, new[2 * dim + h * size : 2 * dim + (h + 1) * size], keys, values, slot)
         for place in range(number):
             slot, row = slots[b] + place, b * number + place
             rotate_into(qkv[row, h * size : (h + 1) * size], cos[slot], sin[slot], turned)
             for i in range(size):
                 turned[i] *= root
-            attend(turned, keys, values, slot + 1, work, mixed[row, h * size : (h + 1) * size])
+            attend(turned, keys, values, slot + 1, work, gathered, mixed[row, h * size : (h + 1) * size])
 
 
 @njit(fastmath=FAST)
@@ -292,6 +123,14 @@ def add_to(x, change):
     for row in range(x.shape[0]):
         for i in range(x.shape[1]):
             x[row, i] += change[row, i]
+
+
+@njit(fastmath=FAST)
+def share(x, panels, scale, bias, out, part, parts):
+    """A part's panels of a linear layer, as ``product`` computes them -> which they are."""
+    first, last = len(panels) * part // parts, len(panels) * (part + 1) // parts
+    product(x, panels, scale, bias, out, first, last)
+    return first, last
 
 
 @njit(fastmath=FAST)
@@ -303,49 +142,40 @@ def run_layers(x, slots, weights, cache, tables, norm_first, work, counters, mee
     ``meeting``: how often the threads have met before; they meet five times a layer.
     """
     wide_vectors()
-    qkv_weight, out_weight, expand_weight, project_weight, scales, vectors, last_norm = weights
+    qkv_weight, out_weight, expand_weight, project_weight, scales, biases, norms, last_norm = weights
     keys, values = cache
     cos, sin = tables
     residuals, normed, all_scores, qkv, mixed, change, wide = work
-    layers, three_dims, dim = qkv_weight.shape
-    inner = expand_weight.shape[1]
     residual, h, scores = residuals[part], normed[part], all_scores[part]
     residual[:] = x
-    for layer in range(layers):
-        vector, scale = vectors[layer], scales[layer]
-        norm_1, norm_2 = vector[: 2 * dim], vector[2 * dim : 4 * dim]
-        biases = vector[4 * dim :]
+    for layer in range(len(norms)):
+        scale_1, shift_1, scale_2, shift_2 = norms[layer, 0], norms[layer, 1], norms[layer, 2], norms[layer, 3]
         if norm_first:
-            normalise(residual, norm_1[:dim], norm_1[dim:], h)
+            normalise(residual, scale_1, shift_1, h)
         else:
             h[:] = residual
-        ends = (three_dims, three_dims + dim, three_dims + dim + inner, three_dims + 2 * dim + inner)
-        product(
-            h, qkv_weight[layer], scale[: ends[0]], biases[: ends[0]], qkv, three_dims * part // parts, three_dims * (part + 1) // parts
-        )
+        share(h, qkv_weight[layer], scales[0][layer], biases[0][layer], qkv, part, parts)
         meet(counters, part, parts, meeting + 1)
         attend_heads(qkv, keys[layer], values[layer], slots, cos, sin, scores, mixed, part, parts)
         meet(counters, part, parts, meeting + 2)
-        first, last = dim * part // parts, dim * (part + 1) // parts
-        product(mixed, out_weight[layer], scale[ends[0] : ends[1]], biases[ends[0] : ends[1]], change, first, last)
+        share(mixed, out_weight[layer], scales[1][layer], biases[1][layer], change, part, parts)
         meet(counters, part, parts, meeting + 3)
         add_to(residual, change)
         if norm_first:
-            normalise(residual, norm_2[:dim], norm_2[dim:], h)
+            normalise(residual, scale_2, shift_2, h)
         else:
-            normalise(residual, norm_1[:dim], norm_1[dim:], residual)
+            normalise(residual, scale_1, shift_1, residual)
             h[:] = residual
-        wide_first, wide_last = inner * part // parts, inner * (part + 1) // parts
-        product(h, expand_weight[layer], scale[ends[1] : ends[2]], biases[ends[1] : ends[2]], wide, wide_first, wide_last)
-        for row in range(wide.shape[0]):
-            for i in range(wide_first, wide_last):
+        first, last = share(h, expand_weight[layer], scales[2][layer], biases[2][layer], wide, part, parts)
+        for row in range(len(wide)):
+            for i in range(first * WIDTH, last * WIDTH):
                 wide[row, i] = gelu(wide[row, i])
         meet(counters, part, parts, meeting + 4)
-        product(wide, project_weight[layer], scale[ends[2] :], biases[ends[2] :], change, first, last)
+        share(wide, project_weight[layer], scales[3][layer], biases[3][layer], change, part, parts)
         meet(counters, part, parts, meeting + 5)
         add_to(residual, change)
         if not norm_first:
-            normalise(residual, norm_2[:dim], norm_2[dim:], residual)
+            normalise(residual, scale_2, shift_2, residual)
         meeting += 5
     if part == 0:
         if norm_first:
@@ -424,6 +254,7 @@ def draw_rows(x, positions, number, embedding, drawing, law, end_token, early, r
     return ended
 
 
+@register_jitable
 def run_tokens(count, x, slots, positions, weights, cache, tables, norm_first, work, counters, part, parts,
                embedding, drawing, law, end_token, early, recent, noise, noise_places, drawn, done):  # fmt: skip
     """Up to ``count`` tokens of every row, each fed but for the last; ``x (B, D)``: the hidden states that predict the first.
@@ -433,12 +264,12 @@ def run_tokens(count, x, slots, positions, weights, cache, tables, norm_first, w
     """
     wide_vectors()
     head, ones, bias, _, logits = drawing
-    size, meeting = len(bias), 0
+    meeting = 0
     if count == 0:
         run_layers(x, slots, weights, cache, tables, norm_first, work, counters, meeting, part, parts)
     layers = len(weights[0])
     for number in range(count):
-        product(x, head, ones, bias, logits, size * part // parts, size * (part + 1) // parts)
+        share(x, head, ones, bias, logits, part, parts)
         meet(counters, part, parts, meeting + 1)
         if part == 0:
             ended = draw_rows(
@@ -460,17 +291,30 @@ def run_tokens(count, x, slots, positions, weights, cache, tables, norm_first, w
         meeting += 1
 
 
-def cached(function):
-    """Compiled at its first call for each kind of weights, and kept on disk: beside this file, else in the user's cache folder.
+def cached(sources: str):
+    """``run_tokens``, compiled at its first call for each kind of weights, and kept on disk: beside this file, else in the user's folder.
 
-    Where neither can be written to, every process compiles for itself.
+    Where neither can be written to, every process compiles for itself.  numba notices a change of this file alone, so ``sources``, which
+    tells all files of the kernel, is part of what it keeps.
     """
     options = {"fastmath": FAST, "nogil": True, "error_model": "numpy"}
+
+    def step(*arguments):
+        sources  # noqa: B018  # a variable of the function, and so of its key
+        return run_tokens(*arguments)
+
     try:
-        return njit(cache=True, **options)(function)
+        return njit(cache=True, **options)(step)
     except RuntimeError:  # numba's word for: no place to write to
-        return njit(**options)(function)
+        return njit(**options)(step)
 
 
-step = cached(run_tokens)
+def digest_of_sources() -> str:
+    """Changes whenever a file of the kernel does."""
+    files = (__file__, native_products.__file__, native_vectors.__file__)
+    return hashlib.sha256(b"".join(Path(str(file)).read_bytes() for file in files)).hexdigest()
+
+
+SOURCES = digest_of_sources()
+step = cached(SOURCES)
 LOADED: set[str] = set()  # kinds of weights of which this process has the kernels

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from valle.decoding.native import Array, NativeSteps
+from valle.decoding.native import Array, NativeSteps, filled_up, in_panels
 from valle.decoding.sampling import NOISE_BLOCK, Noise, Sampling
 from valle.decoding.seats import Seats
 from valle.decoding.steps import StepEngine
@@ -46,6 +46,7 @@ class NativeRuns:
         self.seats: Seats | None = None
         self.embedding: tuple[Array, ...] | None = None
         self.drawing: tuple[Array, ...] = ()
+        self.vocabulary = 0
 
     def draw(self, hidden: Tensor, seats: Seats, recent: Tensor, *, rooms: Sequence[int], early: Sequence[int], numbers: Sequence[int],
              positions: Sequence[int], filled: Sequence[int], noise: Noise) -> Tensor | None:  # fmt: skip
@@ -58,7 +59,7 @@ class NativeRuns:
         count = min(rooms)
         block, places = np.zeros((len(rooms), 1, 1), np.float32), [0] * len(rooms)
         if self.noise_a_token:
-            stream = noise.stream(len(self.drawing[1]))
+            stream = noise.stream(self.vocabulary)
             places = [number * self.noise_a_token % NOISE_BLOCK for number in numbers]
             count = min(count, *((NOISE_BLOCK - place) // self.noise_a_token for place in places))
             block = stream.blocks_of([number * self.noise_a_token for number in numbers]).numpy()
@@ -78,8 +79,12 @@ class NativeRuns:
         around = torch.zeros(batch, 1, dim) if tables.around is None else tables.around
         voices = torch.zeros(batch, dim) if tables.voices is None else tables.voices
         self.embedding = tuple(_array(tensor) for tensor in (tables.inputs, tables.places, around, voices))
-        bias = _array(tables.bias)
-        self.drawing = (_array(tables.head), np.ones_like(bias), bias, tables.allowed.numpy(), np.empty((batch, len(bias)), np.float32))
+        head, number = _array(tables.head), len(tables.bias)
+        bias = np.zeros(filled_up(number), np.float32)
+        bias[:number] = _array(tables.bias)
+        logits = np.empty((batch, len(bias)), np.float32)
+        self.drawing = (in_panels(head, head.shape[1]), np.ones_like(bias), bias, tables.allowed.numpy(), logits)
+        self.vocabulary = number
 
 
 def _array(tensor: Tensor) -> Array:

@@ -12,6 +12,7 @@ from valle.bin import export
 from valle.errors import run_program
 from valle.inference.pipeline import Pipeline
 from valle.models.checkpoint import save_checkpoint
+from valle.models.folder import read_released_weights
 from valle.tokenizers.registry import save_tokenizer
 
 
@@ -42,6 +43,22 @@ def test_half_precision_is_the_default_and_speaks(exp: Path, tmp_path: Path, mon
     assert {tensor.dtype for tensor in load_file(tmp_path / "model" / "model.safetensors").values()} == {torch.float16}
     [result] = Pipeline.from_pretrained(tmp_path / "model").continue_audio(recording(2), RATE, max_seconds=1)
     assert result.seconds > 2
+
+
+def test_in_int8_matrices_err_by_half_a_step_and_are_kept_so(exp: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for dtype in ("float32", "int8"):
+        assert run(f"--checkpoint {exp}/epoch-1.pt --output-dir {tmp_path}/{dtype} --dtype {dtype}", monkeypatch) == 0
+    exact, stored = read_released_weights(tmp_path / "float32"), load_file(tmp_path / "int8" / "model.safetensors")
+    found = read_released_weights(tmp_path / "int8")
+    assert exact.keys() == found.keys()
+    matrices = [name for name, tensor in stored.items() if tensor.dtype == torch.int8]
+    assert any(name.endswith("qkv.weight") for name in matrices) and not any(name.endswith("bias") for name in matrices)
+    for name in matrices:
+        step = exact[name].flatten(1).abs().amax(1) / 127 * (1 + 2**-8)  # scales are bfloat16
+        assert ((found[name] - exact[name]).flatten(1).abs().amax(1) <= step * 0.75).all()
+    Pipeline.from_pretrained(tmp_path / "int8").save_pretrained(tmp_path / "again")
+    again = load_file(tmp_path / "again" / "model.safetensors")
+    assert again.keys() == stored.keys() and all(torch.equal(again[name], tensor) for name, tensor in stored.items())
 
 
 def test_an_older_released_model_is_replaced_and_nothing_is_left_beside(exp: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

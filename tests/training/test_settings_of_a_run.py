@@ -101,14 +101,20 @@ def test_only_the_stage_that_is_trained_moves(manifests: Path, tmp_path: Path) -
     assert moved == {"fine"}
 
 
-def test_stages_of_the_same_shape_are_taken_from_a_checkpoint(manifests: Path, unbroken: Run, tmp_path: Path) -> None:
+def test_stages_of_the_same_shape_are_taken_from_a_checkpoint(
+    manifests: Path, unbroken: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """Not by copying files from one run's folder to another's."""
     source = unbroken.exp_dir / "epoch-2.pt"
+    caplog.set_level("INFO")
     task = AudioLMTask(tiny_options(manifests, tmp_path, init_from=source))
     for name, tensor in task.model.state_dict().items():
         assert torch.equal(tensor, unbroken.state["model"][name])
     other = AudioLMTask(tiny_options(manifests, tmp_path, init_from=source, fine_num_layers=2, unit_window=2))
     assert take_stages(other.model, source) == ["semantic"]  # the others have another shape
+    said = [message for message in caplog.messages if message.startswith("From ")]
+    assert said[0].endswith("semantic, coarse, fine; at random, as sizes differ: none")
+    assert said[1].endswith("semantic; at random, as sizes differ: coarse, fine")
     assert torch.equal(other.model.state_dict()["semantic.head.weight"], unbroken.state["model"]["semantic.head.weight"])
 
 

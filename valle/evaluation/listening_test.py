@@ -88,8 +88,10 @@ def make_listening_test(options: ListeningTestOptions) -> dict[str, Any]:
                 files.append(f"sounds/{file}")
             heard.append({"id": name, "clips": files, "prompt": trial.prompt_seconds})
             key["trials"][name] = {"prompt": trial.name, "truth": list(trial.truth)}
-        page = page_templates().get_template("listening_test.html").render(
-            kind=options.kind, test={"test": test, "kind": options.kind, "trials": heard}
+        page = (
+            page_templates()
+            .get_template("listening_test.html")
+            .render(kind=options.kind, test={"test": test, "kind": options.kind, "trials": heard})
         )
         write_text(options.output_dir / PAGE, page)
         write_text(options.output_dir / KEY, json.dumps(key, indent=2) + "\n")

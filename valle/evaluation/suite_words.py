@@ -212,4 +212,3 @@ def _hear(
 
 def _text(row: Continued) -> str:
     return " ".join(supervision.text for supervision in row.cut.supervisions if supervision.text)
-

@@ -35,7 +35,9 @@ class ExportOptions:
         default_factory=list,
         metadata={"help": "stages of other runs with the same tokenizers and sizes, STAGE=RUN: a trainer's folder or checkpoint"},
     )
-    dtype: Literal["float16", "float32"] = field(default="float16", metadata={"help": "format of weights in the file"})
+    dtype: Literal["float16", "float32", "int8"] = field(
+        default="float16", metadata={"help": "format of weights in the file; int8: of matrices, with one scale a row"}
+    )
 
     def __post_init__(self) -> None:
         if (self.checkpoint is None) == (self.exp_dir is None):

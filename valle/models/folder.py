@@ -16,6 +16,7 @@ from torch import Tensor
 
 from valle.errors import UserError
 from valle.files import replacing
+from valle.tokenizers.weights import nearest, packed, unpacked
 
 CONFIG_FILE, WEIGHTS_FILE = "config.yaml", "model.safetensors"
 WHOLE = frozenset({"model", "timeline", "trained_seconds"})  # keys of a folder that continues audio
@@ -60,14 +61,20 @@ def read_released_weights(folder: Path) -> dict[str, Tensor]:
     """The weights of a model's folder, fp32."""
     read_model_config(folder)
     try:
-        return {name: tensor.float() for name, tensor in load_file(folder / WEIGHTS_FILE).items()}
+        return {name: tensor.float() for name, tensor in unpacked(load_file(folder / WEIGHTS_FILE)).items()}
     except (SafetensorError, OSError) as error:
         raise ReleasedModelError(f"{folder / WEIGHTS_FILE} is damaged ({error}); copy or export the model again") from error
 
 
 def write_model(folder: Path, config: Mapping[str, Any], weights: Mapping[str, Tensor], *, dtype: torch.dtype) -> None:
-    """Both files, into a folder that is there; weights that ``dtype`` cannot hold are refused."""
-    stored = {name: tensor.detach().cpu().to(dtype).contiguous() for name, tensor in weights.items()}
+    """Both files, into a folder that is there; weights that ``dtype`` cannot hold are refused.
+
+    In ``torch.int8`` matrices have eight bits and a scale a row, and all else is float16.
+    """
+    if dtype == torch.int8:
+        stored = packed({name: nearest(tensor.detach().cpu()) for name, tensor in weights.items()})
+    else:
+        stored = {name: tensor.detach().cpu().to(dtype).contiguous() for name, tensor in weights.items()}
     broken = [name for name, tensor in stored.items() if not tensor.isfinite().all()]
     if broken:
         raise ReleasedModelError(f"the weights {broken[0]} are not finite as {dtype}; use an earlier checkpoint, or float32")
@@ -76,10 +83,11 @@ def write_model(folder: Path, config: Mapping[str, Any], weights: Mapping[str, T
 
 
 def smallest_dtype(weights: Mapping[str, Tensor]) -> torch.dtype:
-    """float16 where it holds every weight as it is, else the weights' own."""
+    """float16 or int8 where it holds every weight as it is, else the weights' own."""
     own = next((tensor.dtype for tensor in weights.values()), torch.float32)
-    exact = all(torch.equal(tensor.half().to(tensor.dtype), tensor) for tensor in weights.values())
-    return torch.float16 if exact else own
+    if all(torch.equal(tensor.half().to(tensor.dtype), tensor) for tensor in weights.values()):
+        return torch.float16
+    return torch.int8 if all(torch.equal(nearest(tensor).to(tensor.dtype), tensor) for tensor in weights.values()) else own
 
 
 @contextmanager

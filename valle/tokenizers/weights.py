@@ -1,4 +1,4 @@
-"""How few bytes a tokenizer's numbers are stored in: half precision, or eight bits and a scale a row.
+"""How few bytes the numbers of a tokenizer or a model are stored in: half precision, or eight bits and a scale a row.
 
 A tokenizer is rounded first and stored then, so its file holds the very numbers that it computes with, and its identity stays.
 """
@@ -28,12 +28,17 @@ def rounded(module: Module, dtype: Literal["float16", "int8"] = "float16", *, ex
     for parameter in module.parameters():
         if id(parameter) in kept:
             continue
-        is_matrix = dtype == "int8" and parameter.dim() > 1 and parameter.numel() >= SMALLEST_MATRIX
-        parameter.copy_(_restored(*_steps(parameter)) if is_matrix else parameter.half().float())
+        parameter.copy_(nearest(parameter) if dtype == "int8" else parameter.half().float())
     for buffer in module.buffers():
         if buffer.is_floating_point():
             buffer.copy_(buffer.half().float())
     return module
+
+
+def nearest(tensor: Tensor) -> Tensor:
+    """The nearest float32 numbers that a file in int8 can hold: eight bits and a scale a row for a matrix, float16 for all else."""
+    is_matrix = tensor.dim() > 1 and tensor.numel() >= SMALLEST_MATRIX
+    return _restored(*_steps(tensor.float())) if is_matrix else tensor.half().float()
 
 
 def packed(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -26,9 +26,7 @@ def prepare_text_pieces(config: TextPiecesConfig) -> TextIdentity:
     """Leave ``text/`` beside the other tokenizers."""
     outputs = claim_outputs(config.output_dir, ["text"], program=PREPARE)
     path = config.manifest_dir / "cuts_train.jsonl.gz"
-    tokenizer = (
-        fit_text_pieces(_texts(path), num_pieces=config.num_pieces) if config.text == "fit" else load_text_tokenizer(config.text)
-    )
+    tokenizer = fit_text_pieces(_texts(path), num_pieces=config.num_pieces) if config.text == "fit" else load_text_tokenizer(config.text)
     with outputs.being_written():
         save_text_tokenizer(tokenizer, config.output_dir / "text")
     return tokenizer.identity

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
@@ -52,6 +53,8 @@ class AudioLMTask:
         self.seen_before: dict[str, float] = {}
         if options.init_from is not None:
             taken = take_stages(self.model, options.init_from)
+            anew = [stage for stage in self.stages if stage not in taken]
+            logging.info("From %s: %s; at random, as sizes differ: %s", options.init_from, ", ".join(taken), ", ".join(anew) or "none")
             self.seen_before = {stage: seconds for stage, seconds in seconds_seen_by(options.init_from).items() if stage in taken}
         for name, stage in self.model.stages().items():
             stage.requires_grad_(name in self.stages)
@@ -193,9 +196,7 @@ class AudioLMTask:
         result = {}
         for name, levels in dev.items():
             seen = [counts + 1 for counts in train[name]]  # so that a token that training never saw is not impossible
-            nats = [
-                float(-(valid * (counts / counts.sum()).log()).sum() / valid.sum()) for valid, counts in zip(levels, seen, strict=True)
-            ]
+            nats = [float(-(valid * (counts / counts.sum()).log()).sum() / valid.sum()) for valid, counts in zip(levels, seen, strict=True)]
             result[name] = sum(nats) / len(nats)
         return result
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from statistics import median
 from typing import Any
 
 from benchmarks.tables import markdown, text, where
@@ -20,10 +21,21 @@ def engines(values: Mapping[str, Any]) -> str:
         rows.append((name, text(float(row["tokens_per_s"])), *milliseconds, f"{100 * row['share_of_floor']:.0f}"))
     columns = ("", "tokens/s", "ms per step at 150 tokens", "ms per step at 650 tokens", "% of the floor")
     table = markdown(columns, rows, where(values))
-    if not values.get("starts"):
-        return table
-    starts = [
-        (f"{NAMES.get(row['engine'], 'auto')}, kernel cache {row['kernel_cache']}", text(row["first_token_s"]), text(row["total_s"]))
-        for row in values["starts"]
-    ]
-    return f"{table}\n{markdown(('whole process, 10 s of new audio', 'first token, s', 'end, s'), starts)}"
+    parts = [table]
+    if values.get("acoustic"):
+        speeds = [(f"`{row['name']}`", str(row["passes"]), text(row["seconds_for_10s"]), text(row["rtf"])) for row in values["acoustic"]]
+        parts.append(markdown(("acoustic model, 10 s of codes", "passes", "seconds", "seconds per second of sound"), speeds))
+    if values.get("starts"):
+        parts.append(markdown(("whole process, 10 s of new audio", "first token, s", "end, s"), list(_starts(values["starts"]))))
+    return "\n".join(parts)
+
+
+def _starts(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str, str]]:
+    """Medians over the tries, with the least and the most."""
+    tries: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        tries.setdefault((row["engine"], row["kernel_cache"]), []).append(row)
+    for (engine, cache), found in tries.items():
+        spread = [sorted(row[key] for row in found) for key in ("first_token_s", "total_s")]
+        cells = [f"{text(median(of))} ({text(of[0])} to {text(of[-1])})" for of in spread]
+        yield f"{NAMES.get(engine, 'auto')}, kernel cache {cache}", cells[0], cells[1]

@@ -10,8 +10,10 @@ machine slows all; what is reported is the median over rounds.  ``tokens_per_s``
 step grows by what there is to attend to.  ``share_of_floor`` is the time to read the step's weights and a cache of 400 positions once
 (``benchmarks.floor``), over the time of the step.
 
-``starts`` are whole processes that continue three seconds of speech by ten with the bundled model: seconds from the start of the
-process to the first token and to the end, with an empty and with a filled kernel cache.
+``acoustic`` has the processor time of ten seconds of codes by every acoustic model (``benchmarks.acoustic_speed``), and ``mtp`` repeats
+the rows of ``multi_token.json`` beside the output, if it is there.  ``starts`` are whole processes that continue three seconds of speech by
+ten with the bundled model: seconds from the start of the process to the first token and to the end, with an empty and with a filled kernel
+cache.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from typing import Any
 
 import torch
 
+from benchmarks import acoustic_speed
 from benchmarks.common import RESULTS, ROOT, header, run_child, write_results
 from benchmarks.ctranslate2_peer import ctranslate2_decoder
 from benchmarks.decoding import VOCABULARY, Decode, Shape, Span, llama_decoder, our_decoder, seconds_a_step
@@ -37,6 +40,7 @@ from benchmarks.floor import Floor, bytes_of_step
 
 SIZES = {"256x4": (256, 4), "512x8": (512, 8), "1024x12": (1024, 12)}
 TINY = {"64x2": (64, 2)}
+TINY_SHAPE = {"d_model": 64, "nhead": 2, "num_layers": 1, "dim_feedforward": 64}  # of acoustic models
 ONE_ROW = ("1024x12",)  # eight rows of that take all engines together an hour
 
 
@@ -93,6 +97,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 results["rows"] += rows
                 if (threads, batch) == (1, 1):
                     results["floor"][size] = passes
+    results["acoustic"] = acoustic_rows(options.fast)
+    drafts = options.output.with_name("multi_token.json")
+    if drafts.is_file():
+        measured = json.loads(drafts.read_text(encoding="utf-8"))
+        results |= {"mtp": measured["mtp"], "mtp_command": measured["command"]}
     write_results(options.output, results)  # processes that start and compile take as long again
     if not options.no_starts:
         results["starts"] = starts(seconds=0.5 if options.fast else 10.0, repeats=1 if options.fast else 3)
@@ -123,6 +132,16 @@ def measure(shape: Shape, span: Span, *, threads: int, rounds: int) -> tuple[lis
     for row in rows:
         print(" ".join(f"{key} {value}" for key, value in row.items()), flush=True)
     return rows, round(1 / floors["float32"].pass_seconds, 1)
+
+
+def acoustic_rows(fast: bool) -> list[dict[str, Any]]:
+    """Of every acoustic model, by one thread."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return acoustic_speed.rows(seconds=0.2, rounds=1, shape=TINY_SHAPE) if fast else acoustic_speed.rows()
+    finally:
+        torch.set_num_threads(before)
 
 
 def _installed(one: Contestant) -> bool:

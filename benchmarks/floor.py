@@ -20,10 +20,10 @@ BYTES = {"float32": 4, "bfloat16": 2, "int8": 1}
 
 
 def bytes_of_step(d_model: int, num_layers: int, *, vocabulary: int, batch: int, length: int, dtype: str) -> int:
-    """Weights of every product once, the head's in float32, and keys and values of ``length`` positions a row in float32."""
+    """Weights of every product once, the head's in float32, and keys and values of ``length`` positions a row: bfloat16 unless float32."""
     matrices = 12 * d_model * d_model * num_layers  # qkv 3, out 1, feed-forward 2 x 4
     cache = 2 * num_layers * batch * length * d_model
-    return matrices * BYTES[dtype] + 4 * (vocabulary * d_model + cache)
+    return matrices * BYTES[dtype] + 4 * vocabulary * d_model + (4 if dtype == "float32" else 2) * cache
 
 
 class Floor:

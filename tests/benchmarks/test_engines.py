@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import engines
+from benchmarks import acoustic_speed, engines
 from benchmarks.floor import Floor, bytes_of_step
 from valle.models import AudioLM
 
@@ -17,6 +17,7 @@ def test_every_installed_engine_has_a_row_and_every_size_a_floor(tmp_path: Path)
     engines.main(["--fast", "--no-starts", "--threads", "1", "--output", str(output)])
     results = json.loads(output.read_text())
     assert results["floor"].keys() == {"64x2"} and results["floor"]["64x2"] > 0
+    assert [row["name"] for row in results["acoustic"]] == list(acoustic_speed.MODELS)
     found = {(row["engine"], row["dtype"], row["batch"]) for row in results["rows"]}
     ours = {("native", dtype) for dtype in ("float32", "bfloat16", "int8")} | {("torch", "float32"), ("torch", "bfloat16")}
     assert found >= {(*one, batch) for one in ours | {("llama", "float32")} for batch in (1, 8)}
@@ -38,8 +39,18 @@ def test_a_step_reads_every_weight_of_its_products_once_and_the_cache() -> None:
     weights = sum(part.weight.numel() for part in products)
     assert bytes_of_step(64, 2, vocabulary=32, batch=1, length=0, dtype="float32") == 4 * weights
     assert bytes_of_step(64, 2, vocabulary=32, batch=1, length=0, dtype="int8") == weights + 3 * model.head.weight.numel()
-    cached = [bytes_of_step(64, 2, vocabulary=32, batch=batch, length=10, dtype="int8") for batch in (1, 3)]
-    assert cached[1] - cached[0] == 2 * sum(2 * cache.keys.numel() for cache in model.transformer.new_caches(1, 10)) * 4
+    numbers = 2 * sum(2 * cache.keys.numel() for cache in model.transformer.new_caches(1, 10))  # of the two rows more
+    for dtype, size in (("float32", 4), ("bfloat16", 2), ("int8", 2)):
+        cached = [bytes_of_step(64, 2, vocabulary=32, batch=batch, length=10, dtype=dtype) for batch in (1, 3)]
+        assert cached[1] - cached[0] == numbers * size
+
+
+def test_every_acoustic_model_has_a_time_and_its_passes() -> None:
+    """Half a second: 25 steps over frames and 7 passes over levels; delay ends 7 steps later; soundstorm 16 passes and 7."""
+    shape = {"d_model": 32, "nhead": 2, "num_layers": 1, "dim_feedforward": 32}
+    rows = {row["name"]: row for row in acoustic_speed.rows(seconds=0.5, rounds=1, shape=shape)}
+    assert rows.keys() == acoustic_speed.MODELS.keys() and all(row["rtf"] > 0 for row in rows.values())
+    assert rows["ar-nar"]["passes"] == 25 + 7 and rows["soundstorm"]["passes"] == 16 + 7 and rows["delay"]["passes"] == 25 + 7
 
 
 @pytest.mark.parametrize("threads", [1, 2])

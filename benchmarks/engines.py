@@ -24,7 +24,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -82,31 +82,41 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--sizes", nargs="*", choices=[*SIZES, *TINY], help="width x layers; all if not given")
     parser.add_argument("--rounds", type=int, default=5, help="how often every engine has its turn")
     parser.add_argument("--threads", type=int, nargs="*", default=[1, 2], help="two threads are tried with one row alone")
-    parser.add_argument("--no-starts", action="store_true", help="leave the whole processes out")
+    parser.add_argument("--only", choices=("steps", "starts"), help="all but the whole processes, or these alone, into what is there")
     parser.add_argument("--output", type=Path, default=RESULTS / "decoding.json")
     options = parser.parse_args(arguments)
     sizes = options.sizes or (TINY if options.fast else SIZES)
     span, rounds = (Span(10, 30, 6), 1) if options.fast else (Span(), options.rounds)
     given = sys.argv[1:] if arguments is None else arguments
-    results: dict[str, Any] = {**header(["python -m benchmarks.engines", *given]), "fast": options.fast, "rows": [], "floor": {}}
-    for size in sizes:
-        for threads in options.threads:
-            for batch in (1, 8) if threads == 1 and size not in ONE_ROW else (1,):
-                shape = Shape(*{**SIZES, **TINY}[size], batch)
-                rows, passes = measure(shape, span, threads=threads, rounds=rounds)
-                results["rows"] += rows
-                if (threads, batch) == (1, 1):
-                    results["floor"][size] = passes
-    results["acoustic"] = acoustic_rows(options.fast)
-    drafts = options.output.with_name("multi_token.json")
-    if drafts.is_file():
-        measured = json.loads(drafts.read_text(encoding="utf-8"))
-        results |= {"mtp": measured["mtp"], "mtp_command": measured["command"]}
-    write_results(options.output, results)  # processes that start and compile take as long again
-    if not options.no_starts:
-        results["starts"] = starts(seconds=0.5 if options.fast else 10.0, repeats=1 if options.fast else 3)
-    write_results(options.output, results)
+    command = ["python -m benchmarks.engines", *given]
+    results: dict[str, Any] = {}
+    if options.only == "starts":
+        results = json.loads(options.output.read_text(encoding="utf-8"))
+    else:
+        results = {**header(command), "fast": options.fast, **steps(sizes, options.threads, span, rounds=rounds, fast=options.fast)}
+        drafts = options.output.with_name("multi_token.json")
+        if drafts.is_file():
+            measured = json.loads(drafts.read_text(encoding="utf-8"))
+            results |= {"mtp": measured["mtp"], "mtp_command": measured["command"]}
+        write_results(options.output, results)  # processes that start and compile take as long again
+    if options.only != "steps":
+        rows = starts(seconds=0.5 if options.fast else 10.0, repeats=1 if options.fast else 3)
+        results |= {"starts": rows, "starts_command": " ".join(command)}
+        write_results(options.output, results)
     print(f"written: {options.output}")
+
+
+def steps(sizes: Iterable[str], threads: Sequence[int], span: Span, *, rounds: int, fast: bool) -> dict[str, Any]:
+    """Rows of all engines at all sizes, the floors, and the acoustic models."""
+    found: dict[str, Any] = {"rows": [], "floor": {}}
+    for size in sizes:
+        for number in threads:
+            for batch in (1, 8) if number == 1 and size not in ONE_ROW else (1,):
+                rows, passes = measure(Shape(*{**SIZES, **TINY}[size], batch), span, threads=number, rounds=rounds)
+                found["rows"] += rows
+                if (number, batch) == (1, 1):
+                    found["floor"][size] = passes
+    return {**found, "acoustic": acoustic_rows(fast)}
 
 
 def measure(shape: Shape, span: Span, *, threads: int, rounds: int) -> tuple[list[dict[str, Any]], float]:

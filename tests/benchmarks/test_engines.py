@@ -14,7 +14,7 @@ from valle.models import AudioLM
 def test_every_installed_engine_has_a_row_and_every_size_a_floor(tmp_path: Path) -> None:
     pytest.importorskip("numba")
     output = tmp_path / "decoding.json"
-    engines.main(["--fast", "--no-starts", "--threads", "1", "--output", str(output)])
+    engines.main(["--fast", "--only", "steps", "--threads", "1", "--output", str(output)])
     results = json.loads(output.read_text())
     assert results["floor"].keys() == {"64x2"} and results["floor"]["64x2"] > 0
     assert [row["name"] for row in results["acoustic"]] == list(acoustic_speed.MODELS)

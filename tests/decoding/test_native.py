@@ -236,7 +236,13 @@ def test_what_the_kernel_cannot_draw_and_what_is_wanted_at_once_comes_a_token_at
     assert steps_of(Sampling(), forgets=True) == [1] * 90
 
 
-@pytest.mark.parametrize("sampling", [Sampling(temperature=0.7), Sampling(temperature=0), Sampling(repetition_window=4)])
+WAYS = [
+    Sampling(temperature=0.7), Sampling(temperature=0), Sampling(repetition_window=4),
+    Sampling(guidance=2), Sampling(temperature=0, guidance=0), Sampling(guidance=1.5, repetition_window=4),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("sampling", WAYS)
 @pytest.mark.parametrize("fields", [{}, {"num_coarse": 2}, {"pooled_voice": True}, {"num_coarse": 2, "coarse_conditioning": "prefix"}])
 def test_tokens_that_the_kernel_draws_are_those_of_torch_and_its_inputs_too(fields: dict[str, Any], sampling: Sampling) -> None:
     """Levels, units around a frame, a voice; ends of blocks of noise."""

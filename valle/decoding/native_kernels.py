@@ -230,28 +230,41 @@ def draw(logits, first, stop, law, recent, noise, place):
 
 @njit(fastmath=FAST)
 def draw_rows(x, positions, number, embedding, drawing, law, end_token, early, recent, noise, noise_places, drawn):
-    """Token ``number`` of every row into ``drawn (B, n)``, and the inputs of the next step into ``x (B, D)`` -> did a row end?"""
-    inputs, level_inputs, around, voices = embedding
+    """Token ``number`` of every row into ``drawn (B, n)``, and the inputs of the next step into ``x (B, D)`` -> did a row end?
+
+    With a guidance ``law[2]`` other than 1 the second half of the rows are the first's without their conditions, and take their tokens.
+    """
     _, _, _, allowed, logits = drawing
-    period, window, ended = len(allowed), recent.shape[1], False
-    vectors = 2 if window else 1
-    for row in range(len(x)):
+    rows, period, window, ended = len(x), len(allowed), recent.shape[1], False
+    vectors, weight = 2 if window else 1, law[2]
+    told = rows if weight == np.float32(1.0) else rows // 2
+    for row in range(told):
         level = positions[row] % period
+        if told < rows:
+            for t in range(allowed[level, 0], allowed[level, 1]):
+                logits[row, t] = logits[told + row, t] + weight * (logits[row, t] - logits[told + row, t])
         if end_token >= 0 and number < early[row]:
             logits[row, end_token] = -np.inf
         place = noise_places[row] + number * vectors
         token = draw(logits[row], allowed[level, 0], allowed[level, 1], law, recent[row], noise[row], place)
-        drawn[row, number] = token
         ended |= token == end_token
+        for half in range(row, rows, told):
+            drawn[half, number] = token
+            feed(x[half], token, positions[half] + 1, half, embedding, period)
         for back in range(window - 1, 0, -1):
             recent[row, back] = recent[row, back - 1]
         if window:
             recent[row, 0] = token
-        after = positions[row] + 1
-        frame = min(after // period, around.shape[1] - 1)
-        for i in range(x.shape[1]):
-            x[row, i] = inputs[token, i] + level_inputs[after % period, i] + around[row, frame, i] + voices[row, i]
     return ended
+
+
+@njit(fastmath=FAST)
+def feed(x, token, position, row, embedding, period):
+    """The input ``x (D,)`` of a row at ``position``, after ``token``."""
+    inputs, level_inputs, around, voices = embedding
+    frame = min(position // period, around.shape[1] - 1)
+    for i in range(len(x)):
+        x[i] = inputs[token, i] + level_inputs[position % period, i] + around[row, frame, i] + voices[row, i]
 
 
 @register_jitable

@@ -30,7 +30,7 @@ class NativeRuns:
     def of(cls, model: Autoregressor, steps: StepEngine, request: DecodingRequest) -> NativeRuns | None:
         """None where a model or its sampling is more than the kernel knows, or each token is wanted as soon as it is drawn."""
         sampling = request.sampling
-        is_plain = sampling.top_k == 0 and sampling.top_p == 1 and not sampling.is_guided and sampling.drafts is None
+        is_plain = sampling.top_k == 0 and sampling.top_p == 1 and sampling.drafts is None
         if not isinstance(steps, NativeSteps) or not isinstance(model, Tabulated) or not is_plain or request.forgets:
             return None
         if steps.packed.kind == "bfloat16":  # the kernel would not round where torch does, and tokens would depend on where a run ends
@@ -41,7 +41,7 @@ class NativeRuns:
         self.model, self.steps, self.end_token = model, steps, end_token
         self.greedy, self.window = sampling.greedy, sampling.repetition_window * model.tokens_a_frame
         self.noise_a_token = 0 if sampling.greedy else 2 if sampling.repetition_window else 1
-        law = [0.0 if sampling.greedy else sampling.temperature, sampling.repetition_ratio * sampling.repetition_window]
+        law = [0.0 if sampling.greedy else sampling.temperature, sampling.repetition_ratio * sampling.repetition_window, sampling.guidance]
         self.law = np.array(law, np.float32)
         self.seats: Seats | None = None
         self.embedding: tuple[Array, ...] | None = None

@@ -297,7 +297,7 @@ def test_what_is_loaded_takes_the_shortest_request() -> None:
 
 @pytest.mark.parametrize(
     ("rows", "width", "has", "kind"),
-    [(8, 512, True, TorchSteps), (7, 512, True, NativeSteps), (8, 256, True, NativeSteps), (8, 512, False, NativeSteps)],
+    [(32, 512, True, TorchSteps), (31, 512, True, NativeSteps), (32, 256, True, NativeSteps), (32, 512, False, NativeSteps)],
 )
 def test_auto_takes_torch_where_bfloat16_of_many_rows_is_faster(
     rows: int, width: int, has: bool, kind: type, monkeypatch: pytest.MonkeyPatch

@@ -1,6 +1,7 @@
 """``bin/export.py``: from a training run to a folder that needs nothing else."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,13 @@ from tiny_pipeline import RATE, checkpoint_state, recording, tiny_codec, tiny_re
 
 from valle.bin import export
 from valle.errors import run_program
+from valle.inference.continuation import ContinueSettings
+from valle.inference.infer import InferOptions
 from valle.inference.pipeline import Pipeline
 from valle.models.checkpoint import save_checkpoint
+from valle.models.coarse import CoarseLM
 from valle.models.folder import read_released_weights
+from valle.models.released import read_released_config
 from valle.tokenizers.registry import save_tokenizer
 
 
@@ -59,6 +64,35 @@ def test_in_int8_matrices_err_by_half_a_step_and_are_kept_so(exp: Path, tmp_path
     Pipeline.from_pretrained(tmp_path / "int8").save_pretrained(tmp_path / "again")
     again = load_file(tmp_path / "again" / "model.safetensors")
     assert again.keys() == stored.keys() and all(torch.equal(again[name], tensor) for name, tensor in stored.items())
+
+
+def test_a_model_comes_with_how_it_is_best_sampled_from(exp: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run(f"--checkpoint {exp}/epoch-1.pt --output-dir {tmp_path}/model --sampling coarse:temperature=0.5", monkeypatch) == 0
+    pipeline = Pipeline.from_pretrained(tmp_path / "model")
+    assert pipeline.model.stages()["coarse"].sampling.temperature == 0.5 and CoarseLM.sampling.temperature != 0.5
+    same = {"sampling": {"coarse": replace(CoarseLM.sampling, temperature=0.5)}}
+    codes = [found.continue_audio(recording(2), RATE, settings=ContinueSettings(max_seconds=1, **more))[0].codes
+             for found, more in ((pipeline, {}), (Pipeline(tiny_released()), same), (Pipeline(tiny_released()), {}))]  # fmt: skip
+    assert torch.equal(codes[0], codes[1]) and not torch.equal(codes[0], codes[2])
+    options = {"audio_prompts": [tmp_path / "a.wav"], "output_dir": tmp_path}
+    stages = pipeline.model.stages()
+    assert InferOptions(**options).settings(stages).sampling["coarse"].temperature == 0.5
+    assert InferOptions(**options, temperature=0.7).settings(stages).sampling["coarse"].temperature == 0.7
+    pipeline.save_pretrained(tmp_path / "again")
+    assert read_released_config(tmp_path / "again")["sampling"] == {"coarse": {"temperature": 0.5}}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [("coarse=2", "expected STAGE:FIELD=NUMBER"), ("rq:guidance=2", "expected sampling of one of semantic, coarse, fine, found rq"),
+     ("coarse:top_k=2", "expected one of temperature, guidance"), ("coarse:guidance=much", "expected numbers"),
+     ("coarse:guidance=2", "needs a model that has learned without"), ("semantic:guidance=2", "expected guidance 1")],
+)  # fmt: skip
+def test_sampling_that_a_model_cannot_have_is_refused(
+    wrong: str, said: str, exp: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(f"--checkpoint {exp}/epoch-1.pt --output-dir {tmp_path}/model --sampling {wrong}", monkeypatch) == 2
+    assert said in capsys.readouterr().err and not (tmp_path / "model").exists()
 
 
 def test_an_older_released_model_is_replaced_and_nothing_is_left_beside(exp: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from valle.models.conversation_released import KEY as CONVERSATION
 from valle.models.conversation_released import conversation_from_checkpoint, save_conversation
 from valle.models.folder import refuse_other_content
 from valle.models.joint_released import ReleasedJoint, joint_from_checkpoint, save_joint
+from valle.models.recommended import parse_sampling, recommend
 from valle.models.released import save_released
 from valle.models.speech_llama_released import KEY, save_speech_llama, speech_llama_from_checkpoint
 from valle.outputs import claim_file
@@ -39,7 +40,13 @@ class ExportOptions:
         default="float16", metadata={"help": "format of weights in the file; int8: of matrices, with one scale a row"}
     )
 
+    sampling: list[str] = field(
+        default_factory=list,
+        metadata={"help": "how the model is best sampled from, STAGE:FIELD=NUMBER, as in coarse:guidance=2: kept as its default"},
+    )
+
     def __post_init__(self) -> None:
+        parse_sampling(self.sampling)
         if (self.checkpoint is None) == (self.exp_dir is None):
             raise UserError("expected either --checkpoint or --exp-dir, so that one run is exported; give one of them")
         parse_stages_from(self.stages_from)  # refuses what cannot be
@@ -68,10 +75,13 @@ def export(options: ExportOptions) -> int:
             save_conversation(talk, options.output_dir, dtype=getattr(torch, options.dtype))
         return count_parameters(talk.model)
     released = joint_from_checkpoint(state) if "joint" in state else released_from_checkpoint(state)
-    if options.stages_from:
-        if isinstance(released, ReleasedJoint):
-            raise UserError("--stages-from joins stages of AudioLMs, found a joint model of one stage; leave it out")
+    for flag, words in (("--stages-from", options.stages_from), ("--sampling", options.sampling)):
+        if words and isinstance(released, ReleasedJoint):
+            raise UserError(f"{flag} is for the stages of an AudioLM, found a joint model of one stage; leave it out")
+    if options.stages_from and not isinstance(released, ReleasedJoint):
         released = with_stages(released, parse_stages_from(options.stages_from))
+    if options.sampling and not isinstance(released, ReleasedJoint):
+        recommend(released.model, parse_sampling(options.sampling))
     with outputs.being_written():
         if isinstance(released, ReleasedJoint):
             save_joint(released, options.output_dir, dtype=getattr(torch, options.dtype))

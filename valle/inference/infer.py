@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from itertools import chain, count
 from pathlib import Path
@@ -76,8 +76,10 @@ class InferOptions:
     top_p: float = _flag(1.0, "draw from the likeliest that make up this probability")
     passes: str | None = _flag(None, "of soundstorm: passes on each level, the last number for all further levels; not given: 16,1")
     repetition_aware: bool = _flag(False, "draw again where a coarse code repeats too often")
-    guidance: float = _flag(
-        1.0, "how much more than without them codes follow units and prompt, for a model trained with --drop-conditions; 1 is no guidance"
+    guidance: float | None = _flag(
+        None,
+        "how much more than without them codes follow units and prompt, for a model trained with --drop-conditions; 1 is no guidance; "
+        "not given: as the model was released",
     )
     draft_tokens: int = _flag(0, "tokens that draft heads add to a step, for speed; 0 for one token a step")
     draft_rule: Literal["exact", "ratio", "unverified"] = _flag(
@@ -133,18 +135,19 @@ class InferOptions:
         if not self.audio_prompts:
             raise UserError("expected audio files after --audio-prompts, found none")
 
-    def settings(self) -> ContinueSettings:
-        """The pipeline's settings; a stage's own temperature wins over the common one."""
+    def settings(self, stages: Mapping[str, Stage] | None = None) -> ContinueSettings:
+        """The pipeline's settings for a model of these ``stages``; a stage's own temperature wins over the common one."""
 
-        def sampling(stage: type[Stage]) -> Sampling:
+        def sampling(stage: Stage | type[Stage]) -> Sampling:
             own = of_stage(self, stage.name, "temperature")
             temperature = own if own is not None else self.temperature if self.temperature is not None else stage.sampling.temperature
             window = stage.repetition_window if self.repetition_aware else 0
             passes = stage.sampling.passes if self.passes is None else read_passes(self.passes)
-            guidance = of_stage(self, stage.name, "guidance")
+            of_one = of_stage(self, stage.name, "guidance")
+            guidance = of_one if of_one is not None else self.guidance if self.guidance is not None else stage.sampling.guidance
             return Sampling(
                 temperature=temperature, top_k=self.top_k, top_p=self.top_p, repetition_window=window, passes=passes,
-                guidance=1.0 if not stage.takes_guidance else self.guidance if guidance is None else guidance,
+                guidance=guidance if stage.takes_guidance else 1.0,
             )  # fmt: skip
 
         return ContinueSettings(
@@ -152,7 +155,7 @@ class InferOptions:
             prompt_seconds=self.prompt_seconds,
             max_seconds=self.max_seconds,
             min_seconds=self.min_seconds,
-            sampling={name: sampling(stage) for name, stage in all_stages().items()},
+            sampling={name: sampling((stages or {}).get(name, kind)) for name, kind in all_stages().items()},
             level=self.level,
             drafts=Drafts(self.draft_tokens, self.draft_rule) if self.draft_tokens else None,
             block_seconds=self.block_seconds,
@@ -214,6 +217,7 @@ def infer(options: InferOptions, *, player: BinaryIO | None = None) -> dict[str,
     if options.num_threads:
         torch.set_num_threads(options.num_threads)
     pipeline = Pipeline(choose_model(options), device=find_device(options.device), dtype=options.dtype, engine=options.engine)
+    settings = options.settings(pipeline.model.stages())
     rate = pipeline.sample_rate
     prompts = Recordings(lambda job: read_prompt(options.audio_prompts[jobs[job][0]], rate, settings), count=len(jobs))
     if options.mode == "resynthesize" or options.stream != "no":  # otherwise each is read before the first result

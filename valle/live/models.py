@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -58,11 +58,9 @@ class ModelShelf(Mapping[str, Pipeline]):
 
 
 def settings_for(pipeline: Pipeline, hello: Hello) -> ContinueSettings:
-    """What a hello asks for, of this model's stages."""
-    stages = pipeline.model.stages()
-    sampling = {} if hello.temperature is None else {
-        name: replace(stage.sampling, temperature=hello.temperature) for name, stage in stages.items()
-    }  # fmt: skip
+    """What a hello asks for, of this model's stages; without guidance, which would read each prompt twice while somebody waits."""
+    asked: dict[str, Any] = {} if hello.temperature is None else {"temperature": hello.temperature}
+    sampling = {name: replace(stage.sampling, guidance=1.0, **asked) for name, stage in pipeline.model.stages().items()}
     return ContinueSettings(
         prompt_seconds=hello.prompt_seconds, max_seconds=hello.max_seconds, min_seconds=hello.min_seconds, sampling=sampling,
         level=hello.level, block_seconds=hello.block_seconds,

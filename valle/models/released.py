@@ -11,6 +11,7 @@ import torch
 from valle.errors import UserError
 from valle.models.audio_lm import AudioLM
 from valle.models.folder import ReleasedModelError, read_released_config, read_released_weights, replacing_folder, write_model
+from valle.models.recommended import recommend, recommended
 from valle.timeline import Timeline
 from valle.tokenizers.base import AcousticTokenizer, SemanticTokenizer
 from valle.tokenizers.registry import expect_acoustic, expect_semantic, load_tokenizer, save_tokenizer
@@ -58,6 +59,8 @@ def save_released(released: Released, folder: Path, *, dtype: torch.dtype = torc
             "semantic": released.semantic.identity.to_dict() if released.semantic else None,
         },
     }
+    if recommended(released.model):
+        config["sampling"] = recommended(released.model)
     with replacing_folder(folder) as temporary:
         write_model(temporary, config, released.model.state_dict(), dtype=dtype)
         save_tokenizer(released.acoustic, temporary / "tokenizers" / "acoustic")
@@ -72,6 +75,7 @@ def load_released(folder: Path) -> Released:
         model = AudioLM.from_weights(config["model"], read_released_weights(folder))
         timeline = Timeline.from_dict(config["timeline"])
         trained = {stage: float(config["trained_seconds"][stage]) for stage in model.stages()}
+        recommend(model, dict(config.get("sampling") or {}))
         identities = {kind: dict(config["identities"][kind] or {}) for kind in ("acoustic", "semantic")}
     except ReleasedModelError:
         raise

@@ -40,7 +40,7 @@ class Stage(nn.Module, ABC):
 
     name: ClassVar[str]
     crop_seconds: ClassVar[float]  # of the longest crop, by default
-    sampling: ClassVar[Sampling]  # by default
+    sampling: Sampling  # by default: of a kind of stage, and of a released model's own
     takes_guidance: ClassVar[bool] = False  # whether it has conditions, which it learns to do without
     repetition_window: ClassVar[int] = 0  # tokens by which repetition-aware sampling judges; 0 for a stage that never draws so
 

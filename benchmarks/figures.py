@@ -19,15 +19,16 @@ from benchmarks.acoustic_table import acoustic_costs, acoustic_models, multi_tok
 from benchmarks.engine_table import engines
 from benchmarks.front_page import goals, works
 from benchmarks.live_tables import live, live_blocks, live_soak
+from benchmarks.mark_tables import detector, watermark
 from benchmarks.quality_table import quality
 from benchmarks.row_names import figures_of
 from benchmarks.sound_part_tables import sound_codec, sound_speakers, sound_units
 from benchmarks.sound_table import voices as sound_voices
 from benchmarks.sound_table import words as sound_words
-from benchmarks.tables import Results, interval, markdown, page_table, percent, run_note, text, where, written_from
+from benchmarks.speech_tables import alignment, levels, synthesisers, unit_sequences, voices_kept, window_context
+from benchmarks.tables import Results, interval, markdown, page_table, run_note, text, where, written_from
 from benchmarks.text_speech_tables import conversation, one_body, text_speech
 from benchmarks.tokenizer_tables import across_speakers, codecs, command, curves, limits, reports, unit_choice, units
-from valle.evaluation.attacks import ATTACK_NAMES, CODEC
 from valle.evaluation.demo_summary import demo_tables
 from valle.evaluation.evaluate_codec import codec_table
 from valle.tokenizers.registry import BUNDLED_ACOUSTIC
@@ -202,39 +203,6 @@ def ablation(results: Results) -> str | None:
     return markdown(("stage", "", "train", "dev", "unigram", "steps", "tokens/s"), rows, note)
 
 
-def unit_sequences(values: Mapping[str, Any]) -> str:
-    """Every unit sequence a row: how many tokens, and how many bits."""
-    names = {"frames": "`frames`", "runs": "`runs`", "bpe": f"`bpe`, {values['vocab_size']} tokens"}
-    rows = [
-        (
-            names[name], f"{row['tokens_per_second']:.1f}", f"{row['bits_per_second']:.1f}",
-            f"{row['duration_bits_per_second']:.1f}" if "duration_bits_per_second" in row else "",
-            f"{row['unigram_bits_per_second']:.1f}", str(row["steps"]),
-        )
-        for name, row in values["sequences"].items()
-    ]  # fmt: skip
-    about = f"{values['num_units']} units of {values['tokenizer']} at {values['unit_rate']:g} Hz"
-    note = f"{about}; {values['minutes_each']:g} minutes of one thread each. {where(values)}"
-    return markdown(("unit sequence", "tokens/s", "bits/s", "durations' share", "unigram", "steps"), rows, note)
-
-
-def voices_kept(values: Mapping[str, Any]) -> str:
-    """Of every corpus each model a row, and what was really said as the bound; the controls are columns."""
-    rows = []
-    for corpus, models in values["corpora"].items():
-        for name, report in models.items():
-            controls = (interval(report["round_trip"]), interval(report["shuffled"]))
-            rows.append((f"{corpus}: {name}", interval(report["generated"]), *controls, *_heard(report, "generated")))
-        report = next(iter(models.values()))
-        rows.append((f"{corpus}: real speech", interval(report["real"]), "", "", *_heard(report, "real")))
-    columns = ("", "voice kept", "real speech through the codec", "wrong prompt", "silence", "clips")
-    return markdown(columns, rows, where(values))
-
-
-def _heard(report: Mapping[str, Any], which: str) -> tuple[str, str]:
-    return f"{100 * report['silence_share'][which]:.0f} %", str(report[which]["count"])
-
-
 def codec_steps(results: Results) -> str | None:
     """What a step of training a codec costs, by adversary."""
     if "codec_steps" not in results:
@@ -245,122 +213,6 @@ def codec_steps(results: Results) -> str | None:
         for name, found in values["seconds"].items()
     ]
     return markdown(("seconds per step", "float32", "bfloat16"), rows, where(values))
-
-
-def synthesisers(values: Mapping[str, Any]) -> str:
-    """What a recogniser hears of each synthesiser, and how well a judge tells its voices apart."""
-    rows = []
-    for name, row in values["synthesisers"].items():
-        heard = (percent(found["word_error"]) for found in row["heard"].values())
-        apart = row.get("voices", {})
-        judged = (interval(apart[kind]) if apart else "" for kind in ("whole", "pitch, formants and tempo"))
-        known = f"{100 * row['heard']['voices']['in_lexicon']['mean']:.0f} %"
-        rows.append((f"`{name}`", *heard, known, *judged))
-    columns = (
-        "", "word error, base voices, %", "the recipe's voices, %", "after the codec, %", "heard words in the lexicon", "voices told apart",
-        "by pitch, formants and tempo alone",
-    )  # fmt: skip
-    note = f"{values['recogniser']}, {values['sentences']} sentences each; codec {values['codec']}; 16 voices, chance 6 %. "
-    return markdown(columns, rows, note + where(values))
-
-
-def window_context(results: Results) -> str | None:
-    """The share of units that windows leave as they are, by context and encoder."""
-    if "window_context" not in results:
-        return None
-    values = results["window_context"]
-    names = {"bounded": "bounded attention", "bounded, lifted": "the same encoder, bounds lifted", "unbounded": "trained without bounds"}
-    columns = [f"{names[encoder['attention']]} ({encoder['steps']} steps), %" for encoder in values["encoders"]]
-    contexts = zip(*(encoder["contexts"] for encoder in values["encoders"]), strict=True)
-    rows = [
-        (f"{row[0]['left_seconds']:g} s before, {row[0]['right_seconds']:g} s after", *(f"{100 * cell['same']:.2f}" for cell in row))
-        for row in contexts
-    ]
-    note = f"{values['num_clips']} clips of {values['clip_seconds']:g} s, {values['num_units']} units of layer {values['layer']}, "
-    return markdown(("context of a window", *columns), rows, f"{note}windows of {values['window_seconds']:g} s. {where(values)}")
-
-
-def levels(values: Mapping[str, Any]) -> str:
-    """Continuations of prompts at several levels: how loud they are, and how much of the prompt was heard as before."""
-
-    def loudness(found: Mapping[str, Any]) -> tuple[str, str]:
-        return f"{found['median']:+.1f} dB ({found['least']:+.1f} to {found['most']:+.1f})", f"{100 * found['within_3_db']:.0f} %"
-
-    rows = []
-    for row in values["rows"]:
-        name = f"{row['factor_db']:g} dB, {row['samples']}" + ("" if row["level"] == "speech" else ", `--level none`")
-        tokens = (f"{100 * row[stream]:.1f} %" for stream in ("units", "codes"))
-        rows.append((name, *loudness(row["difference_db"]), *tokens, interval(row["voice"])))
-    rows.append(("what was really said next", *loudness(values["real"]["difference_db"]), "", "", ""))
-    columns = ("prompt", "continuation less prompt", "within 3 dB", "units unchanged", "level-0 codes unchanged", "prompt's voice kept")
-    note = f"{values['num_prompts']} prompts of {values['num_voices']} voices, one continuation of each. "
-    return markdown(columns, rows, note + where(values))
-
-
-def watermark(values: Mapping[str, Any]) -> str:
-    """What is found of the mark, attack by attack."""
-    rows = []
-    for name, row in values["watermark_tpr"].items():
-        share = f"{100 * row['value']:.0f} % ({100 * row['low']:.0f} to {100 * row['high']:.0f})"
-        told = ATTACK_NAMES.get(name, f"round trip by the codec `{name.removeprefix(CODEC)}`")
-        rows.append((told, share, f"{100 * row['whole_recordings']:.0f} %"))
-    pesq, null = values["pesq"], values["negatives"]
-    note = (
-        f"PESQ of marked against unmarked speech: {pesq['value']:.2f} ({pesq['lowest']:.2f} to {pesq['highest']:.2f}; 4.64 is the "
-        "same sound). "
-        f"Threshold from {null['windows']} overlapping windows of {null['speakers']} other speakers, "
-        f"{null['files_called_watermarked']} of whose {null['files']} recordings are called watermarked. "
-    )
-    return markdown(("after", "found in 1 s", "whole recordings called watermarked"), rows, note + where(values))
-
-
-def detector(values: Mapping[str, Any]) -> str:
-    """What the detector finds, and falsely finds, in crops of a second."""
-    names = {"none": "raw", "mp3_64k": "mp3", "opus_32k": "Opus", "resample_8khz": "8 kHz", "codec_own": "our codec"}
-    rows = [(f"real speech, {names[kind]}", interval(row)) for kind, row in values["false_alarms"].items()]
-    for name, kinds in values["found"].items():
-        rows += [(f"{name}, {names[kind]}", interval(row)) for kind, row in kinds.items()]
-    told = ", ".join(f"{name} {100 * share:.0f} %" for name, share in values["detector_accuracy"].items())
-    note = f"Accuracy of generated against real speech through the codec, equal shares: {told}. "
-    return markdown(("crops of 1 s", "called generated"), rows, note + where(values))
-
-
-def alignment(results: Results) -> str | None:
-    """Phone times against exact ones, and on recordings against controls, a row a round."""
-    if "alignment" not in results:
-        return None
-    values = results["alignment"]
-    last = values["rounds"][-1]
-    exact, found = last["timed"], last["recordings"]
-    named = [(_round(row), row["timed"]["aligned"]) for row in values["rounds"]]
-    named += [("control: spread by phones' mean durations", exact["mean_durations"]), ("control: spread evenly", exact["even"])]
-    named += [("words, from the text alone", exact["words"])] if "median_ms" in exact["words"] else []
-    timed = [
-        (name, f"{row['median_ms']:.0f}", f"{row['p90_ms']:.0f}", percent(row["within_20_ms"]), percent(row.get("frames")))
-        for name, row in named
-    ]
-    real = [
-        (
-            _round(row), percent(row["recordings"]["own_better"]),
-            f"{row['recordings']['score_own']['mean']:.2f} ({row['recordings']['lowest_own']:.2f})",
-            f"{row['recordings']['score_other']['mean']:.2f} ({row['recordings']['highest_other']:.2f})",
-            *(f"{row['recordings']['pnmi'][name]['pnmi']:.3f}" for name in ("aligned", "other_text", "mean_durations", "even")),
-            percent(row["recordings"].get("moved_since_the_round_before", {}).get("within_20_ms")),
-        )
-        for row in values["rounds"]
-    ]  # fmt: skip
-    first = ("synthetic voices", "median, ms", "90th percentile, ms", "within 20 ms, %", "frames right, %")
-    second = (
-        "recordings", "own text fits better, %", "nats per frame (lowest)", "other text (highest)", "PNMI", "other text", "mean durations",
-        "even", "begins within 20 ms of the round before, %",
-    )  # fmt: skip
-    sizes = f"{exact['utterances']} utterances by {exact['voices']} unheard voices, {exact['minutes']:.1f} minutes."
-    about = f"{values['title']}: {found['utterances']} utterances, {found['minutes']:.1f} minutes. {where(values)}"
-    return f"{markdown(first, timed, sizes)}\n{markdown(second, real, about)}"
-
-
-def _round(row: Mapping[str, Any]) -> str:
-    return f"round {row['round']}" if row["round"] else "synthetic speech alone"
 
 
 def scale(values: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 from math import ceil
 from pathlib import Path
@@ -27,35 +27,26 @@ from valle.decoding.steps import verify_steps
 from valle.device import find_device, find_dtype
 from valle.errors import UserError
 from valle.given_audio import PromptError, Recording, as_rows, as_seeds, as_waveform
-from valle.inference.continuation import MIN_PROMPT_SECONDS, Continuation, ContinueSettings
-from valle.inference.continuing import Continuer, TokenPrompt
+from valle.inference.continuation import Continuation, ContinueSettings
+from valle.inference.continuing import Continuer
 from valle.inference.drafting import with_drafts
 from valle.inference.joint import Joint
 from valle.inference.live import BLOCK_SECONDS, SECOND_BLOCK_SECONDS, SPARE_SECONDS, LiveContinuation, LiveNotes, frames_until, new_sound
 from valle.inference.prompt_stream import HeardPrompt, PromptStream
+from valle.inference.prompts import PromptReader, RowPrompt
 from valle.inference.recordings import Recordings
-from valle.measures.level import Level, active_level, hold_level, speech_gain_db, with_gain
+from valle.measures.level import active_level, hold_level, with_gain
 from valle.models.dropping import refuse_guidance
 from valle.models.folder import refuse_other_content, smallest_dtype
 from valle.models.hub import find_model, upload_model
 from valle.models.released import Released, load_released, save_released
 from valle.modules.transformer import Engine, Transformer
 from valle.timeline import ceil_division
-from valle.tokenizers.base import AcousticTokenizer, SemanticTokenizer
-from valle.tokenizers.stream import decode_pieces, decoder_reach, encode_pieces
+from valle.tokenizers.stream import decode_pieces, decoder_reach
 
 BUNDLED_MODEL = Path(__file__).parent.parent / "assets" / "audio-lm"
 READ_SECONDS = 0.3  # of a prompt that comes in, which the stages read at once: less would take more time in all
 FADE_SECONDS = 0.02  # over which the prompt's own samples give way to generated ones
-
-
-@dataclass(frozen=True)
-class _Prompt:
-    """A row on its way through the stages, without its sound."""
-
-    samples: int  # of the prompt, at the codec's rate
-    tokens: TokenPrompt  # those that stay as they are whatever follows
-    gain_db: float  # of the sound that the tokens are of
 
 
 class Pipeline:
@@ -81,6 +72,7 @@ class Pipeline:
         self.model, self.timeline = released.model.eval(), released.timeline
         self.acoustic = released.acoustic.eval()
         self.semantic = released.semantic.eval() if released.semantic is not None else None
+        self.reader = PromptReader(self.acoustic, self.semantic, self.timeline, self.model.config.num_quantizers)
         self.continuer = Continuer(self.model, self.timeline, released.trained_seconds)
         for transformer in self._stepping().values():
             transformer.stepping.engine = engine
@@ -300,9 +292,9 @@ class Pipeline:
         settings = self._settings(settings or ContinueSettings(mode="acoustic"))
         [row], [row_seed] = self._rows(voice, sample_rate, seed)
         most = self._samples(prompt_seconds)
-        self._refuse_too_short(row)
+        self.reader.refuse_too_short(row)
         wav = np.tile(row, ceil_division(most, len(row)))[:most]
-        prompt = self._prompt(wav, row_seed, self._gain_db(wav, settings))
+        prompt = self.reader.prompt(wav, row_seed, self.reader.gain_db(wav, settings))
         per_period, known = self.timeline.units_per_period, prompt.tokens.units
         padded = torch.cat([units, units[-1:].expand(-len(units) % per_period)]).to(known.device)
         [codes] = self.continuer.codes(
@@ -324,11 +316,11 @@ class Pipeline:
         if isinstance(wav, np.ndarray):
             notes.prompt_ended = time.perf_counter()
             own = wav[: self._samples(settings.prompt_seconds)]
-            prompt = self._prompt(own, seed, self._gain_db(own, settings))
+            prompt = self.reader.prompt(own, seed, self.reader.gain_db(own, settings))
         else:
             ahead = self.continuer.ahead(seed)
             heard = self._heard(wav, sample_rate, settings, notes, ahead)
-            own, prompt = heard.wav, self._with_tokens(heard, seed)
+            own, prompt = heard.wav, self.reader.of_heard(heard, seed)
         if settings.block_seconds is None and self.model.acoustic.looks_ahead:
             reach = len(own) + chunk + self._samples(SPARE_SECONDS)
             notes.settings = settings = self._in_blocks(settings, len(prompt.tokens.codes), reach)
@@ -355,7 +347,7 @@ class Pipeline:
         """A prompt that comes in pieces, which the stages read as it does."""
         stream = PromptStream(
             self.acoustic, self.semantic, sample_rate=sample_rate, most=self._samples(settings.prompt_seconds),
-            at_speech_level=self._level(settings) == "speech",
+            at_speech_level=self.reader.level(settings) == "speech",
         )  # fmt: skip
         read, at_once = 0, ceil(READ_SECONDS * self.acoustic.sample_rate / self.acoustic.hop_length)  # frames
         for piece in pieces:
@@ -376,10 +368,13 @@ class Pipeline:
 
     def _asked_to_continue(
         self, recordings: Sequence[Waveform], seeds: Sequence[int], settings: ContinueSettings, at_once: int | None
-    ) -> tuple[list[_Prompt], list[Tensor] | None, list[int]]:
+    ) -> tuple[list[RowPrompt], list[Tensor] | None, list[int]]:
         """Prompts, the units of the whole time (None for a model without units), and the most samples of every row."""
         cut, new = self._samples(settings.prompt_seconds), self._samples(settings.max_seconds)
-        prompts = [self._prompt(row[:cut], seed, self._gain_db(row[:cut], settings)) for row, seed in zip(recordings, seeds, strict=True)]
+        prompts = [
+            self.reader.prompt(row[:cut], seed, self.reader.gain_db(row[:cut], settings))
+            for row, seed in zip(recordings, seeds, strict=True)
+        ]
         longest, shortest = (
             [self._periods(prompt, seconds) for prompt in prompts] for seconds in (settings.max_seconds, settings.least_seconds)
         )
@@ -390,7 +385,7 @@ class Pipeline:
 
     def _asked_to_speak(
         self, recordings: Sequence[Waveform], seeds: Sequence[int], settings: ContinueSettings, at_once: int | None
-    ) -> tuple[list[_Prompt], list[Tensor], list[int]]:
+    ) -> tuple[list[RowPrompt], list[Tensor], list[int]]:
         """The same with each recording's own units."""
         if self.semantic is None:
             raise UserError("this model knows no units, so it cannot speak from a recording's; use the mode continue or resynthesize")
@@ -404,9 +399,11 @@ class Pipeline:
                     f"expected a recording longer than its prompt of {settings.prompt_seconds:g} s, found {found:.2f} s; "
                     "give a longer one or a smaller --prompt-seconds (0 for no prompt)"
                 )
-            gain_db = self._gain_db(recording[:cut] if cut else recording[:new], settings)
-            prompts.append(self._prompt(recording[:cut], seed, gain_db) if cut else self._no_prompt(seed, gain_db))
-            true = self._units(with_gain(recording[: cut + new], gain_db))
+            gain_db = self.reader.gain_db(recording[:cut] if cut else recording[:new], settings)
+            prompts.append(
+                self.reader.prompt(recording[:cut], seed, gain_db) if cut else self.reader.no_prompt(seed, gain_db, device=self.device)
+            )
+            true = self.reader.units(with_gain(recording[: cut + new], gain_db))
             units.append(torch.cat([true, true[-1:].expand(-len(true) % per_period)]))  # whole periods
             most.append(min(len(recording), cut + new))
         return prompts, units, most
@@ -414,11 +411,11 @@ class Pipeline:
     def _resynthesized(self, wav: Waveform, seed: int, settings: ContinueSettings) -> Continuation:
         if len(wav) == 0:
             raise PromptError("expected sound to resynthesize, found a recording of 0 s; give a longer one")
-        codes = self._codes(wav)
+        codes = self.reader.codes(wav)
         generated = settings.marking(self.sample_rate).next(self._decode(codes)[: len(wav)])
         return Continuation(
             wav=generated, sample_rate=self.sample_rate, prompt_samples=0, own_samples=0, seed=seed,
-            codes=codes.cpu(), units=None if self.semantic is None else self._units(wav).cpu(),
+            codes=codes.cpu(), units=None if self.semantic is None else self.reader.units(wav).cpu(),
         )  # fmt: skip
 
     def _rows(self, wav: Recording | Sequence[Recording], sample_rate: int, seed: Any) -> tuple[list[Waveform], list[int]]:
@@ -431,45 +428,8 @@ class Pipeline:
     def _at_own_rate(self, wav: Waveform, sample_rate: int) -> Waveform:
         return resample(wav, sample_rate, self.sample_rate) if len(wav) else wav
 
-    def _level(self, settings: ContinueSettings) -> Level:
-        return settings.level or ("none" if self.semantic is None else "speech")
-
-    def _gain_db(self, prompt: Waveform, settings: ContinueSettings) -> float:
-        return speech_gain_db(prompt, self.sample_rate) if self._level(settings) == "speech" else 0.0
-
-    def _prompt(self, wav: Waveform, seed: int, gain_db: float) -> _Prompt:
-        """Tokens of a prompt, heard at ``gain_db``, without those that what follows it would change (``Tokenizer.kept_of_prompt``)."""
-        self._refuse_too_short(wav)
-        heard = with_gain(wav, gain_db)
-        codes, units = self._codes(heard)[: self.acoustic.kept_of_prompt(len(wav))], None
-        if self.semantic is not None:
-            at_its_rate = resample(heard, self.sample_rate, self.semantic.sample_rate)
-            units = self._units(heard)[: self.semantic.kept_of_prompt(len(at_its_rate))]
-        return self._with_tokens(HeardPrompt(wav=wav, codes=codes, units=units, gain_db=gain_db), seed)
-
-    def _refuse_too_short(self, wav: Waveform) -> None:
-        if (seconds := len(wav) / self.sample_rate) < MIN_PROMPT_SECONDS:
-            raise PromptError(f"expected a prompt of at least {MIN_PROMPT_SECONDS:g} s, found {seconds:.2f} s; give a longer recording")
-
-    def _with_tokens(self, heard: HeardPrompt, seed: int) -> _Prompt:
-        """A prompt whose kept tokens are trimmed to whole periods."""
-        self._refuse_too_short(heard.wav)
-        codes = heard.codes[:, : self.model.config.num_quantizers]
-        units = codes.new_zeros(0) if heard.units is None else heard.units
-        num_units, num_frames = self.timeline.align(len(units), len(codes))
-        if num_frames == 0:
-            found = len(heard.wav) / self.sample_rate
-            raise PromptError(f"expected a prompt longer than the tokenizers' right context, found {found:.2f} s; give a longer one")
-        tokens = TokenPrompt(codes=codes[:num_frames], units=units[:num_units], seed=seed)
-        return _Prompt(samples=len(heard.wav), tokens=tokens, gain_db=heard.gain_db)
-
-    def _no_prompt(self, seed: int, gain_db: float) -> _Prompt:
-        empty = torch.zeros(0, dtype=torch.int64, device=self.device)
-        codes = empty.new_zeros(0, self.model.config.num_quantizers)
-        return _Prompt(samples=0, tokens=TokenPrompt(codes=codes, units=empty, seed=seed), gain_db=gain_db)
-
     def _joined(
-        self, prompt: _Prompt, own: Waveform, codes: Tensor, units: Tensor | None, most: int, settings: ContinueSettings
+        self, prompt: RowPrompt, own: Waveform, codes: Tensor, units: Tensor | None, most: int, settings: ContinueSettings
     ) -> Continuation:
         """The prompt's ``own`` samples as far as its tokens were kept, a short crossfade, then what was generated, ``most`` in all."""
         generated = self._decode(codes)[:most]
@@ -492,28 +452,12 @@ class Pipeline:
             generated = np.concatenate([generated[: len(prompt)], new])
         return generated.clip(-1, 1)
 
-    def _periods(self, prompt: _Prompt, seconds: float) -> int:
+    def _periods(self, prompt: RowPrompt, seconds: float) -> int:
         """Periods that cover the prompt and ``seconds`` more."""
         return ceil(Fraction(prompt.samples + self._samples(seconds), self.sample_rate) / self.timeline.period)
 
     def _samples(self, seconds: float) -> int:
         return round(seconds * self.sample_rate)
-
-    def _codes(self, wav: Waveform) -> Tensor:
-        """The codes ``(T_f, Q)`` that the model knows."""
-        return self._tokens(wav, self.acoustic)[:, : self.model.config.num_quantizers]
-
-    def _units(self, wav: Waveform) -> Tensor:
-        """Units ``(T_u,)`` of a recording at the codec's rate."""
-        assert self.semantic is not None
-        return self._tokens(resample(wav, self.sample_rate, self.semantic.sample_rate), self.semantic)
-
-    def _tokens(self, wav: Waveform, tokenizer: AcousticTokenizer | SemanticTokenizer) -> Tensor:
-        """Tokens ``(T, ...)`` of ``wav (T,)`` at the tokenizer's rate.
-
-        Rows are encoded one by one: what a row is made of then cannot depend on its batch mates, whatever the tokenizer.
-        """
-        return encode_pieces(tokenizer, [wav])
 
     def _decode(self, codes: Tensor) -> Waveform:
         """Sound of ``codes (T_f, Q)``, within full scale."""

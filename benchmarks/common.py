@@ -56,9 +56,12 @@ def goals_of(results: Any, name: str = "") -> list[dict[str, Any]]:
 
 
 def header(command: Sequence[str]) -> dict[str, Any]:
-    """Where, when and how a benchmark ran."""
+    """Where, when and how a benchmark ran; a file for the results that ``--output`` names at the end is no part of how."""
+    words = list(command)
+    if len(words) > 1 and words[-2] == "--output":
+        del words[-2:]
     return {
-        "command": " ".join(command),
+        "command": " ".join(words),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": machine(),
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in ("torch", "transformers", "lhotse")}},

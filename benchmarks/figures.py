@@ -22,7 +22,7 @@ from benchmarks.live_tables import live, live_blocks, live_soak
 from benchmarks.mark_tables import detector, watermark
 from benchmarks.quality_table import quality
 from benchmarks.row_names import figures_of
-from benchmarks.sound_part_tables import sound_codec, sound_speakers, sound_units
+from benchmarks.sound_part_tables import sound_codec, sound_speakers, sound_units, stage_losses
 from benchmarks.sound_table import voices as sound_voices
 from benchmarks.sound_table import words as sound_words
 from benchmarks.speech_tables import alignment, levels, synthesisers, unit_sequences, voices_kept, window_context
@@ -313,6 +313,7 @@ BLOCKS: dict[str, Callable[[Results], str | None]] = {
     "sound-speakers": written_from("sound_units", sound_speakers),
     "sound-voices": written_from("sound", sound_voices),
     "sound-words": written_from("sound", sound_words),
+    "stage-losses": written_from("stage_losses", stage_losses),
     "levels": written_from("levels", levels),
     "watermark": written_from("watermark", watermark),
     "detector": written_from("detector", detector),

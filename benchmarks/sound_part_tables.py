@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.tables import estimate, markdown, percent, where
+from benchmarks.tables import estimate, interval, markdown, percent, where
 
 DIGITS = {"stoi": 3, "pesq": 2, "mel_l1": 2}
 KINDS = ("units", "features", "permuted")
@@ -22,6 +22,17 @@ def sound_codec(values: Mapping[str, Any]) -> str:
     heard = f"{values['title']}, {values['utterances']} utterances, {values['minutes']:.1f} minutes"
     note = f"{heard}; means with 95 % intervals over utterances, words by {values['recogniser'] or 'nobody'}. "
     return markdown(columns, rows, note + where(values))
+
+
+def stage_losses(values: Mapping[str, Any]) -> str:
+    """From the recording to what is generated whole, a row each."""
+    rows = [
+        (row["name"], interval(row["words_in_lexicon"]), estimate(row["lexicon_words_per_second"], 2), estimate(row["voice_cosine"], 2))
+        for row in values["rows"]
+    ]
+    columns = ("what is heard", "heard words in the lexicon", "such words a second", "cosine to the prompt's voice")
+    judges = f"Recogniser {values['recogniser']}, speaker encoder {values['speaker_encoder']}. "
+    return markdown(columns, rows, f"{values['recordings']} recordings, from 3 to 10 s of each. {judges}{where(values)}")
 
 
 def sound_units(values: Mapping[str, Any]) -> str:

@@ -9,13 +9,14 @@ import pytest
 from lhotse import Recording, SupervisionSegment
 from lhotse.cut import Cut
 from tiny_audio import write_sound
-from tiny_pipeline import tiny_released
+from tiny_pipeline import RATE, recording, tiny_released
 
-from benchmarks import sound, sound_table
+from benchmarks import sound, sound_part_tables, sound_table, stage_losses
 from valle.audio import Waveform
 from valle.corpora.manifests import write_cuts
 from valle.evaluation.heard_words import HeardClip, lexicon_counts
 from valle.evaluation.recogniser import Heard, Segment
+from valle.inference.pipeline import Pipeline
 from valle.models.released import save_released
 
 
@@ -81,6 +82,28 @@ def test_every_figure_stands_beside_its_controls(tmp_path: Path, flags: list[str
     table = sound_table.words(results)
     assert "| tiny: it | 50 % (" in table and "| tiny: shuffled units |" in table
     assert "| tiny: a wrong prompt |" in sound_table.voices(results)
+
+
+def test_every_stage_is_judged_from_the_recording_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cuts, pipeline = tmp_path / "cuts.jsonl.gz", Pipeline(tiny_released())
+    write_cuts([spoken(tmp_path, "a", number, 7.5) for number in range(2)], cuts)
+    save_released(pipeline.released, tmp_path / "model")
+    monkeypatch.setattr(stage_losses, "speaker_encoder", lambda name: Encoder())
+    monkeypatch.setattr(stage_losses, "whisper_recogniser", lambda name: Recogniser())
+    monkeypatch.setattr(stage_losses.espeak_grammar, "lexicon", lambda: {"garden"})
+    output = tmp_path / "losses.json"
+    stage_losses.main(["--model", str(tmp_path / "model"), "--manifest", str(cuts), "--whisper", "none", "--output", str(output)])
+    results = json.loads(output.read_text(encoding="utf-8"))
+    assert [row["words_in_lexicon"]["mean"] for row in results["rows"]] == [0.5] * 5 and results["recordings"] == 2
+    assert "| levels above 0 generated | 50 % (" in sound_part_tables.stage_losses(results)
+
+
+def test_each_system_has_more_of_it_generated() -> None:
+    pipeline, wav = Pipeline(tiny_released()), recording(7.5)
+    made = {name: wavs[0] for name, wavs in stage_losses.systems(pipeline, [wav]).items()}
+    assert (made["the recording itself"] == wav[3 * RATE :]).all()
+    assert len({wav[:RATE].tobytes() for wav in made.values()}) == len(made) == 5
+    assert all(abs(len(wav) / RATE - 4.5) < 0.2 for wav in made.values())
 
 
 def test_a_lexicon_that_has_the_words_of_babble_too_is_left_out_of_the_table_of_words() -> None:

@@ -228,6 +228,10 @@ RESULTS = {
     "continuous": {**BENCH, "static_tokens_per_s": OVER_LLAMA, "continuous_over_static": OVER_LLAMA},
     **{name: {**BENCH, "corpora": {"real": {"a model": VOICES}}} for name in ("temperatures",)},
     **dict.fromkeys(("basics", "memory", "encode_share"), BENCH),
+    "stage_losses": {**BENCH, "recordings": 24, "recogniser": "Whisper base", "speaker_encoder": "Resemblyzer", "rows": [
+        {"name": name, "words_in_lexicon": ESTIMATE, "lexicon_words_per_second": ESTIMATE, "voice_cosine": ESTIMATE}
+        for name in ("the recording itself", "all codes generated")
+    ]},
     "suite_times": {**BENCH, "decoding": {}, "suites": {"codec": OVER_LLAMA, "score": OVER_LLAMA}, "pages": {"report": OVER_LLAMA}},
     "decoding": {
         **BENCH, "rows": [{**ENGINE_ROW, "engine": engine} for engine in ("native", "torch", "llama", "ctranslate2")],

@@ -26,7 +26,10 @@ def engines(values: Mapping[str, Any]) -> str:
         speeds = [(f"`{row['name']}`", str(row["passes"]), text(row["seconds_for_10s"]), text(row["rtf"])) for row in values["acoustic"]]
         parts.append(markdown(("acoustic model, 10 s of codes", "passes", "seconds", "seconds per second of sound"), speeds))
     if values.get("starts"):
-        parts.append(markdown(("whole process, 10 s of new audio", "first token, s", "end, s"), list(_starts(values["starts"]))))
+        columns = ("whole process, 10 s of new audio", "first token, s", "end, s")
+        parts.append(
+            markdown(columns, list(_starts(values["starts"])), f"`{values['starts_command']}`." if "starts_command" in values else "")
+        )
     return "\n".join(parts)
 
 

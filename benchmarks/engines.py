@@ -101,7 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         write_results(options.output, results)  # processes that start and compile take as long again
     if options.only != "steps":
         rows = starts(seconds=0.5 if options.fast else 10.0, repeats=1 if options.fast else 3)
-        results |= {"starts": rows, "starts_command": " ".join(command)}
+        results |= {"starts": rows, "starts_command": header(command)["command"]}
         write_results(options.output, results)
     print(f"written: {options.output}")
 

@@ -141,7 +141,9 @@ async def measure_streams(shelf: ModelShelf, prompts: Sequence[Waveform], option
     return number - 1
 
 
-async def measure_listeners(shelf: ModelShelf, prompts: Sequence[Waveform], options: argparse.Namespace, *, fast: int) -> dict[str, Any]:
+async def measure_listeners(
+    shelf: ModelShelf, prompts: Sequence[Waveform], options: argparse.Namespace, *, fast: int
+) -> dict[str, Any]:
     """``held``: the most listeners at once, each two seconds ahead of its playing at most, of whom none heard a gap.
 
     ``beyond`` is what the next one gets where there are so many places; ``one_place_more``, what they hear where there is one more.

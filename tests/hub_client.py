@@ -1,6 +1,6 @@
 """What a person does with the hub, one after another in a process of its own: its client reads its settings as it is imported.
 
-python hub_client.py FOLDER TOKEN   -> one line of JSON, what each call gave or said
+    python hub_client.py FOLDER TOKEN   -> one line of JSON, what each call gave or said
 """
 
 import json

@@ -73,7 +73,9 @@ def count_packets(path: Path) -> Packets:
         return Packets(track=_track(container, stream), seconds=float(total * stream.time_base), damaged=damaged, changing=len(kinds) > 1)
 
 
-def decode(source: Path | BinaryIO, *, block_seconds: float = 0.5, demuxers: str = DEMUXERS) -> Iterator[tuple[NDArray[np.float32], int]]:
+def decode(
+    source: Path | BinaryIO, *, block_seconds: float = 0.5, demuxers: str = DEMUXERS
+) -> Iterator[tuple[NDArray[np.float32], int]]:
     """Blocks ``(n, C)`` float32 and their rate in Hz, in order; both the rate and C may change from one block to the next.
 
     ``source`` is a file's path, or its content as a stream that can be sought in.  ``demuxers`` are the containers that are known.

@@ -75,7 +75,9 @@ class Outputs:
             path.unlink()
 
 
-def claim_outputs(folder: Path, names: Iterable[str], *, program: str, inputs: Iterable[Path] = (), also: Iterable[str] = ()) -> Outputs:
+def claim_outputs(
+    folder: Path, names: Iterable[str], *, program: str, inputs: Iterable[Path] = (), also: Iterable[str] = ()
+) -> Outputs:
     """Refuse, before any work, a name below ``folder`` that holds an input or what ``program`` did not write.
 
     ``names`` are relative, of files or of folders; ``also`` names programs whose files this one replaces on purpose.

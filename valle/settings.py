@@ -1,6 +1,6 @@
 """A setting is declared once, as a field of a dataclass; its flag, its help and its bounds are read from there.
 
-d_model: int = setting(1024, "width of every stage", flag="decoder_dim", size=True, least=1)
+    d_model: int = setting(1024, "width of every stage", flag="decoder_dim", size=True, least=1)
 """
 
 from __future__ import annotations

@@ -92,7 +92,9 @@ def test_ctrl_c_while_the_processes_of_a_training_import_is_one_line_and_130(
 
 
 @pytest.mark.parametrize("moment", [b" dataclasses\n", b" numpy\n", b" valle.config\n"])
-def test_ctrl_c_at_any_moment_of_the_imports_is_one_line_and_130(moment: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_at_any_moment_of_the_imports_is_one_line_and_130(
+    moment: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PYTHONPROFILEIMPORTTIME", "1")
     process = start("tokenizer", "--help", tmp_path, start_new_session=True, stdout=subprocess.DEVNULL)
     assert process.stderr is not None

@@ -69,7 +69,9 @@ def test_files_of_every_format_that_infer_writes_are_found(
     assert verdicts == ["unchanged"] * 3 + ["none"] * 3
 
 
-def test_what_cannot_be_told_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_cannot_be_told_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     soundfile.write(tmp_path / "short.wav", recording(0.4), RATE)
     soundfile.write(tmp_path / "noise.wav", np.zeros(3 * RATE, np.int16), RATE)
     status, printed = run(monkeypatch, capsys, program.main, tmp_path / "short.wav", tmp_path / "noise.wav")

@@ -19,7 +19,9 @@ def durations(count: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).uniform(0.5, 14.0, count)
 
 
-def plans(seconds: np.ndarray, world_size: int, *, epoch: int = 1, shards: np.ndarray | None = None, **changes: object) -> list[RankPlan]:
+def plans(
+    seconds: np.ndarray, world_size: int, *, epoch: int = 1, shards: np.ndarray | None = None, **changes: object
+) -> list[RankPlan]:
     numbers = np.arange(len(seconds), dtype=np.int32)
     where = np.full(len(seconds), -1, np.int32) if shards is None else shards
     some = replace(SETTINGS, **changes)

@@ -36,8 +36,7 @@ def by_graph(model: AudioLM) -> AudioLM:
 
 CASES: dict[str, tuple[dict[str, Any], Sampling]] = {
     "two levels, units around a frame, top-k, repetitions drawn again": (
-        {"num_units": UNITS, "num_coarse": 2},
-        Sampling(top_k=5, repetition_window=4),
+        {"num_units": UNITS, "num_coarse": 2}, Sampling(top_k=5, repetition_window=4),
     ),
     "greedy": ({}, Sampling(temperature=0)),
 }

@@ -227,3 +227,5 @@ def test_voices_are_written_nowhere_unless_a_folder_is_named(tmp_path: Path) -> 
     with_server(work, save=tmp_path / "kept")
     kept = sorted((tmp_path / "kept").iterdir())
     assert len(kept) == 2 and all(len(read_audio(path)[0]) == 1.5 * RATE for path in kept)
+
+

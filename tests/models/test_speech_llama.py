@@ -23,7 +23,9 @@ from valle.tokenizers.speech_encoder import SpeechEncoderConfig
 
 LM = JointLMConfig(d_model=16, nhead=2, num_layers=2, dim_feedforward=32, num_pieces=30)
 ENCODER = SpeechEncoderConfig(d_model=16, nhead=2, num_layers=1, dim_feedforward=32, positional_groups=4)
-CONFIG = SpeechLlamaConfig(lm=LM, bos=30, eos=31, encoder=ENCODER, frame_dim=16, ctc_pieces=10, stride_ms=80, lora_rank=2, lora_alpha=4.0)
+CONFIG = SpeechLlamaConfig(
+    lm=LM, bos=30, eos=31, encoder=ENCODER, frame_dim=16, ctc_pieces=10, stride_ms=80, lora_rank=2, lora_alpha=4.0
+)
 FRAMES = replace(CONFIG, encoder=None, frame_dim=6)  # of a tokenizer
 
 

@@ -26,7 +26,9 @@ FORMATS = ("hdf5", "shar", "memmap")
 
 
 def finish(top: Path, kind: str, *, index_from: int = 1) -> TokenManifests:
-    finish_cuts(FinishConfig(output_dir=top / kind, manifest_dir=top / "manifests", report=top / "report.html", index_from=index_from))
+    finish_cuts(
+        FinishConfig(output_dir=top / kind, manifest_dir=top / "manifests", report=top / "report.html", index_from=index_from)
+    )
     return read_manifests(top / kind)
 
 

@@ -55,7 +55,9 @@ class EspeakDialogueConfig(CorpusSize):
                 flag = "--" + name.replace("_", "-")
                 raise CorpusConfigError(f"{flag} must be at least 2, as many as a dialogue has, found {getattr(self, name)}; raise it")
         if not 15 <= self.max_seconds <= 120:
-            raise CorpusConfigError(f"--max-seconds must lie within 15..120, found {self.max_seconds:g}; an exchange takes up to about 10")
+            raise CorpusConfigError(
+                f"--max-seconds must lie within 15..120, found {self.max_seconds:g}; an exchange takes up to about 10"
+            )
         for name in ("overlap_share", "silence_share", "back_channel_share"):
             if not 0 <= getattr(self, name) <= 1:
                 flag = "--" + name.replace("_", "-")

@@ -21,6 +21,7 @@ from valle.progress import Progress
 SCAN_VERSION = 2  # raise it with every change of what a scan finds
 
 
+
 @dataclass(frozen=True, kw_only=True)
 class ScanSettings:
     """How recordings are cut."""

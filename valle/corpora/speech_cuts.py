@@ -38,7 +38,6 @@ def write_manifests(
     and ``voice_is_in_train``.  Audio paths are absolute.  Every cut is validated by lhotse.
     Raises :class:`CorpusDirectoryError` unless the corpus is complete.
     """
-
     def cuts_of(utterance: Utterance, root: Path) -> Iterator[MonoCut]:
         yield _cut(utterance, root, is_female=is_female(utterance), described=describe(utterance), language=language_of(utterance))
 

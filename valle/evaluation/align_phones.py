@@ -38,6 +38,7 @@ FEWEST = 20  # times that a phone is said in the training speech to become a cla
 MOST_STAND_INS = 0.05  # of a text's phones
 
 
+
 class AlignError(UserError):
     """Cuts that cannot be aligned, or settings that do not fit."""
 

@@ -46,7 +46,9 @@ class Chart:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values; what is not finite is None."""
-        series = [{**vars(one), "values": _plain(one.values), "low": _plain(one.low), "high": _plain(one.high)} for one in self.series]
+        series = [
+            {**vars(one), "values": _plain(one.values), "low": _plain(one.low), "high": _plain(one.high)} for one in self.series
+        ]
         return {**vars(self), "x": list(self.x), "series": series}
 
     @classmethod

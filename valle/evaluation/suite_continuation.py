@@ -83,9 +83,7 @@ def _cosine_figures(settings: SuiteSettings, encoder: SpeakerEncoder, continued:
         "voice_cosine": ("new audio", "its prompt", cosines(encoder, generated, prompts, rate)),
         "voice_cosine_real": ("real speech", "its prompt", cosines(encoder, [row.real for row in continued], prompts, rate)),
         "voice_cosine_codec": (
-            "real speech through the codec",
-            "its prompt",
-            cosines(encoder, [row.round_trip for row in continued], prompts, rate),
+            "real speech through the codec", "its prompt", cosines(encoder, [row.round_trip for row in continued], prompts, rate),
         ),
         "voice_cosine_other": ("new audio", "another's prompt", cosines(encoder, generated, others, rate)),
     }

@@ -46,13 +46,7 @@ def detector_figures(clips: Mapping[str, Sequence[Waveform]], names: Sequence[st
     worst = max(alarms, key=lambda system: alarms[system].mean)
     above = f"crops of 1 s whose logit is above {detector.generated_above:.2f} ({DETECTOR}); Wilson's interval over crops"
     figures["detector_found"] = Figure.of(
-        called[GENERATED],
-        names=names,
-        corpus=corpus,
-        unit="%",
-        better="lower",
-        definition=above,
-        controls=shares,
+        called[GENERATED], names=names, corpus=corpus, unit="%", better="lower", definition=above, controls=shares,
         meaning="How often a second that the model generated is called generated; less may mean better sound.",
     )
     figures["detector_false_alarms"] = Figure.of(

@@ -163,7 +163,9 @@ def _add_tokens(
     result.charts += [_frequencies(new, real, token), _durations(runs, token, rate)]
 
 
-def _add_divergence(result: SuiteResult, new: Sequence[NDArray[Any]], real: Sequence[NDArray[Any]], *, token: str, corpus: str) -> None:
+def _add_divergence(
+    result: SuiteResult, new: Sequence[NDArray[Any]], real: Sequence[NDArray[Any]], *, token: str, corpus: str
+) -> None:
     """Generated clips of one half of the prompts against real ones of the other half, as real ones of both halves are compared."""
     size = 1 + max((int(tokens.max()) for tokens in (*new, *real) if len(tokens)), default=0)
     counts = {name: np.stack([token_counts([tokens], size) for tokens in rows]) for name, rows in (("new", new), ("real", real))}

@@ -212,3 +212,4 @@ def _hear(
 
 def _text(row: Continued) -> str:
     return " ".join(supervision.text for supervision in row.cut.supervisions if supervision.text)
+

@@ -43,7 +43,9 @@ class Transcribed:
         return f"transcripts of {self.texts} of {self.cuts} cuts; {self.doubted} left without one, since the recogniser was unsure"
 
 
-def transcribe_cuts(config: TranscribeCutsConfig, *, recogniser: Recogniser | None = None, progress: Progress | None = None) -> Transcribed:
+def transcribe_cuts(
+    config: TranscribeCutsConfig, *, recogniser: Recogniser | None = None, progress: Progress | None = None
+) -> Transcribed:
     """Write what is heard into the manifests' first supervisions; cuts that raise doubts keep none.
 
     ``recogniser`` takes the place of the Whisper that the settings name.

@@ -98,7 +98,9 @@ def report_of_voices(
     }
 
 
-def voices_of(pipeline: Pipeline, by_voice: Mapping[str, Sequence[Cut]], continued: Sequence[Continued], *, seed: int) -> VoiceReport:
+def voices_of(
+    pipeline: Pipeline, by_voice: Mapping[str, Sequence[Cut]], continued: Sequence[Continued], *, seed: int
+) -> VoiceReport:
     """Which voices a judge that is fitted on the cuts of ``by_voice`` hears in continuations."""
     rate = pipeline.sample_rate
     judge = VoiceJudge([VoiceClip(cut.id, voice_of(cut), cut_audio(cut, rate)) for cuts in by_voice.values() for cut in cuts], rate)

@@ -76,7 +76,9 @@ class Conversation:
             raise UserError("expected a recording of every earlier turn, found one without; make its sound first")
         return self.perform([*earlier, Line(speaker=speaker, text=text)], seed=seed, sampling=sampling, watermark=watermark)[-1]
 
-    def perform(self, lines: Sequence[Line], *, seed: int = 0, sampling: Sampling = SAMPLING, watermark: bool = True) -> list[Waveform]:
+    def perform(
+        self, lines: Sequence[Line], *, seed: int = 0, sampling: Sampling = SAMPLING, watermark: bool = True
+    ) -> list[Waveform]:
         """The sound of every line without a recording, in order; each is made of all lines before it, recorded or made.
 
         What is made carries a watermark unless ``watermark`` is False.

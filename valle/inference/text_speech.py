@@ -64,7 +64,9 @@ class TextSpeech:
                 )
 
     @classmethod
-    def from_pretrained(cls, path: str | Path, *, voice_model: Pipeline | None = None, device: torch.device | str = "cpu") -> TextSpeech:
+    def from_pretrained(
+        cls, path: str | Path, *, voice_model: Pipeline | None = None, device: torch.device | str = "cpu"
+    ) -> TextSpeech:
         """The joint-lm in a released folder, a trainer's folder, or a checkpoint."""
         return cls(load_joint(Path(path)), voice_model=voice_model, device=device)
 

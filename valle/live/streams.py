@@ -47,7 +47,9 @@ class StreamRequest:
 
     def start(self) -> LiveContinuation:
         """Reads nothing yet."""
-        return self.pipeline.stream(self.prompt, self.sample_rate, seed=self.seed, settings=self.settings, chunk_seconds=self.chunk_seconds)
+        return self.pipeline.stream(
+            self.prompt, self.sample_rate, seed=self.seed, settings=self.settings, chunk_seconds=self.chunk_seconds
+        )
 
 
 class OpenStream(AsyncIterator[Waveform]):
@@ -56,7 +58,9 @@ class OpenStream(AsyncIterator[Waveform]):
     ``live`` is there once the work has begun: what it tells may be looked at, but nothing may be asked of it.
     """
 
-    def __init__(self, request: StreamRequest, *, on_move: Callable[[int], None] | None, on_cancel: Callable[[OpenStream], None]) -> None:
+    def __init__(
+        self, request: StreamRequest, *, on_move: Callable[[int], None] | None, on_cancel: Callable[[OpenStream], None]
+    ) -> None:
         self.request, self.position = request, 0  # in the queue; 0 once the work has begun
         self.live: LiveContinuation | None = None
         self.finished = asyncio.Event()  # nothing works for this stream any more

@@ -36,7 +36,9 @@ def spectrum_drift(wav: Samples, prompt: Samples, sample_rate: int) -> list[floa
     """
     base = _spectrum(prompt, sample_rate)
     spectra = [_spectrum(second, sample_rate) for second in seconds_of(wav, sample_rate)]
-    return [float("nan") if base is None or spectrum is None else float(np.sqrt(np.mean((spectrum - base) ** 2))) for spectrum in spectra]
+    return [
+        float("nan") if base is None or spectrum is None else float(np.sqrt(np.mean((spectrum - base) ** 2))) for spectrum in spectra
+    ]
 
 
 def _spectrum(wav: Samples, sample_rate: int) -> NDArray[np.float64] | None:

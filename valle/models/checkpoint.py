@@ -109,7 +109,9 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
             "use a checkpoint of this project"
         ) from error
     except (RuntimeError, EOFError, ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
-        raise CheckpointError(f"{path} is damaged or not a checkpoint ({type(error).__name__}); use another checkpoint") from error
+        raise CheckpointError(
+            f"{path} is damaged or not a checkpoint ({type(error).__name__}); use another checkpoint"
+        ) from error
     if not isinstance(state, dict) or "model" not in state:
         raise CheckpointError(
             f"expected a checkpoint with the key 'model' in {path}, found something else; use a file that the trainer wrote"

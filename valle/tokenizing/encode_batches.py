@@ -188,7 +188,9 @@ class BatchTokenizer:
                     self.changed.compare("units", lower.units, exact.units)
         return tokens
 
-    def _trim(self, units: NDArray[np.int16] | None, codes: NDArray[np.int16], seconds: Fraction, gain_db: float | None) -> CutTokens:
+    def _trim(
+        self, units: NDArray[np.int16] | None, codes: NDArray[np.int16], seconds: Fraction, gain_db: float | None
+    ) -> CutTokens:
         """Whole periods that the audio itself fills, so that no token of padding is kept."""
         periods = min(self.timeline.periods_in(0 if units is None else len(units), len(codes)), int(seconds / self.timeline.period))
         return CutTokens(

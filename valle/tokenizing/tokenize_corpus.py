@@ -46,7 +46,9 @@ def tokenize_corpus(
         batch_seconds=config.batch_seconds, shard_seconds=config.shard_seconds, num_workers=config.num_workers,
         device=config.device, dtype=config.dtype, level=config.level, format=config.format,
     )  # fmt: skip
-    finish = FinishConfig(output_dir=config.output_dir, manifest_dir=config.manifest_dir, report=folder / "report.html", title=config.title)
+    finish = FinishConfig(
+        output_dir=config.output_dir, manifest_dir=config.manifest_dir, report=folder / "report.html", title=config.title
+    )
     if processes.rank == 0:
         claim_finished(finish)
         (config.output_dir / "info.json").unlink(missing_ok=True)  # no longer what the shards will be

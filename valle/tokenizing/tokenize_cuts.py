@@ -36,6 +36,7 @@ from valle.tokenizing.formats import Format, ShardStore, Tokenized
 FORMAT_VERSION = 1  # raise it with every change of what a shard holds
 
 
+
 @dataclass(frozen=True, kw_only=True)
 class TokenizeConfig:
     """What to tokenise, by what, and how much at a time."""

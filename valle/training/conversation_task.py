@@ -45,7 +45,9 @@ class ConversationTask:
         if options.codebook_init and (vectors := self.acoustic.codebook_vectors()) is not None:
             self.model.start_from_codebooks(vectors)
         self.sequences = TurnSequences(self.model.config, self.text)
-        self.train, self.valid = (read_dialogues(self.manifests, part, num_quantizers=options.num_quantizers) for part in ("train", "dev"))
+        self.train, self.valid = (
+            read_dialogues(self.manifests, part, num_quantizers=options.num_quantizers) for part in ("train", "dev")
+        )
         self.most_frames = int(options.context_seconds / float(self.manifests.timeline.codes.step))
         self._fixed: dict[bool, list[ConversationBatch]] = {}
 

@@ -110,3 +110,4 @@ def batch_sums(task: AudioLMTask, *, of_train: bool) -> list[Sums]:
     """The same of every batch by itself."""
     with torch.inference_mode():
         return [sums_of(task.validation_loss(batch)) for batch in task.validation_batches(World(), of_train=of_train)]
+

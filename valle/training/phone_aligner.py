@@ -27,6 +27,7 @@ ECHO_FRAMES = 30
 LEAST_SHARE = 0.5  # of what a class would have if all were equal
 
 
+
 @dataclass(frozen=True)
 class LabelledFrames:
     """Log-mels ``(T, M)`` of utterances, kept in fp16, and the class of each frame, -1 for unknown ``(T,)``."""

@@ -42,7 +42,9 @@ def _continue(continuer: Continuer, examples: Sequence[Tokens]) -> list[Tensor]:
         )
         for index, (example, periods) in enumerate(zip(examples, known, strict=True))
     ]  # fmt: skip
-    longest, shortest = ([periods + timeline.periods_for(seconds) for periods in known] for seconds in (NEW_SECONDS, LEAST_SECONDS))
+    longest, shortest = (
+        [periods + timeline.periods_for(seconds) for periods in known] for seconds in (NEW_SECONDS, LEAST_SECONDS)
+    )
     units = continuer.units(prompts, shortest=shortest, longest=longest, sampling={})
     frames = [periods * timeline.frames_per_period for periods in longest]
     return [row.cpu() for row in continuer.codes(prompts, units=units, num_frames=frames, sampling={})]

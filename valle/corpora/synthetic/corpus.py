@@ -24,7 +24,9 @@ def synthesize_synthetic(
     ``progress(seconds_done, seconds_wanted)`` is called, in the caller's thread, after each shard.
     Raises :class:`CorpusDirectoryError` where the folder holds something else.
     """
-    return write_corpus(directory, config=config, open_speaker=lambda: SyntheticSpeaker(config), num_workers=num_workers, progress=progress)
+    return write_corpus(
+        directory, config=config, open_speaker=lambda: SyntheticSpeaker(config), num_workers=num_workers, progress=progress
+    )
 
 
 def prepare_synthetic(directory: Path, output_dir: Path) -> dict[str, CutSet]:

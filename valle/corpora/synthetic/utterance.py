@@ -60,7 +60,9 @@ class SyntheticSpeaker:
         """The voice of an utterance, and whether train has it."""
         config = self._config
         index, is_in_train = whose_turn(config, part=part, number=number)
-        voice = make_voice(index, is_held_out=not is_in_train, synthesisers=self._synthesisers, shares=config.shares, seed=config.seed)
+        voice = make_voice(
+            index, is_held_out=not is_in_train, synthesisers=self._synthesisers, shares=config.shares, seed=config.seed
+        )
         return voice, is_in_train
 
     def speak(self, text: str, voice: SyntheticVoice, *, seed: str) -> Speech:

@@ -60,7 +60,9 @@ class Exchange:
 class Nonwords:
     """All exchanges in the accent of a voice, in an order drawn from ``seed``."""
 
-    def __init__(self, synthesiser: EspeakSynthesiser, voice: Voice, *, withheld: bool, seed: int, unsaid: Set[str] = frozenset()) -> None:
+    def __init__(
+        self, synthesiser: EspeakSynthesiser, voice: Voice, *, withheld: bool, seed: int, unsaid: Set[str] = frozenset()
+    ) -> None:
         """``withheld``: of words that training never said, which are ``unsaid`` of the grammar or, without any, English ones beyond it."""
         said = {name: [word for word in RULES[name] if word not in unsaid] for name in CLASSES}
         others = {name: [word for word in RULES[name] if word in unsaid] for name in CLASSES} if unsaid else WITHHELD

@@ -49,7 +49,7 @@ def cloze_quadruple(rng: random.Random, group: Fact, voice: Voice) -> Quadruple:
 
 
 def _auxiliary(rng: random.Random) -> tuple[tuple[str, str], tuple[str, str], tuple[str, str]]:
-    """ "Did the young teacher open ...?", "The young teacher opened ...": forms of the embedded grammar."""
+    """"Did the young teacher open ...?", "The young teacher opened ...": forms of the embedded grammar."""
     see = one_of(rng, tuple(PAST_OF))
     person = f"the {one_of(rng, RULES['AGE'])} {one_of(rng, RULES['ROLE'])}"
     object_ = f" the {one_of(rng, RULES['ITEM'])} {one_of(rng, RULES['NEAR'])} the {one_of(rng, RULES['PLACE'])}"
@@ -57,7 +57,7 @@ def _auxiliary(rng: random.Random) -> tuple[tuple[str, str], tuple[str, str], tu
 
 
 def _number(rng: random.Random) -> tuple[tuple[str, str], tuple[str, str], tuple[str, str]]:
-    """ "The lamp near the old bridge was ...", "The lamps near the old bridge were ..."."""
+    """"The lamp near the old bridge was ...", "The lamps near the old bridge were ..."."""
     one, many = one_of(rng, COUNTABLE)
     where = f"near the {one_of(rng, RULES['QUALITY'])} {one_of(rng, RULES['PLACE'])}"
     quality = f" {one_of(rng, RULES['QUALITY'])}."
@@ -65,14 +65,14 @@ def _number(rng: random.Random) -> tuple[tuple[str, str], tuple[str, str], tuple
 
 
 def _tense(rng: random.Random) -> tuple[tuple[str, str], tuple[str, str], tuple[str, str]]:
-    """ "Anna will open the small box tomorrow.", "Anna opened the small box yesterday."."""
+    """"Anna will open the small box tomorrow.", "Anna opened the small box yesterday."."""
     see, name = one_of(rng, tuple(PAST_OF)), one_of(rng, RULES["NAME"])
     object_ = f"the {one_of(rng, RULES['QUALITY'])} {one_of(rng, RULES['ITEM'])}"
     return (f"{name} will {see} {object_}", f"{name} {PAST_OF[see]} {object_}"), ("tomorrow", "yesterday"), (".", ".")
 
 
 def _quantity(rng: random.Random) -> tuple[tuple[str, str], tuple[str, str], tuple[str, str]]:
-    """ "Anna found a small blue lamp near ...", "Anna found seven small blue lamps near ..."."""
+    """"Anna found a small blue lamp near ...", "Anna found seven small blue lamps near ..."."""
     (one, many), name, saw = one_of(rng, COUNTABLE), one_of(rng, RULES["NAME"]), one_of(rng, RULES["SAW"])
     adjectives = f"{one_of(rng, RULES['QUALITY'])} {one_of(rng, RULES['COLOUR'])}"
     where = f" near the {one_of(rng, RULES['PLACE'])}."

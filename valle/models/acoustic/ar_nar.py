@@ -54,16 +54,10 @@ class ArNar(AcousticModel):
         """
         assert self.fine is not None
         windows = [
-            list(
-                fine_windows(
-                    len(prompt),
-                    len(codes),
-                    window=request.window_of(self.fine),
-                    periods=self.config.periods,
-                    block=request.block,
-                    first_blocks=request.first_blocks,
-                )
-            )
+            list(fine_windows(
+                len(prompt), len(codes), window=request.window_of(self.fine), periods=self.config.periods, block=request.block,
+                first_blocks=request.first_blocks,
+            ))
             for prompt, codes in zip(request.prompt_codes, rows, strict=True)
         ]
         for part in range(max((len(row) for row in windows), default=0)):

@@ -94,7 +94,7 @@ def systems(pipeline: Pipeline, wavs: Sequence[Waveform]) -> dict[str, list[Wave
     ]
 
     def sound(rows: Sequence[Tensor]) -> list[Waveform]:
-        return [pipeline._decode(row)[cut:] for row in rows]
+        return [pipeline.decode(row)[cut:] for row in rows]
 
     return {
         "the recording itself": [wav[cut:] for wav in wavs],

@@ -23,7 +23,7 @@ from valle.decoding.steps import COMPILING, LOADING, TorchSteps, choose_steps, r
 from valle.errors import UserError
 from valle.models import AudioLM
 from valle.models.semantic import _Continuation
-from valle.modules.transformer import Attend, Transformer, TransformerConfig
+from valle.modules.transformer import Attend, Engine, Transformer, TransformerConfig
 
 pytest.importorskip("numba")
 from valle.decoding import native, native_cache, native_kernels
@@ -178,10 +178,12 @@ def test_functions_are_exact_to_float32(function: str) -> None:
         assert found == pytest.approx(exact(x), rel=4e-7, abs=1e-6)
 
 
-def natively(model: AudioLM) -> AudioLM:
+def stepped_by(engine: Engine, **fields: Any) -> AudioLM:
+    """A tiny model; not by ``auto``, which takes the native step for the reference too once some test has loaded it."""
+    model = tiny_model(**fields).float()
     for part in model.modules():
         if isinstance(part, Transformer):
-            part.stepping.engine = "native"
+            part.stepping.engine = engine
     return model
 
 
@@ -191,7 +193,7 @@ def test_tokens_equal_torchs(kind: str, window: int) -> None:
     """Of the coarse stage; windows slide at different steps of the rows."""
     frames, rows = [6, 18, 24], []
     prompts = [torch.randint(CODES, (length, 3), generator=torch.Generator().manual_seed(length)) for length in (0, 7, 10)]
-    for model in (tiny_model(**KINDS[kind]).float(), natively(tiny_model(**KINDS[kind]).float())):
+    for model in (stepped_by("torch", **KINDS[kind]), stepped_by("native", **KINDS[kind])):
         coarse, units = model.coarse, None
         if coarse.conditioning is not None:
             counts = [-(-count // coarse.periods.frames) * coarse.periods.units for count in frames]
@@ -207,7 +209,7 @@ def test_tokens_equal_torchs(kind: str, window: int) -> None:
 def test_units_equal_torchs_where_rows_end_by_themselves(batch: int) -> None:
     prompts = [torch.randint(UNITS, (length,), generator=torch.Generator().manual_seed(length)) for length in range(batch)]
     rows = []
-    for model in (tiny_model(num_units=UNITS).float(), natively(tiny_model(num_units=UNITS).float())):
+    for model in (stepped_by("torch", num_units=UNITS), stepped_by("native", num_units=UNITS)):
         limits = {"max_new": [40] * batch, "min_new": [2] * batch, "seeds": list(range(batch))}
         rows.append(model.semantic.generate(prompts, sampling=Sampling(temperature=0.9), window=30, **limits))
     assert [row.tolist() for row in rows[0]] == [row.tolist() for row in rows[1]]
@@ -217,7 +219,7 @@ def test_units_equal_torchs_where_rows_end_by_themselves(batch: int) -> None:
 @torch.inference_mode()
 def steps_of(sampling: Sampling, *, forgets: bool = False) -> list[int]:
     """Tokens of each step of the first row of two."""
-    model = natively(tiny_model(num_units=UNITS).float()).semantic
+    model = stepped_by("native", num_units=UNITS).semantic
     model.head.bias.data[model.eos] = -1e9
     request = DecodingRequest(
         prompts=[torch.tensor([3, 4]), torch.tensor([5])], max_new=[90, 70], seeds=[0, 1], sampling=sampling, window=200, forgets=forgets
@@ -248,7 +250,7 @@ def test_tokens_that_the_kernel_draws_are_those_of_torch_and_its_inputs_too(fiel
     """Levels, units around a frame, a voice; ends of blocks of noise."""
     units = [torch.randint(UNITS, (90,), generator=torch.Generator().manual_seed(seed)) for seed in (0, 1)]
     voices, rows = [torch.randint(CODES, (4, 3), generator=torch.Generator().manual_seed(seed)) for seed in (0, 1)], []
-    for model in (tiny_model(num_units=UNITS, **fields).float(), natively(tiny_model(num_units=UNITS, **fields).float())):
+    for model in (stepped_by("torch", num_units=UNITS, **fields), stepped_by("native", num_units=UNITS, **fields)):
         prompts = [voice[:size, : model.coarse.num_coarse] for voice, size in zip(voices, (4, 1), strict=True)]
         rows.append(model.coarse.generate(
             prompts, num_frames=[90, 80], units=units, sampling=sampling, seeds=[1, 2], window=200, voices=voices

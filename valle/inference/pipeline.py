@@ -302,7 +302,7 @@ class Pipeline:
             block_seconds=settings.block_seconds, first_block_seconds=settings.first_block_seconds,
         )  # fmt: skip
         first = len(prompt.tokens.codes) * self.acoustic.hop_length
-        sound = self._decode(codes)
+        sound = self.decode(codes)
         if prompt.gain_db != 0:
             sound = self._at_level_of(wav[:first], with_gain(sound, -prompt.gain_db))
         sound = settings.marking(self.sample_rate).next(sound[first:])
@@ -412,7 +412,7 @@ class Pipeline:
         if len(wav) == 0:
             raise PromptError("expected sound to resynthesize, found a recording of 0 s; give a longer one")
         codes = self.reader.codes(wav)
-        generated = settings.marking(self.sample_rate).next(self._decode(codes)[: len(wav)])
+        generated = settings.marking(self.sample_rate).next(self.decode(codes)[: len(wav)])
         return Continuation(
             wav=generated, sample_rate=self.sample_rate, prompt_samples=0, own_samples=0, seed=seed,
             codes=codes.cpu(), units=None if self.semantic is None else self.reader.units(wav).cpu(),
@@ -432,7 +432,7 @@ class Pipeline:
         self, prompt: RowPrompt, own: Waveform, codes: Tensor, units: Tensor | None, most: int, settings: ContinueSettings
     ) -> Continuation:
         """The prompt's ``own`` samples as far as its tokens were kept, a short crossfade, then what was generated, ``most`` in all."""
-        generated = self._decode(codes)[:most]
+        generated = self.decode(codes)[:most]
         if prompt.gain_db != 0:
             generated = self._at_level_of(own, with_gain(generated, -prompt.gain_db))
         known = len(prompt.tokens.codes) * self.acoustic.hop_length
@@ -459,7 +459,7 @@ class Pipeline:
     def _samples(self, seconds: float) -> int:
         return round(seconds * self.sample_rate)
 
-    def _decode(self, codes: Tensor) -> Waveform:
+    def decode(self, codes: Tensor) -> Waveform:
         """Sound of ``codes (T_f, Q)``, within full scale."""
         sound: Waveform = np.concatenate([piece.float().clamp(-1, 1).cpu().numpy() for piece in decode_pieces(self.acoustic, codes)])
         return sound

@@ -4,8 +4,9 @@
   python -m benchmarks.storage --audio FOLDER --recordings 8 --manifest-dir egs/librispeech/data/tokenized
 
 The weights that the native step reads are stored as bfloat16, or as int8 with a scale a row (``valle.decoding.native``), and read back;
-all else stays float32, so nats do not tell what a step's cache in bfloat16 costs. Each recording is scored whole, by every storage, so that differences are paired.  With
---manifest-dir, each storage continues the same prompts of a corpus by the native step (share of voices kept).
+all else stays float32, so nats do not tell what a step's cache in bfloat16 costs.  Each recording is scored whole, by every storage, so
+that differences are paired.  With --manifest-dir, each storage continues the same prompts of a corpus by the native step (share of
+voices kept).
 """
 
 from __future__ import annotations
